@@ -1,1 +1,16 @@
-//! placeholder
+//! The decisions of tidegate: who may pass now, who waits, who is told to come back.
+//!
+//! A filter here sees a request's head, a few verified facts about its sender and a clock reading, and answers with a
+//! [`engine::Decision`]. It opens no socket, reads no file and never blocks: waiting, cancelling and answering are done
+//! by the gateway, once, for all filters. That is why a filter's tests are plain function calls with made-up times.
+//!
+//! # Writing a filter in a page
+//!
+//! 1. A settings struct with `serde::Deserialize`, `schemars::JsonSchema` and `deny_unknown_fields`: what the file says.
+//! 2. [`engine::FilterSpec`] for it: `check` finds nonsense, `build` makes the runtime half.
+//! 3. [`engine::Filter`] for the runtime half: `stages` names the stages it takes part in, and one method a stage.
+//! 4. What it must remember between requests goes into a [`engine::State`], taken from the registry in `build`, so that
+//!    a reload finds it again.
+//! 5. [`engine::Kinds::register`] gives it a name. `examples/custom_filter.rs` does all of this outside the tree.
+
+pub mod engine;

@@ -1,0 +1,88 @@
+//! The channels of an upstream, and how a try on one of them ended.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// Number of a channel within its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelId(pub u8);
+
+/// Channels of one upstream, at most 64, as bits: a breaker clears, failover chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelSet(pub u64);
+
+impl ChannelSet {
+    /// The first `count` channels.
+    #[must_use]
+    pub fn all(count: usize) -> Self {
+        Self(if count >= 64 { u64::MAX } else { (1 << count) - 1 })
+    }
+
+    /// Whether the channel is in the set.
+    #[must_use]
+    pub fn has(self, id: ChannelId) -> bool {
+        self.0 & (1 << id.0) != 0
+    }
+
+    /// The channel with the lowest number; `None` when empty.
+    #[must_use]
+    pub fn first(self) -> Option<ChannelId> {
+        u8::try_from(self.0.trailing_zeros()).ok().filter(|n| *n < 64).map(ChannelId)
+    }
+
+    /// The first channel at or behind `start`, going round; `None` when empty.
+    #[must_use]
+    pub fn next_from(self, start: u8) -> Option<ChannelId> {
+        let behind = ChannelSet(self.0 & u64::MAX.checked_shl(u32::from(start)).unwrap_or(0));
+        behind.first().or_else(|| self.first())
+    }
+
+    /// Takes a channel out.
+    pub fn remove(&mut self, id: ChannelId) {
+        self.0 &= !(1 << id.0);
+    }
+}
+
+/// One choice of a channel.
+pub struct Attempt {
+    /// 1 for the first try.
+    pub number: u8,
+    /// Channels that may still be tried.
+    pub candidates: ChannelSet,
+    /// The choice, if a filter made one; otherwise the upstream's own rotation decides.
+    pub chosen: Option<ChannelId>,
+}
+
+/// How a try ended.
+pub struct AttemptEnd {
+    /// Where it went.
+    pub channel: ChannelId,
+    /// What happened.
+    pub result: AttemptResult,
+    /// Whether the request could be sent once more: its body is still whole and its method allows it.
+    pub replayable: bool,
+}
+
+/// What is known about a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// A status arrived.
+    Status(StatusCode),
+    /// No connection: nothing was sent.
+    ConnectFailed,
+    /// The connection broke after something may have been sent.
+    Broken,
+    /// No answer in time.
+    TimedOut,
+}
+
+/// How a request ended.
+pub struct Outcome {
+    /// What the client was sent; `None` when it got nothing.
+    pub status: Option<StatusCode>,
+    /// Whether the client left before the end.
+    pub client_gone: bool,
+    /// From the head's last byte to the end.
+    pub took: Duration,
+}

@@ -1,0 +1,182 @@
+//! What one request carries through its chain.
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use super::{ChannelId, Identity, IdentityId, Nanos, Permit};
+
+/// How important a request is, from the route. The order is the order of importance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Exports, crawlers.
+    Bulk,
+    /// Queries.
+    #[default]
+    Normal,
+    /// Creating orders and payments.
+    High,
+    /// Payment callbacks, captures.
+    Critical,
+}
+
+impl Priority {
+    /// The word used in files and headers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Priority::Bulk => "bulk",
+            Priority::Normal => "normal",
+            Priority::High => "high",
+            Priority::Critical => "critical",
+        }
+    }
+}
+
+/// A change to a header on its way through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// Replaces all headers of that name.
+    Set(HeaderName, HeaderValue),
+    /// Adds one more header of that name.
+    Add(HeaderName, HeaderValue),
+    /// Removes all headers of that name.
+    Remove(HeaderName),
+}
+
+/// Who decided about a request, for the access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decider {
+    /// The filter's name.
+    pub filter: Arc<str>,
+    /// The part of it that decided (a policy of a limit), if it has parts.
+    pub part: Option<Arc<str>>,
+}
+
+/// What one request carries: the clock, its verified identities, header edits, notes for the log, and what it holds.
+pub struct RequestContext {
+    /// Set by the gateway before each stage; the only clock a filter has.
+    pub now: Nanos,
+    /// The client's address, after trusted proxies were taken off.
+    pub client: IpAddr,
+    /// Importance, from the route.
+    pub priority: Priority,
+    /// The body, once a filter asked for it.
+    pub body: Option<Bytes>,
+    /// The channel in use, once one was chosen.
+    pub channel: Option<ChannelId>,
+    /// Edits to the request head on its way to the upstream, in order.
+    pub to_upstream: SmallVec<[HeaderEdit; 2]>,
+    /// Edits to the response head on its way to the client, in order.
+    pub to_client: SmallVec<[HeaderEdit; 4]>,
+    /// Who stopped the request, if anyone did.
+    pub decider: Option<Decider>,
+    /// The part of a filter that is deciding; read by the chain when the filter stops the request.
+    pub part: Option<Arc<str>>,
+    identities: SmallVec<[Option<Identity>; 6]>,
+    notes: SmallVec<[(&'static str, u64); 4]>,
+    permits: SmallVec<[Permit; 2]>,
+    memos: Vec<(u8, Box<dyn Any + Send + Sync>)>,
+    pub(super) slot: u8,
+    pub(super) cursor: u8,
+}
+
+impl RequestContext {
+    /// A context without identities.
+    #[must_use]
+    pub fn new(now: Nanos, client: IpAddr) -> Self {
+        Self {
+            now,
+            client,
+            priority: Priority::default(),
+            body: None,
+            channel: None,
+            to_upstream: SmallVec::new(),
+            to_client: SmallVec::new(),
+            decider: None,
+            part: None,
+            identities: SmallVec::new(),
+            notes: SmallVec::new(),
+            permits: SmallVec::new(),
+            memos: Vec::new(),
+            slot: 0,
+            cursor: 0,
+        }
+    }
+
+    /// Sets a verified identity. Only the gateway calls this, before the chain runs.
+    pub fn set_identity(&mut self, id: IdentityId, identity: Identity) {
+        let at = usize::from(id.0);
+        if self.identities.len() <= at {
+            self.identities.resize_with(at + 1, || None);
+        }
+        self.identities[at] = Some(identity);
+    }
+
+    /// The verified identity of that kind; `None` when the request has none.
+    #[must_use]
+    pub fn identity(&self, id: IdentityId) -> Option<&Identity> {
+        self.identities.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// Keeps `permit` until the request is over. Any number may be held.
+    pub fn hold(&mut self, permit: Permit) {
+        self.permits.push(permit);
+    }
+
+    /// Gives everything back now.
+    pub fn release_all(&mut self) {
+        self.permits.clear();
+    }
+
+    /// How many permits are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.permits.len()
+    }
+
+    /// A fact for the access log.
+    pub fn note(&mut self, name: &'static str, value: u64) {
+        self.notes.push((name, value));
+    }
+
+    /// All notes so far.
+    #[must_use]
+    pub fn notes(&self) -> &[(&'static str, u64)] {
+        &self.notes
+    }
+
+    /// The running filter's own memory of this request (allocates; most filters need none).
+    pub fn remember<T: Any + Send + Sync>(&mut self, value: T) {
+        let slot = self.slot;
+        self.memos.retain(|(at, memo)| *at != slot || !memo.is::<T>());
+        self.memos.push((slot, Box::new(value)));
+    }
+
+    /// What the running filter remembered of this request.
+    #[must_use]
+    pub fn recall<T: Any>(&self) -> Option<&T> {
+        self.memos.iter().filter(|(at, _)| *at == self.slot).find_map(|(_, memo)| memo.downcast_ref())
+    }
+
+    pub(super) fn marks(&self) -> Marks {
+        Marks { up: self.to_upstream.len(), down: self.to_client.len(), permits: self.permits.len() }
+    }
+
+    /// Undoes what a shadowed filter did since `marks` were taken: it may count, it may not change anything.
+    pub(super) fn undo(&mut self, marks: &Marks) {
+        self.to_upstream.truncate(marks.up);
+        self.to_client.truncate(marks.down);
+        self.permits.truncate(marks.permits);
+    }
+}
+
+pub(super) struct Marks {
+    up: usize,
+    down: usize,
+    permits: usize,
+}
