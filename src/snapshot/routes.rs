@@ -229,11 +229,14 @@ impl<'t> Search<'t, '_> {
     }
 }
 
+/// A header's name and, if it matters, its value.
+type WantedHeader = (Box<str>, Option<Box<str>>);
+
 /// A route as far as its host and path do not tell.
 struct Candidate {
     route: usize,
     methods: Methods,
-    headers: Box<[(Box<str>, Option<Box<str>>)]>,
+    headers: Box<[WantedHeader]>,
 }
 
 impl Candidate {

@@ -12,7 +12,17 @@ fn normal(target: &str) -> Result<String, BadPath> {
 
 #[test]
 fn a_normal_path_is_borrowed() {
-    for target in ["/", "/api/orders", "/.well-known/x", "/a...b/..c/d..", "/a;b=c", "/%E4%BD%A0%20x", "/a/", "*", "/a:@!$&'()*+,="] {
+    for target in [
+        "/",
+        "/api/orders",
+        "/.well-known/x",
+        "/a...b/..c/d..",
+        "/a;b=c",
+        "/%E4%BD%A0%20x",
+        "/a/",
+        "*",
+        "/a:@!$&'()*+,=",
+    ] {
         assert!(matches!(normalise(target), Ok(Cow::Borrowed(path)) if path == target), "{target}");
     }
     assert!(matches!(normalise("/api/orders?a=/../b%zz"), Ok(Cow::Borrowed("/api/orders"))));
@@ -42,9 +52,15 @@ fn no_spelling_of_a_path_slips_past_its_route() {
 
 #[test]
 fn directories_keep_their_slash() {
-    for (target, path) in
-        [("/a/b/..", "/a/"), ("/a/.", "/a/"), ("/a//", "/a/"), ("/a/..", "/"), ("//", "/"), ("/.", "/"), ("/a//..", "/")]
-    {
+    for (target, path) in [
+        ("/a/b/..", "/a/"),
+        ("/a/.", "/a/"),
+        ("/a//", "/a/"),
+        ("/a/..", "/"),
+        ("//", "/"),
+        ("/.", "/"),
+        ("/a//..", "/"),
+    ] {
         assert_eq!(normal(target).as_deref(), Ok(path), "{target}");
     }
 }
@@ -117,7 +133,8 @@ fn the_upstream_gets_the_path_that_was_matched_with_the_query_as_sent() {
 /// Targets made of the pieces that matter, so that they meet often.
 fn target() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
-        "/", "/", "/", ".", "..", "a", "B", "%2e", "%2E", "%2f", "%61", "%e4", "%25", "%", "%zz", ";", "%3b", "?", "\\", "{", "é", "+", "%2B", " ",
+        "/", "/", "/", ".", "..", "a", "B", "%2e", "%2E", "%2f", "%61", "%e4", "%25", "%", "%zz", ";", "%3b", "?",
+        "\\", "{", "é", "+", "%2B", " ",
     ]);
     prop::collection::vec(pieces, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
@@ -126,7 +143,8 @@ proptest! {
     #[test]
     fn the_normal_form_is_its_own_normal_form(target in target()) {
         if let Ok(path) = normalise(&target) {
-            prop_assert_eq!(normalise(&path).as_deref(), Ok(&*path));
+            let again = normalise(&path);
+            prop_assert_eq!(again.as_ref(), Ok(&path));
             prop_assert!(path.is_ascii() && path.starts_with('/') && !path.contains("//"));
             prop_assert!(path.split('/').all(|segment| segment != "." && segment != ".."));
             let sent = upstream_target(&target, &path).unwrap_or(target.clone());

@@ -125,7 +125,8 @@ fn named_methods_win_over_headers_and_more_headers_over_fewer() {
 
 #[test]
 fn ties_go_to_the_first_in_the_file() {
-    let table = table(vec![pattern("", "/x", &[Method::PUT, Method::GET], &[]), pattern("", "/x", &[Method::GET], &[])]);
+    let table =
+        table(vec![pattern("", "/x", &[Method::PUT, Method::GET], &[]), pattern("", "/x", &[Method::GET], &[])]);
     assert_eq!(get(&table, "", "/x"), Found::Route(0));
 }
 
@@ -167,7 +168,8 @@ fn listeners_have_routes_of_their_own() {
 
 #[test]
 fn no_spelling_reaches_the_catch_all_instead_of_the_guarded_route() {
-    let routes = [route(0, "public", pattern("", "/api/orders", &[], &[])), route(1, "public", pattern("", "/**", &[], &[]))];
+    let routes =
+        [route(0, "public", pattern("", "/api/orders", &[], &[])), route(1, "public", pattern("", "/**", &[], &[]))];
     for insensitive in [false, true] {
         let table = RouteTable::new(&routes, &[listener("public")], insensitive);
         for (target, guarded) in [
@@ -204,7 +206,8 @@ fn model(routes: &[Route], insensitive: bool, head: &RequestHead<'_>) -> (Option
             None => Some((2, 0)),
             Some(h) if h == head.host => Some((0, 0)),
             Some(h) => h.strip_prefix('*').and_then(|suffix| {
-                (head.host.len() > suffix.len() && head.host.ends_with(suffix)).then_some((1, usize::MAX - suffix.len()))
+                (head.host.len() > suffix.len() && head.host.ends_with(suffix))
+                    .then_some((1, usize::MAX - suffix.len()))
             }),
         };
         let at = match &m.path {
@@ -232,7 +235,8 @@ fn model(routes: &[Route], insensitive: bool, head: &RequestHead<'_>) -> (Option
 }
 
 fn some_path() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(vec!["a", "b", "A", "ab"]), 0..4).prop_map(|parts| format!("/{}", parts.join("/")))
+    prop::collection::vec(prop::sample::select(vec!["a", "b", "A", "ab"]), 0..4)
+        .prop_map(|parts| format!("/{}", parts.join("/")))
 }
 
 fn some_match() -> impl Strategy<Value = RouteMatch> {
