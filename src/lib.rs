@@ -24,11 +24,13 @@
 //! - Client-sent `X-Tidegate-*`, `Tidegate-*` and identity headers reach neither a decision nor an upstream.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod door;
 pub mod gateway;
 pub mod identity;
 pub mod proxy;
 pub mod reload;
+pub mod server;
 pub mod snapshot;
 pub mod telemetry;

@@ -1,0 +1,115 @@
+//! Answers written by the door itself: one buffer, one write, the connection kept where that is safe.
+
+use std::cell::RefCell;
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderName, StatusCode};
+
+use super::conn::Conn;
+use super::head::HeadError;
+use crate::proxy::forward::is_framing;
+use crate::proxy::id::RequestId;
+use crate::proxy::reply::{Addressee, Body, HeaderSink, render};
+use tidegate_filters::engine::Reply;
+
+thread_local! {
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// An answer's bytes, ready to be written.
+pub(crate) struct Answer(Vec<u8>);
+
+/// How an answer is framed.
+#[derive(Clone, Copy)]
+pub(crate) struct Framed {
+    /// The connection stays open behind it.
+    pub keep: bool,
+    /// It answers a HEAD: the body stays away, its length does not.
+    pub bodiless: bool,
+    /// To an HTTP/1.0 client.
+    pub old: bool,
+    /// Wall time, for `Date`.
+    pub unix: Duration,
+}
+
+impl HeaderSink for Vec<u8> {
+    fn put(&mut self, name: &HeaderName, value: &[u8]) {
+        if is_framing(name) {
+            return;
+        }
+        self.extend_from_slice(name.as_str().as_bytes());
+        self.extend_from_slice(b": ");
+        self.extend_from_slice(value);
+        self.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Answer {
+    /// A filter's reply. `None` for one with a streamed body: that one is pingora's to send.
+    pub(crate) fn of(reply: Reply, to: &Addressee<'_>, framed: Framed) -> Option<Self> {
+        let mut out = Vec::with_capacity(768);
+        status_line(&mut out, reply.status);
+        date(&mut out, framed.unix);
+        let Body::Whole(body) = render(reply, to, &mut out) else { return None };
+        out.extend_from_slice(b"content-length: ");
+        out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+        out.extend_from_slice(match (framed.keep, framed.old) {
+            (true, false) => b"\r\n\r\n".as_slice(),
+            (true, true) => b"\r\nconnection: keep-alive\r\n\r\n",
+            (false, _) => b"\r\nconnection: close\r\n\r\n",
+        });
+        if !framed.bodiless {
+            out.extend_from_slice(&body);
+        }
+        Some(Self(out))
+    }
+
+    /// The refusal of a head that is no proper request: nothing about it can be believed, so the connection closes.
+    pub(crate) fn refusal(error: HeadError) -> Self {
+        let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let (code, title) = match error.status {
+            408 => ("request-timeout", "The request did not arrive in time"),
+            431 => ("head-too-large", "The request head is too large"),
+            503 => ("temporary-reduced-capacity", "Too many connections"),
+            _ => ("bad-request", "The request is malformed"),
+        };
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut reply = Reply::problem(status, code, title);
+        if error.status == 503 {
+            reply = reply.retry_after(Duration::from_secs(1));
+        }
+        let to = Addressee { request_id: &RequestId::new(unix), person: false, edits: &[], outcome: None };
+        let framed = Framed { keep: false, bodiless: false, old: false, unix };
+        Self::of(reply, &to, framed).unwrap_or(Self(Vec::new()))
+    }
+
+    /// Sends it. A client that does not read within `patience` is given up.
+    pub(crate) async fn send(&self, conn: &Conn, patience: Duration) -> io::Result<()> {
+        let write = conn.write(&self.0);
+        tokio::time::timeout(patience, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+fn status_line(out: &mut Vec<u8>, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or("Refused").as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `Date`, formatted once a second on each worker.
+fn date(out: &mut Vec<u8>, unix: Duration) {
+    DATE.with_borrow_mut(|(second, text)| {
+        if *second != unix.as_secs() {
+            *second = unix.as_secs();
+            *text = format!("date: {}\r\n", httpdate::fmt_http_date(UNIX_EPOCH + unix));
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
+}

@@ -1,0 +1,444 @@
+//! A client's connection, shared between the door and pingora.
+//!
+//! pingora is handed a [`ClientStream`] that yields exactly the bytes of the running request's body and nothing behind
+//! it: pipelined bytes stay with the door and are never lost or read twice, whatever pingora does with its stream. The
+//! door keeps the other handle, so that it can answer a request that ran out of time, and close without cutting off an
+//! answer that is still on its way.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::chunked::Scanner;
+use super::head::Framing;
+
+/// Bytes read at once. Read into a thread's scratch space, so that an idle connection holds no buffer at all.
+const READ_SIZE: usize = 16 * 1024;
+/// Bytes behind a request that are kept while it runs; more wait in the socket.
+const MOST_STASHED: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: std::cell::RefCell<Box<[u8; READ_SIZE]>> = std::cell::RefCell::new(Box::new([0; READ_SIZE]));
+}
+
+/// Slowest body that is not taken for an attack, once the body timeout is over; the figure of Apache's mod_reqtimeout.
+const SLOWEST_BODY: u64 = 500;
+
+/// How long a body of which `bytes` arrived may have taken: the timeout, and a second more for every 500 bytes.
+pub(crate) fn body_allowance(timeout: Duration, bytes: u64) -> Duration {
+    timeout + Duration::from_secs(bytes / SLOWEST_BODY)
+}
+
+/// What pingora may read now.
+enum Mode {
+    /// So many bytes of the body are left.
+    Length(u64),
+    /// A chunked body.
+    Chunked(Scanner),
+    /// The body is over: nothing, and the end only when the client closes.
+    Done,
+    /// As `Done` until the upstream agreed to switch protocols, then everything.
+    Upgrade,
+    /// Everything, both ways: another protocol.
+    Raw,
+}
+
+/// How a request ended behind pingora's back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It did not.
+    #[default]
+    No,
+    /// No answer within the upstream's time; the door answered 504.
+    NoAnswer,
+    /// The whole request took too long.
+    TooLong,
+}
+
+struct Inner {
+    io: Stream,
+    buf: BytesMut,
+    mode: Mode,
+    claims_h2: bool,
+    answered: bool,
+    written: u64,
+    read: u64,
+    lent_at: Instant,
+    body_timeout: Duration,
+    body_bytes: u64,
+    body_done: Option<Instant>,
+    malformed: bool,
+    cut: Cut,
+}
+
+/// The door's handle of a connection.
+#[derive(Clone)]
+pub(crate) struct Conn(Arc<Mutex<Inner>>);
+
+/// pingora's handle of the same connection.
+pub(crate) struct ClientStream(Conn);
+
+impl Conn {
+    pub(crate) fn new(io: Stream) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            io,
+            buf: BytesMut::new(),
+            mode: Mode::Done,
+            claims_h2: false,
+            answered: false,
+            written: 0,
+            read: 0,
+            lent_at: Instant::now(),
+            body_timeout: Duration::ZERO,
+            body_bytes: 0,
+            body_done: None,
+            malformed: false,
+            cut: Cut::No,
+        })))
+    }
+
+    /// Reads what is there into the buffer; 0 at the end.
+    pub(crate) async fn read_more(&self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.0.lock().poll_fill(cx)).await
+    }
+
+    /// What was read and not used yet. The door owns it between requests.
+    pub(crate) fn take_buffer(&self) -> BytesMut {
+        std::mem::take(&mut self.0.lock().buf)
+    }
+
+    /// Gives bytes back: they are read first.
+    pub(crate) fn put_buffer(&self, buf: BytesMut) {
+        self.0.lock().buf = buf;
+    }
+
+    /// Hands the connection to pingora for one request whose head is out of the buffer.
+    pub(crate) fn lend(&self, framing: Framing, websocket: bool, body_timeout: Duration) -> Stream {
+        let mut inner = self.0.lock();
+        inner.answered = false;
+        inner.written = 0;
+        inner.lent_at = Instant::now();
+        inner.body_timeout = body_timeout;
+        inner.body_bytes = 0;
+        inner.malformed = false;
+        inner.cut = Cut::No;
+        inner.body_done = None;
+        inner.mode = match framing {
+            Framing::Length(length) => Mode::Length(length),
+            Framing::Chunked => Mode::Chunked(Scanner::new()),
+            Framing::None if websocket => Mode::Upgrade,
+            Framing::None => Mode::Done,
+        };
+        if matches!(inner.mode, Mode::Done | Mode::Upgrade) {
+            inner.body_done = Some(inner.lent_at);
+        }
+        Box::new(ClientStream(self.clone()))
+    }
+
+    /// Hands the whole connection over for HTTP/2.
+    pub(crate) fn lend_as_h2(&self) -> Stream {
+        let mut inner = self.0.lock();
+        inner.mode = Mode::Raw;
+        inner.claims_h2 = true;
+        Box::new(ClientStream(self.clone()))
+    }
+
+    /// Whether the next request may follow: the body was read to its end and the protocol is still HTTP/1.
+    pub(crate) fn at_request_boundary(&self) -> bool {
+        matches!(self.0.lock().mode, Mode::Done)
+    }
+
+    /// Whether the connection now carries another protocol.
+    pub(crate) fn is_raw(&self) -> bool {
+        matches!(self.0.lock().mode, Mode::Raw)
+    }
+
+    /// Whether the first byte of a final answer was written.
+    pub(crate) fn answered(&self) -> bool {
+        self.0.lock().answered
+    }
+
+    /// When the last byte of the body was handed over; `None` while it is on its way.
+    pub(crate) fn body_done(&self) -> Option<Instant> {
+        self.0.lock().body_done
+    }
+
+    /// Whether the body's chunks were malformed.
+    pub(crate) fn malformed(&self) -> bool {
+        self.0.lock().malformed
+    }
+
+    /// How the request was cut short, if it was.
+    pub(crate) fn cut(&self) -> Cut {
+        self.0.lock().cut
+    }
+
+    /// Notes that the door ends the request itself.
+    pub(crate) fn set_cut(&self, cut: Cut) {
+        self.0.lock().cut = cut;
+    }
+
+    /// Bytes written since the request began.
+    pub(crate) fn written(&self) -> u64 {
+        self.0.lock().written
+    }
+
+    /// Bytes read since the connection began.
+    pub(crate) fn read(&self) -> u64 {
+        self.0.lock().read
+    }
+
+    /// Writes and flushes an answer of the door's own.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut stream = ClientStream(self.clone());
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    }
+
+    /// Closes so that the client can still read what was written: half-closes, then reads off what it is still sending
+    /// for a moment. Closing with unread bytes would make the kernel reset the connection and throw the answer away.
+    pub(crate) async fn close_gently(&self, patience: Duration) {
+        let drain = async {
+            let mut stream = ClientStream(self.clone());
+            if stream.flush().await.is_err() || AsyncWriteExt::shutdown(&mut stream).await.is_err() {
+                return;
+            }
+            let mut budget = 4 * MOST_STASHED;
+            loop {
+                self.0.lock().buf.clear();
+                match self.read_more().await {
+                    Ok(read) if read > 0 && read <= budget => budget -= read,
+                    _ => return,
+                }
+            }
+        };
+        // A client that keeps sending past the patience is cut off.
+        let _ = tokio::time::timeout(patience, drain).await;
+    }
+
+    pub(crate) fn peer(&self) -> Option<std::net::SocketAddr> {
+        let digest = self.0.lock().io.get_socket_digest()?;
+        digest.peer_addr()?.as_inet().copied()
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.0.lock().io.get_ssl_digest().is_some()
+    }
+
+    pub(crate) fn negotiated_h2(&self) -> bool {
+        matches!(self.0.lock().io.selected_alpn_proto(), Some(ALPN::H2))
+    }
+}
+
+impl Inner {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut into = ReadBuf::new(&mut scratch[..]);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut into))?;
+            self.buf.extend_from_slice(into.filled());
+            self.read += into.filled().len() as u64;
+            Poll::Ready(Ok(into.filled().len()))
+        })
+    }
+
+    fn poll_request(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.mode {
+            Mode::Raw => self.poll_raw(cx, dst),
+            Mode::Done | Mode::Upgrade => self.poll_end(cx),
+            Mode::Length(left) => self.poll_length(cx, dst, left),
+            Mode::Chunked(_) => self.poll_chunked(cx, dst),
+        }
+    }
+
+    fn poll_raw(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.buf.is_empty() {
+            let before = dst.filled().len();
+            ready!(Pin::new(&mut self.io).poll_read(cx, dst))?;
+            self.read += (dst.filled().len() - before) as u64;
+            return Poll::Ready(Ok(()));
+        }
+        let take = self.buf.len().min(dst.remaining());
+        dst.put_slice(&self.buf[..take]);
+        self.buf.advance(take);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the client to leave; what it sends meanwhile is the next request and is kept.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.buf.len() < MOST_STASHED {
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_length(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>, left: u64) -> Poll<io::Result<()>> {
+        let left_here = usize::try_from(left).unwrap_or(usize::MAX);
+        let before = dst.filled().len();
+        if self.buf.is_empty() && dst.remaining() <= left_here {
+            ready!(Pin::new(&mut self.io).poll_read(cx, dst))?;
+        } else {
+            if self.buf.is_empty() {
+                ready!(self.poll_fill(cx))?;
+            }
+            let take = self.buf.len().min(left_here).min(dst.remaining());
+            dst.put_slice(&self.buf[..take]);
+            self.buf.advance(take);
+        }
+        let got = (dst.filled().len() - before) as u64;
+        if left == got { self.end_body() } else { self.mode = Mode::Length(left - got) }
+        Poll::Ready(self.pace(got))
+    }
+
+    fn poll_chunked(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.buf.is_empty() && ready!(self.poll_fill(cx))? == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let Mode::Chunked(scanner) = &mut self.mode else { return Poll::Ready(Ok(())) };
+        let there = self.buf.len().min(dst.remaining());
+        let Ok(take) = scanner.scan(&self.buf[..there]) else {
+            self.malformed = true;
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "malformed chunk")));
+        };
+        let done = scanner.done();
+        dst.put_slice(&self.buf[..take]);
+        self.buf.advance(take);
+        if done {
+            self.end_body();
+        }
+        Poll::Ready(self.pace(take as u64))
+    }
+
+    /// Ends a body that drips: each piece comes in time, the whole never would.
+    fn pace(&mut self, got: u64) -> io::Result<()> {
+        self.body_bytes += got;
+        let allowed = body_allowance(self.body_timeout, self.body_bytes);
+        if self.body_done.is_none() && self.lent_at.elapsed() > allowed {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the body arrives too slowly"));
+        }
+        Ok(())
+    }
+
+    fn end_body(&mut self) {
+        self.mode = Mode::Done;
+        self.body_done = Some(Instant::now());
+    }
+
+    /// Looks at the first bytes of an answer: an interim one is no answer yet, an agreed upgrade opens the stream.
+    fn note_written(&mut self, bytes: &[u8]) {
+        self.written += bytes.len() as u64;
+        if self.answered || bytes.is_empty() {
+            return;
+        }
+        let status = bytes.get(9..12).unwrap_or_default();
+        if status == b"101" && matches!(self.mode, Mode::Upgrade) {
+            self.mode = Mode::Raw;
+        }
+        self.answered = status == b"101" || status.first() != Some(&b'1');
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.0.0.lock().poll_request(cx, dst)
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut inner = self.0.0.lock();
+        let written = ready!(Pin::new(&mut inner.io).poll_write(cx, bytes))?;
+        inner.note_written(&bytes[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.0.lock().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.0.lock().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.0.0.lock();
+        let written = ready!(Pin::new(&mut inner.io).poll_write_vectored(cx, parts))?;
+        let first = parts.iter().find(|part| !part.is_empty()).map_or(&[][..], |part| part);
+        inner.note_written(&first[..first.len().min(written)]);
+        inner.written += (written - first.len().min(written)) as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.0.lock().io.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    /// Only flushes: the door closes, once it knows that the client could read the answer.
+    async fn shutdown(&mut self) {
+        let _ = self.flush().await;
+    }
+}
+
+impl UniqueID for ClientStream {
+    fn id(&self) -> UniqueIDType {
+        self.0.0.lock().io.id()
+    }
+}
+
+impl Ssl for ClientStream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.0.0.lock().io.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        let inner = self.0.0.lock();
+        if inner.claims_h2 { Some(ALPN::H2) } else { inner.io.selected_alpn_proto() }
+    }
+}
+
+impl GetTimingDigest for ClientStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.0.0.lock().io.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.0.0.lock().io.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.0.0.lock().io.get_socket_digest()
+    }
+}
+
+impl Peek for ClientStream {}
+
+impl std::fmt::Debug for ClientStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientStream")
+    }
+}

@@ -1,0 +1,281 @@
+//! One request and its answer over HTTP/1.
+
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use http::StatusCode;
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use smallvec::SmallVec;
+use tidegate_filters::engine::{Decision, HeaderPair, Reply, ReplyBody, RequestHead};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Door;
+use super::answer::{Answer, Framed};
+use super::chunked::Scanner;
+use super::conn::{Conn, Cut};
+use super::head::{Framing, Head, HeadError, Span, parse};
+use super::rewrite::rewrite;
+use crate::proxy::flow::{Arrival, Flow, Known};
+use crate::proxy::reply::Addressee;
+use crate::proxy::{forward, stage};
+use crate::snapshot::path;
+
+/// Bytes of a refused request's body that are read off to keep its connection.
+const DRAIN_BYTES: usize = 64 * 1024;
+/// Time that reading them off may take.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// An upstream that drips its head gets this many read timeouts for the whole of it.
+const HEAD_PATIENCE: u32 = 3;
+
+/// What becomes of the connection.
+pub(crate) enum Next {
+    /// The next request may come.
+    Keep,
+    /// Close it, but let the client read its answer.
+    Close,
+    /// It is gone already.
+    Gone,
+}
+
+/// What a request stage at the door came to.
+enum Step {
+    Answer(Box<Flow>, Reply),
+    HandOver(Box<Flow>, BytesMut),
+}
+
+/// Takes the request at the start of `buf`, whose head ends at `end`, through the gateway.
+pub(crate) async fn one(
+    door: &Door,
+    conn: &Conn,
+    peer: IpAddr,
+    mut buf: BytesMut,
+    end: usize,
+    shutdown: &ShutdownWatch,
+) -> Next {
+    let bounds = Door::bounds(&door.gateway.snapshot().config.server.limits);
+    let head = match parse(&buf[..end], bounds) {
+        Ok(head) => head,
+        Err(error) => return refuse(door, conn, error).await,
+    };
+    let step = match decide(door, conn, peer, &buf[..end], &head) {
+        Ok(step) => step,
+        Err(error) => return refuse(door, conn, error).await,
+    };
+    match step {
+        Step::Answer(flow, reply) => answer(conn, flow, reply, &head, buf, *shutdown.borrow()).await,
+        Step::HandOver(flow, rewritten) => {
+            buf.advance(end);
+            conn.put_buffer(buf);
+            hand_over(door, conn, flow, rewritten, &head, shutdown).await
+        }
+    }
+}
+
+async fn refuse(door: &Door, conn: &Conn, error: HeadError) -> Next {
+    door.gateway.shared.telemetry.metrics().door_refused(error.reason);
+    match Answer::refusal(error).send(conn, super::FAREWELL).await {
+        Ok(()) => Next::Close,
+        Err(_) => Next::Gone,
+    }
+}
+
+/// The request stage over the borrowed head.
+fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> Result<Step, HeadError> {
+    let part = |span: &Span| &bytes[span.start as usize..span.end as usize];
+    // The head check admits visible ASCII only in what is read as text here.
+    let text = |span: &Span| std::str::from_utf8(part(span)).unwrap_or_default();
+    let origin = text(&head.origin);
+    let path = path::normalise(origin).map_err(|_| HeadError { status: 400, reason: "malformed path" })?;
+    let authority = text(&head.authority);
+    let host = forward::host_of(authority);
+    let headers: SmallVec<[HeaderPair<'_>; 24]> = head.headers.iter().map(|(n, v)| (part(n), part(v))).collect();
+    let secure = conn.is_tls();
+    let view =
+        RequestHead { method: text(&head.method), target: origin, path: &path, host: &host, secure, headers: &headers };
+    let at = door.gateway.shared.clock.now();
+    let arrival = Arrival { at, listener: door.listener, protocol: "h1", peer, secure };
+    let length = match head.framing {
+        Framing::Length(length) => Some(length),
+        Framing::None | Framing::Chunked => None,
+    };
+    // A filter that panics costs its request, not the connection and not the gateway.
+    let begun = catch_unwind(AssertUnwindSafe(|| stage::begin(&door.gateway, arrival, &view, length)));
+    let Ok((mut flow, decision)) = begun else {
+        tracing::error!(target: "tidegate::door", path = &*path, "a filter panicked");
+        return Err(HeadError { status: 500, reason: "panic" });
+    };
+    let streamed = |reply: &Reply| matches!(reply.body, ReplyBody::Stream { .. });
+    let decision = match decision {
+        Decision::Respond(reply) if !streamed(&reply) => {
+            flow.method.push_str(view.method);
+            flow.target.push_str(text(&head.target));
+            return Ok(Step::Answer(flow, *reply));
+        }
+        other => other,
+    };
+    let target = path::upstream_target(origin, &path);
+    let rewritten = rewrite(&flow, head, &view, target.as_deref().unwrap_or(origin), authority.as_bytes());
+    flow.method.push_str(view.method);
+    flow.target.push_str(text(&head.target));
+    flow.rewritten = true;
+    flow.websocket = head.websocket;
+    flow.pending = parking_lot::Mutex::new(Some(decision));
+    Ok(Step::HandOver(flow, rewritten))
+}
+
+async fn answer(conn: &Conn, mut flow: Box<Flow>, reply: Reply, head: &Head, mut buf: BytesMut, stop: bool) -> Next {
+    buf.advance(head.len);
+    let body_here = arrived(head.framing, &buf);
+    let drainable = match (body_here, head.framing) {
+        (Some(_), _) => true,
+        // A client that waits for 100 (Continue) may or may not send its body after a refusal: nobody can tell.
+        (None, _) if head.expects_continue => false,
+        (None, Framing::Length(length)) => length <= DRAIN_BYTES as u64,
+        (None, _) => true,
+    };
+    let keep = head.keep_alive && drainable && !stop;
+    flow.answers(&reply, "refused");
+    let unix = flow.gateway.shared.clock.unix(flow.arrival.at);
+    let framed = Framed { keep, bodiless: flow.method == "HEAD", old: head.old, unix };
+    let status = reply.status.as_u16();
+    let edits = std::mem::take(&mut flow.cx.to_client);
+    let to = Addressee { request_id: &flow.id, person: flow.person, edits: &edits, outcome: None };
+    let Some(answer) = Answer::of(reply, &to, framed) else { return Next::Gone };
+    let patience = flow.snapshot.config.server.limits.body_timeout;
+    let sent = answer.send(conn, patience).await;
+    let (method, target) = (std::mem::take(&mut flow.method), std::mem::take(&mut flow.target));
+    flow.finish((&method, &target), status, answer.len(), sent.is_err());
+    drop(flow);
+    if sent.is_err() {
+        return Next::Gone;
+    }
+    if !keep {
+        conn.put_buffer(buf);
+        return Next::Close;
+    }
+    match body_here {
+        Some(body) => {
+            buf.advance(body);
+            conn.put_buffer(buf);
+            Next::Keep
+        }
+        None => drain(conn, head.framing, buf).await,
+    }
+}
+
+/// Length of the body if all of it is in `buf`.
+fn arrived(framing: Framing, buf: &[u8]) -> Option<usize> {
+    match framing {
+        Framing::None => Some(0),
+        Framing::Length(length) => usize::try_from(length).ok().filter(|length| *length <= buf.len()),
+        Framing::Chunked => {
+            let mut scanner = Scanner::new();
+            let body = scanner.scan(buf).ok()?;
+            scanner.done().then_some(body)
+        }
+    }
+}
+
+/// Reads off the body of a request that was refused.
+async fn drain(conn: &Conn, framing: Framing, buf: BytesMut) -> Next {
+    conn.put_buffer(buf);
+    let read_off = async {
+        loop {
+            if conn.read_more().await.ok().filter(|read| *read > 0).is_none() {
+                return Next::Gone;
+            }
+            let mut buf = conn.take_buffer();
+            let body = arrived(framing, &buf);
+            let too_much = buf.len() > 2 * DRAIN_BYTES;
+            if let Some(body) = body {
+                buf.advance(body);
+            }
+            conn.put_buffer(buf);
+            match body {
+                Some(_) => return Next::Keep,
+                None if too_much => return Next::Close,
+                None => (),
+            }
+        }
+    };
+    timeout(DRAIN_TIME, read_off).await.unwrap_or(Next::Close)
+}
+
+async fn hand_over(
+    door: &Door,
+    conn: &Conn,
+    mut flow: Box<Flow>,
+    rewritten: BytesMut,
+    head: &Head,
+    shutdown: &ShutdownWatch,
+) -> Next {
+    flow.conn = Some(conn.clone());
+    let id = flow.id;
+    let limits = &flow.snapshot.config.server.limits;
+    let idle = limits.idle_timeout.as_secs().max(1);
+    let (total, read_timeout) = flow
+        .route
+        .as_ref()
+        .map_or((limits.request_timeout, limits.body_timeout), |route| (route.timeout, route.upstream.read_timeout));
+    let first_byte = (read_timeout * HEAD_PATIENCE).min(total);
+    let stream = conn.lend(head.framing, head.websocket, limits.body_timeout);
+    let mut session = ServerSession::new_http1(stream);
+    session.set_keepalive((head.keep_alive && !*shutdown.borrow()).then_some(idle));
+    session.set_pipelined_prefix(rewritten);
+    session.set_connection_user_context(Some(flow));
+    let exchange = door.proxy.process_new_http(session, shutdown);
+    let cut = tokio::select! {
+        biased;
+        reused = exchange => {
+            let keep = reused.is_some() && conn.at_request_boundary();
+            return if keep { Next::Keep } else { Next::Close };
+        }
+        cut = out_of_time(conn, first_byte, total) => cut,
+    };
+    // The exchange was dropped with its upstream connection; its flow's drop wrote the log line.
+    if cut == Cut::NoAnswer {
+        let reply = Reply::problem(StatusCode::GATEWAY_TIMEOUT, "gateway-timeout", "The upstream did not answer in time");
+        let unix = door.gateway.shared.clock.unix(door.gateway.shared.clock.now());
+        let outcome = Some(Known::Unknown.as_str());
+        let to = Addressee { request_id: &id, person: false, edits: &[], outcome };
+        let framed = Framed { keep: false, bodiless: false, old: head.old, unix };
+        if let Some(answer) = Answer::of(reply, &to, framed) {
+            let _ = answer.send(conn, super::FAREWELL).await;
+            return Next::Close;
+        }
+    }
+    Next::Gone
+}
+
+/// Resolves when the request has run out of time: `first_byte` from the end of its body to the first byte of an answer,
+/// `total` over all. Connections that became another protocol are exempt.
+async fn out_of_time(conn: &Conn, first_byte: Duration, total: Duration) -> Cut {
+    let begun = Instant::now();
+    let mut next = begun + first_byte;
+    loop {
+        sleep_until(next.min(begun + total)).await;
+        if conn.is_raw() {
+            std::future::pending::<()>().await;
+        }
+        let now = Instant::now();
+        let waiting_since = if conn.answered() { None } else { conn.body_done().map(Instant::from_std) };
+        let cut = match waiting_since {
+            Some(since) if now >= since + first_byte => Cut::NoAnswer,
+            _ if now >= begun + total => if conn.answered() { Cut::TooLong } else { Cut::NoAnswer },
+            Some(since) => {
+                next = since + first_byte;
+                continue;
+            }
+            None => {
+                next = now + first_byte;
+                continue;
+            }
+        };
+        conn.set_cut(cut);
+        return cut;
+    }
+}

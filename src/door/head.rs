@@ -1,0 +1,362 @@
+//! The strict check of a request's head, in one pass over its bytes.
+//!
+//! Whatever two parsers could read in two ways is refused here, before pingora or an upstream sees it: bare line feeds,
+//! folded lines, blanks before colons, several lengths, lengths beside transfer codings, codings other than one
+//! `chunked`, names with an underscore (the twin of a name with a hyphen to some backends), hosts that are none. The
+//! rules are those of RFC 9112 §2-§7 read strictly; the smuggling cases they answer are in `tests/it/door.rs`.
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+/// Longest request target in bytes; nginx and HAProxy refuse near the same.
+const LONGEST_TARGET: usize = 8_192;
+/// Longest method in bytes; the longest registered one has 17.
+const LONGEST_METHOD: usize = 24;
+/// Digits of a length; 10^15 bytes is beyond any real body, and no sum of such numbers overflows.
+const LONGEST_LENGTH: usize = 15;
+
+/// A part of the head, by position.
+pub(crate) type Span = Range<u32>;
+
+/// How the request's body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// No body.
+    None,
+    /// So many bytes; not zero.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+}
+
+/// A well-formed head: positions in the bytes it was read from.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Bytes of the head, the empty line included.
+    pub len: usize,
+    pub method: Span,
+    /// As sent.
+    pub target: Span,
+    /// Path and query: the target without scheme and authority if it was in absolute form.
+    pub origin: Span,
+    /// Host and port, from the target if it was absolute, else from `Host`; empty only in HTTP/1.0.
+    pub authority: Span,
+    /// HTTP/1.0 instead of 1.1.
+    pub old: bool,
+    /// Names and values.
+    pub headers: SmallVec<[(Span, Span); 24]>,
+    pub framing: Framing,
+    /// `Expect: 100-continue`.
+    pub expects_continue: bool,
+    /// Whether the client wants the connection kept.
+    pub keep_alive: bool,
+    /// A WebSocket upgrade.
+    pub websocket: bool,
+}
+
+/// Why a head was refused, with the status to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeadError {
+    pub status: u16,
+    /// For the metric and the log.
+    pub reason: &'static str,
+}
+
+const fn refuse(status: u16, reason: &'static str) -> HeadError {
+    HeadError { status, reason }
+}
+
+/// Bounds on a head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub max_size: usize,
+    pub max_headers: usize,
+}
+
+const fn table(extra: &[u8], letters: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "i is below 256")]
+        let byte = i as u8;
+        table[i] = letters && byte.is_ascii_alphanumeric();
+        i += 1;
+    }
+    let mut i = 0;
+    while i < extra.len() {
+        table[extra[i] as usize] = true;
+        i += 1;
+    }
+    table
+}
+
+/// `tchar` of RFC 9110 §5.6.2.
+const TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~", true);
+/// What a target may consist of: RFC 3986 without the fragment, and nothing that some parser might cut at.
+const TARGET: [bool; 256] = table(b"!$%&'()*+,-./:;=?@[]_~", true);
+/// What a host with port may consist of.
+const HOST: [bool; 256] = table(b".-:[]_~%", true);
+
+const fn values() -> [bool; 256] {
+    let mut table = [true; 256];
+    let mut i = 0;
+    while i < 32 {
+        table[i] = i == 9;
+        i += 1;
+    }
+    table[127] = false;
+    table
+}
+/// What a value may consist of: no control bytes but the tab.
+const VALUE: [bool; 256] = values();
+
+fn all(bytes: &[u8], table: &[bool; 256]) -> bool {
+    bytes.iter().all(|byte| table[usize::from(*byte)])
+}
+
+/// Whether `name` is a header or method name.
+pub(crate) fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && all(name, &TOKEN)
+}
+
+/// Where the head that starts at 0 ends, or `None` when more bytes are needed. `seen`: bytes looked at before.
+pub(crate) fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
+    let from = seen.saturating_sub(3);
+    memchr::memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4)
+}
+
+/// Whether an unfinished head is already beyond repair, so that nobody waits for the rest of garbage.
+pub(crate) fn hopeless(bytes: &[u8], seen: usize) -> bool {
+    let from = seen.saturating_sub(1);
+    let bare = memchr::memchr_iter(b'\n', &bytes[from..]).any(|at| from + at == 0 || bytes[from + at - 1] != b'\r');
+    bare || bytes.first().is_some_and(|first| !TOKEN[usize::from(*first)])
+}
+
+fn span(whole: &[u8], part: &[u8]) -> Span {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    narrow(start)..narrow(start + part.len())
+}
+
+/// Checks a whole head: `bytes` ends with the empty line.
+pub(crate) fn parse(bytes: &[u8], bounds: Bounds) -> Result<Head, HeadError> {
+    if bytes.len() > bounds.max_size {
+        return Err(refuse(431, "head too large"));
+    }
+    let line_end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+    let line = strip_cr(&bytes[..line_end])?;
+    let mut head = request_line(bytes, line)?;
+    let mut seen = Seen::default();
+    let mut rest = &bytes[line_end + 1..];
+    loop {
+        let end = memchr::memchr(b'\n', rest).ok_or(refuse(400, "unfinished line"))?;
+        let line = strip_cr(&rest[..end])?;
+        rest = &rest[end + 1..];
+        if line.is_empty() {
+            break;
+        }
+        if head.headers.len() == bounds.max_headers {
+            return Err(refuse(431, "too many header lines"));
+        }
+        let (name, value) = header_line(line)?;
+        seen.header(name, value, &mut head, bytes)?;
+        head.headers.push((span(bytes, name), span(bytes, value)));
+    }
+    if !rest.is_empty() {
+        return Err(refuse(400, "bytes behind the empty line"));
+    }
+    seen.settle(&mut head, bytes)?;
+    Ok(head)
+}
+
+fn strip_cr(line: &[u8]) -> Result<&[u8], HeadError> {
+    line.strip_suffix(b"\r").ok_or(refuse(400, "bare line feed"))
+}
+
+fn request_line(bytes: &[u8], line: &[u8]) -> Result<Head, HeadError> {
+    let malformed = refuse(400, "malformed request line");
+    let first = memchr::memchr(b' ', line).ok_or(malformed)?;
+    let last = memchr::memrchr(b' ', line).filter(|last| *last > first).ok_or(malformed)?;
+    let (method, target, version) = (&line[..first], &line[first + 1..last], &line[last + 1..]);
+    if !is_token(method) || method.len() > LONGEST_METHOD {
+        return Err(refuse(400, "malformed method"));
+    }
+    let old = match version {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            return Err(refuse(505, "unknown protocol version"));
+        }
+        _ => return Err(malformed),
+    };
+    if target.len() > LONGEST_TARGET {
+        return Err(refuse(414, "target too long"));
+    }
+    if target.is_empty() || !all(target, &TARGET) {
+        return Err(refuse(400, "malformed target"));
+    }
+    if method == b"CONNECT" {
+        return Err(refuse(405, "CONNECT"));
+    }
+    let (origin, authority) = split_target(method, target)?;
+    Ok(Head {
+        len: bytes.len(),
+        method: span(bytes, method),
+        target: span(bytes, target),
+        origin: span(bytes, origin),
+        authority: span(bytes, authority),
+        old,
+        headers: SmallVec::new(),
+        framing: Framing::None,
+        expects_continue: false,
+        keep_alive: !old,
+        websocket: false,
+    })
+}
+
+/// Path and authority of a target in origin, asterisk or absolute form (RFC 9112 §3.2).
+fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HeadError> {
+    let bad = refuse(400, "malformed target");
+    if target[0] == b'/' || (target == b"*" && method == b"OPTIONS") {
+        return Ok((target, &[]));
+    }
+    let rest = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    let rest = rest.ok_or(bad)?;
+    let slash = memchr::memchr(b'/', rest).ok_or(bad)?;
+    let (authority, origin) = rest.split_at(slash);
+    check_host(authority)?;
+    Ok((origin, authority))
+}
+
+fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
+    let colon = memchr::memchr(b':', line).ok_or(refuse(400, "header line without a colon"))?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    // A leading blank is a folded line, a trailing one the oldest smuggling trick; neither is a token character.
+    if !is_token(name) || memchr::memchr(b'_', name).is_some() {
+        return Err(refuse(400, "malformed header name"));
+    }
+    if !all(value, &VALUE) {
+        return Err(refuse(400, "control byte in a header"));
+    }
+    Ok((name, value))
+}
+
+#[derive(Default)]
+struct Seen {
+    host: Option<Span>,
+    length: Option<u64>,
+    chunked: bool,
+    upgrade: bool,
+    connection_upgrade: bool,
+}
+
+impl Seen {
+    fn header(&mut self, name: &[u8], value: &[u8], head: &mut Head, bytes: &[u8]) -> Result<(), HeadError> {
+        // The length tells most headers apart from the few that matter here.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                check_host(value)?;
+                if self.host.replace(span(bytes, value)).is_some() {
+                    return Err(refuse(400, "several hosts"));
+                }
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                if self.length.replace(content_length(value)?).is_some() {
+                    return Err(refuse(400, "several lengths"));
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.chunked || head.old {
+                    return Err(refuse(400, "several transfer codings"));
+                }
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    // RFC 9112 §6.1: a coding that is not understood is answered with 501; a broken list with 400.
+                    let known = [&b"gzip"[..], b"deflate", b"compress"].iter().any(|c| value.eq_ignore_ascii_case(c));
+                    return Err(refuse(if known { 501 } else { 400 }, "transfer coding other than chunked"));
+                }
+                self.chunked = true;
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(refuse(417, "unknown expectation"));
+                }
+                head.expects_continue = !head.old;
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    if option.eq_ignore_ascii_case(b"close") {
+                        head.keep_alive = false;
+                    } else if head.old && option.eq_ignore_ascii_case(b"keep-alive") {
+                        head.keep_alive = true;
+                    } else if option.eq_ignore_ascii_case(b"upgrade") {
+                        self.connection_upgrade = true;
+                    }
+                }
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = value.eq_ignore_ascii_case(b"websocket"),
+            _ => (),
+        }
+        Ok(())
+    }
+
+    fn settle(self, head: &mut Head, bytes: &[u8]) -> Result<(), HeadError> {
+        head.framing = match (self.length, self.chunked) {
+            (Some(_), true) => return Err(refuse(400, "a length beside a transfer coding")),
+            (None | Some(0), false) => Framing::None,
+            (Some(length), false) => Framing::Length(length),
+            (None, true) => Framing::Chunked,
+        };
+        match self.host {
+            None if !head.old => return Err(refuse(400, "no host")),
+            None => (),
+            Some(host) if head.authority.is_empty() => head.authority = host,
+            Some(host) => {
+                let text = |span: &Span| &bytes[span.start as usize..span.end as usize];
+                if !text(&host).eq_ignore_ascii_case(text(&head.authority)) {
+                    return Err(refuse(400, "target and Host name different hosts"));
+                }
+            }
+        }
+        head.websocket = self.upgrade && self.connection_upgrade && head.framing == Framing::None && !head.old;
+        Ok(())
+    }
+}
+
+fn content_length(value: &[u8]) -> Result<u64, HeadError> {
+    let digits = !value.is_empty() && value.len() <= LONGEST_LENGTH && value.iter().all(u8::is_ascii_digit);
+    let parsed = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
+    parsed.ok_or(refuse(400, "malformed length"))
+}
+
+/// Whether `value` is a host with an optional port.
+pub(crate) fn check_host(value: &[u8]) -> Result<(), HeadError> {
+    let bad = refuse(400, "malformed host");
+    if value.is_empty() || value.len() > 255 + 6 || !all(value, &HOST) {
+        return Err(bad);
+    }
+    let (name, port) = match value {
+        [b'[', ..] => {
+            let close = memchr::memchr(b']', value).ok_or(bad)?;
+            let (inside, behind) = (&value[1..close], &value[close + 1..]);
+            let address = std::str::from_utf8(inside).ok().and_then(|text| text.parse::<std::net::Ipv6Addr>().ok());
+            address.ok_or(bad)?;
+            (inside, behind)
+        }
+        _ => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
+    };
+    let port_is_fine = match port {
+        [] => true,
+        [b':', digits @ ..] => {
+            std::str::from_utf8(digits).is_ok_and(|d| d.bytes().all(|b| b.is_ascii_digit()) && d.parse::<u16>().is_ok())
+        }
+        _ => false,
+    };
+    if name.is_empty() || !port_is_fine || (value[0] != b'[' && memchr::memchr2(b'[', b']', name).is_some()) {
+        return Err(bad);
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The front door: reads a request's head under a deadline, checks it strictly, runs the request stage, and either
+//! answers or hands over to pingora.
+//!
+//! A flash sale is nine refusals to one purchase. A refusal at the door never builds a header map or a proxy session,
+//! which makes it about a third of the work of one behind pingora. What pingora leaves open (no deadline for a whole
+//! head, endless idle connections, bodies that drip for ever) is closed here, over its public interface.
+
+mod answer;
+mod chunked;
+pub(crate) mod conn;
+mod exchange;
+pub(crate) mod head;
+mod h2;
+mod rewrite;
+mod seats;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::Limits;
+use crate::gateway::Gateway;
+use crate::proxy::Adapter;
+
+use answer::Answer;
+use conn::Conn;
+use exchange::Next;
+use head::{Bounds, HeadError};
+
+pub(crate) use h2::Progress;
+pub use seats::Seats;
+
+/// How long a connection that is being closed may take to read what it was sent.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The first bytes of HTTP/2, up to what looks like the end of a head.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// One listener's door.
+pub struct Door {
+    gateway: Arc<Gateway>,
+    listener: usize,
+    proxy: Arc<HttpProxy<Adapter>>,
+    h2: Arc<h2::StreamApp>,
+    seats: Arc<Seats>,
+    h1: bool,
+    h2c: bool,
+}
+
+/// What a door is made from.
+pub struct DoorSettings {
+    /// Number of the listener in the configuration.
+    pub listener: usize,
+    /// HTTP/1.1 is spoken.
+    pub h1: bool,
+    /// HTTP/2 without TLS is spoken.
+    pub h2c: bool,
+}
+
+/// What came in.
+enum Arrived {
+    /// A head ends at that position of the buffer.
+    Head(BytesMut, usize),
+    /// HTTP/2's preface.
+    H2,
+    /// Nothing more, or nothing worth an answer.
+    Nothing,
+    /// A head that cannot become a request.
+    Refused(HeadError),
+}
+
+impl Door {
+    /// A door in front of `proxy`.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, proxy: HttpProxy<Adapter>, seats: Arc<Seats>, settings: &DoorSettings) -> Self {
+        let proxy = Arc::new(proxy);
+        let h2 = Arc::new(h2::StreamApp::new(gateway.clone(), proxy.clone()));
+        Self { gateway, listener: settings.listener, proxy, h2, seats, h1: settings.h1, h2c: settings.h2c }
+    }
+
+    async fn serve(&self, conn: &Conn, shutdown: &ShutdownWatch) {
+        let limits = self.gateway.snapshot().config.server.limits.clone();
+        let peer = conn.peer().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        let metrics = self.gateway.shared.telemetry.metrics();
+        let _seat = match self.seats.take(peer, &limits) {
+            Ok(seat) => seat,
+            Err(full) => {
+                metrics.connection_refused(if full == seats::Full::All { "total" } else { "client" });
+                if !conn.is_tls() && !conn.negotiated_h2() {
+                    let refusal = Answer::refusal(HeadError { status: 503, reason: "too many connections" });
+                    let _ = refusal.send(conn, FAREWELL).await;
+                }
+                return;
+            }
+        };
+        let _open = metrics.connection_opened(self.listener);
+        if conn.negotiated_h2() {
+            return self.h2.serve(conn, &limits, shutdown).await;
+        }
+        let mut first = true;
+        loop {
+            match self.read_head(conn, first, &limits, shutdown).await {
+                Arrived::Head(buf, end) => {
+                    match exchange::one(self, conn, peer, buf, end, shutdown).await {
+                        Next::Keep => first = false,
+                        Next::Close => return conn.close_gently(FAREWELL).await,
+                        Next::Gone => return,
+                    }
+                }
+                Arrived::H2 => return self.h2.serve(conn, &limits, shutdown).await,
+                Arrived::Nothing => return,
+                Arrived::Refused(error) => {
+                    metrics.door_refused(error.reason);
+                    if Answer::refusal(error).send(conn, FAREWELL).await.is_ok() {
+                        conn.close_gently(FAREWELL).await;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn read_head(&self, conn: &Conn, first: bool, limits: &Limits, shutdown: &ShutdownWatch) -> Arrived {
+        let max = usize::try_from(limits.max_header_size.0).unwrap_or(usize::MAX);
+        let mut buf = conn.take_buffer();
+        let silence = if first { limits.header_timeout } else { limits.idle_timeout };
+        let now = Instant::now();
+        let mut deadline = now + if buf.is_empty() { silence } else { limits.header_timeout };
+        let mut seen = 0;
+        loop {
+            // RFC 9112 §2.2: one empty line before a request is forgiven.
+            if seen == 0 && buf.starts_with(b"\r\n") {
+                buf.advance(2);
+            }
+            if let Some(end) = head::end_of_head(&buf, seen) {
+                return self.classify(conn, buf, end, first);
+            }
+            if buf.len() > max {
+                return Arrived::Refused(HeadError { status: 431, reason: "head too large" });
+            }
+            if head::hopeless(&buf, seen) {
+                return Arrived::Refused(HeadError { status: 400, reason: "not a request" });
+            }
+            seen = buf.len();
+            conn.put_buffer(buf);
+            let read = self.read_some(conn, deadline, seen == 0 && !first, shutdown).await;
+            buf = conn.take_buffer();
+            match read {
+                Some(Ok(read)) if read > 0 => {
+                    if seen == 0 {
+                        deadline = Instant::now() + limits.header_timeout;
+                    }
+                }
+                Some(_) => return Arrived::Nothing,
+                None if buf.is_empty() => return Arrived::Nothing,
+                None => return Arrived::Refused(HeadError { status: 408, reason: "head too slow" }),
+            }
+        }
+    }
+
+    /// `None` when the time is over or, between requests, when the gateway is stopping.
+    async fn read_some(
+        &self,
+        conn: &Conn,
+        deadline: Instant,
+        idle: bool,
+        shutdown: &ShutdownWatch,
+    ) -> Option<std::io::Result<usize>> {
+        let read = timeout_at(deadline, conn.read_more());
+        if !idle {
+            return read.await.ok();
+        }
+        let mut shutdown = shutdown.clone();
+        tokio::select! {
+            biased;
+            read = read => read.ok(),
+            _ = shutdown.wait_for(|stopping| *stopping) => None,
+        }
+    }
+
+    fn classify(&self, conn: &Conn, buf: BytesMut, end: usize, first: bool) -> Arrived {
+        if &buf[..end] == PREFACE && first && self.h2c && !conn.is_tls() {
+            conn.put_buffer(buf);
+            return Arrived::H2;
+        }
+        if !self.h1 {
+            return Arrived::Refused(HeadError { status: 505, reason: "HTTP/1 is not spoken here" });
+        }
+        Arrived::Head(buf, end)
+    }
+
+    fn bounds(limits: &Limits) -> Bounds {
+        let max_size = usize::try_from(limits.max_header_size.0).unwrap_or(usize::MAX);
+        Bounds { max_size, max_headers: limits.max_headers }
+    }
+}
+
+#[async_trait]
+impl ServerApp for Door {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let conn = Conn::new(stream);
+        self.serve(&conn, shutdown).await;
+        None
+    }
+
+    async fn cleanup(&self) {
+        pingora::apps::HttpServerApp::http_cleanup(&*self.proxy).await;
+    }
+}

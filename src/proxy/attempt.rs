@@ -1,0 +1,150 @@
+//! Tries on channels: which one is next, how a try ended, and whether there may be another.
+//!
+//! The rule that decides everything: another try is made only when it is known that the first did nothing. A refused
+//! connection is such knowledge for any method. A connection that broke after bytes were accepted is not, except for a
+//! safe method on a kept-alive connection that died while idle.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use pingora::proxy::Session;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
+use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Reply, Retry, Verdict};
+
+use super::flow::{Flow, Known};
+
+/// Tries in all for one request. pingora's own bound is set to the same.
+pub(crate) const MOST_TRIES: u8 = 4;
+
+/// Chooses a channel and one of its endpoints.
+pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
+    flow.attempts = flow.attempts.saturating_add(1);
+    flow.tick();
+    let Some(route) = flow.route.clone() else {
+        return Error::e_explain(ErrorType::InternalError, "no route");
+    };
+    // Staying on a channel while it has endpoints that were not tried is no choice of channel.
+    let stay = flow.cx.channel.filter(|id| flow.refused > 0 && flow.candidates.has(*id));
+    let candidates = match flow.pinned {
+        Some(pinned) => ChannelSet(flow.candidates.0 & 1 << pinned.0),
+        None => flow.candidates,
+    };
+    let mut attempt = Attempt { number: flow.attempts, candidates, chosen: stay };
+    if let Verdict::Respond(reply) = route.chain.on_attempt(&mut attempt, &mut flow.cx) {
+        let status = reply.status.as_u16();
+        flow.reply = Some(reply);
+        return Error::e_explain(ErrorType::HTTPStatus(status), "refused by a filter");
+    }
+    let chosen = attempt.chosen.or_else(|| route.upstream.rotate(attempt.candidates));
+    let channel = chosen.and_then(|id| Some((id, route.upstream.channels.get(usize::from(id.0))?)));
+    let Some((id, channel)) = channel else {
+        let reply = Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", "No channel is available");
+        flow.reply = Some(Box::new(reply.retry_after(Duration::from_secs(1))));
+        flow.known = Some(Known::NotSent);
+        return Error::e_explain(ErrorType::HTTPStatus(503), "no channel left");
+    };
+    flow.cx.channel = Some(id);
+    let endpoint = (channel.rotate() + flow.refused) % channel.peers.len().max(1);
+    let mut peer = Box::new(channel.peers[endpoint].clone());
+    if flow.websocket && route.websocket {
+        peer.options.read_timeout = Some(super::WEBSOCKET_SILENCE);
+    } else if !route.websocket {
+        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    }
+    Ok(peer)
+}
+
+/// No connection: nothing was sent. True when another endpoint or channel may be tried.
+pub(super) fn connect_failed(flow: &mut Flow) -> bool {
+    flow.known = Some(Known::NotSent);
+    let endpoints = flow.channel().map_or(0, |channel| {
+        channel.metrics.connect_failed();
+        channel.peers.len()
+    });
+    flow.refused += 1;
+    if flow.refused >= endpoints {
+        flow.refused = 0;
+        if let Some(id) = flow.cx.channel {
+            flow.candidates.remove(id);
+        }
+    }
+    let verdict = ended(flow, AttemptResult::ConnectFailed, true);
+    let pinned_out = flow.pinned.is_some_and(|pinned| !flow.candidates.has(pinned));
+    verdict != Retry::Never && flow.candidates.first().is_some() && !pinned_out && flow.attempts < MOST_TRIES
+}
+
+/// A connected try broke. True when it may be made once more.
+pub(super) fn broke(flow: &mut Flow, session: &mut Session, error: &Error, client_reused: bool) -> bool {
+    if *error.esource() == ErrorSource::Downstream || matches!(error.etype(), ErrorType::HTTPStatus(_)) {
+        return false;
+    }
+    let safe = session.req_header().method.is_safe() && !session.as_ref().retry_buffer_truncated();
+    let unanswered = session.response_written().is_none();
+    let died_idle = client_reused && matches!(error.retry, RetryType::ReusedOnly);
+    if safe && unanswered && died_idle && flow.attempts < MOST_TRIES {
+        return true;
+    }
+    flow.known = Some(Known::Unknown);
+    let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    if let Some(channel) = flow.channel() {
+        if timed_out { channel.metrics.timed_out() } else { channel.metrics.broken() }
+    }
+    let result = if timed_out { AttemptResult::TimedOut } else { AttemptResult::Broken };
+    ended(flow, result, false);
+    false
+}
+
+/// A status arrived.
+pub(super) fn answered(flow: &mut Flow, status: StatusCode) {
+    flow.known = Some(Known::Final);
+    if let Some(channel) = flow.channel() {
+        channel.metrics.answered(status.as_u16());
+    }
+    ended(flow, AttemptResult::Status(status), false);
+}
+
+fn ended(flow: &mut Flow, result: AttemptResult, replayable: bool) -> Retry {
+    flow.tick();
+    let (Some(channel), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return Retry::NoOpinion };
+    route.chain.on_attempt_end(&AttemptEnd { channel, result, replayable }, &mut flow.cx)
+}
+
+/// What the client reads about an error; `None` when nobody is there to read.
+pub(super) fn reply_to(flow: &mut Flow, error: &Error) -> Option<Reply> {
+    if let Some(reply) = flow.reply.take() {
+        return Some(*reply);
+    }
+    match error.esource() {
+        ErrorSource::Downstream => downstream(flow, error),
+        ErrorSource::Upstream => {
+            let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+            Some(if timed_out {
+                Reply::problem(StatusCode::GATEWAY_TIMEOUT, "gateway-timeout", "The upstream did not answer in time")
+            } else {
+                Reply::problem(StatusCode::BAD_GATEWAY, "bad-gateway", "The upstream gave no proper answer")
+            })
+        }
+        ErrorSource::Internal | ErrorSource::Unset => {
+            tracing::error!(target: "tidegate::proxy", request_id = flow.id.as_str(), %error, "internal error");
+            Some(Reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "The gateway failed"))
+        }
+    }
+}
+
+fn downstream(flow: &Flow, error: &Error) -> Option<Reply> {
+    let slow = || Reply::problem(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request body came too slowly");
+    let io_timed_out = error
+        .root_cause()
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut);
+    match error.etype() {
+        _ if flow.conn.as_ref().is_some_and(crate::door::conn::Conn::malformed) => {
+            Some(Reply::problem(StatusCode::BAD_REQUEST, "bad-request", "The request body is malformed"))
+        }
+        ErrorType::ReadTimedout => Some(slow()),
+        _ if io_timed_out => Some(slow()),
+        ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout => None,
+        _ => Some(Reply::problem(StatusCode::BAD_REQUEST, "bad-request", "The request is malformed")),
+    }
+}

@@ -1,0 +1,223 @@
+//! One request on its way through the gateway, from the head's last byte to its line in the log.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidegate_filters::engine::{ChannelId, ChannelSet, Decision, Nanos, Outcome, Reply, RequestContext};
+
+use super::id::RequestId;
+use crate::door::conn::{Conn, Cut};
+use crate::gateway::Gateway;
+use crate::snapshot::{Channel, Route, Snapshot};
+use crate::telemetry::AccessRecord;
+
+/// What is known about an upstream that did not answer properly (the `Tidegate-Outcome` header).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// No byte of the request reached the upstream.
+    NotSent,
+    /// The upstream said that it did nothing.
+    NotProcessed,
+    /// It may have acted.
+    Unknown,
+    /// It answered.
+    Final,
+}
+
+impl Known {
+    /// The word used in headers and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Known::NotSent => "not-sent",
+            Known::NotProcessed => "not-processed",
+            Known::Unknown => "unknown",
+            Known::Final => "final",
+        }
+    }
+}
+
+/// How a request came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// When its head was complete.
+    pub at: Nanos,
+    /// Number of the listener.
+    pub listener: usize,
+    /// `h1` or `h2`.
+    pub protocol: &'static str,
+    /// The connection's other end.
+    pub peer: IpAddr,
+    /// Whether the connection is encrypted.
+    pub secure: bool,
+}
+
+/// A request's state on the gateway's side. Dropped with the request; the drop writes the log line if nobody did.
+pub struct Flow {
+    pub(crate) gateway: Arc<Gateway>,
+    /// The configuration this request lives under.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Its route; `None` when nothing matched.
+    pub(crate) route: Option<Arc<Route>>,
+    /// What its filters carry.
+    pub(crate) cx: RequestContext,
+    pub(crate) arrival: Arrival,
+    pub(crate) id: RequestId,
+    /// A decision of the door's that the proxy has to carry out.
+    pub(crate) pending: Mutex<Option<Decision>>,
+    /// Method and target as sent, once the request left the door.
+    pub(crate) method: String,
+    pub(crate) target: String,
+    /// Whether the head was rewritten at the door already.
+    pub(crate) rewritten: bool,
+    pub(crate) person: bool,
+    pub(crate) websocket: bool,
+    pub(crate) conn: Option<Conn>,
+    /// The channel the request itself asked for.
+    pub(crate) pinned: Option<ChannelId>,
+    pub(crate) attempts: u8,
+    pub(crate) candidates: ChannelSet,
+    /// Endpoints of the current channel that refused a connection.
+    pub(crate) refused: usize,
+    pub(crate) reply: Option<Box<Reply>>,
+    pub(crate) known: Option<Known>,
+    pub(crate) code: Option<&'static str>,
+    pub(crate) decision: &'static str,
+    pub(crate) waited: Duration,
+    pub(crate) body_seen: u64,
+    started: bool,
+    finished: bool,
+}
+
+impl Flow {
+    /// A request that has just arrived.
+    pub(crate) fn new(gateway: &Arc<Gateway>, snapshot: Arc<Snapshot>, arrival: Arrival, client: IpAddr) -> Self {
+        let id = RequestId::new(gateway.shared.clock.unix(arrival.at));
+        Self {
+            gateway: gateway.clone(),
+            snapshot,
+            route: None,
+            cx: RequestContext::new(arrival.at, client),
+            arrival,
+            id,
+            pending: Mutex::new(None),
+            method: String::new(),
+            target: String::new(),
+            rewritten: false,
+            person: false,
+            websocket: false,
+            conn: None,
+            pinned: None,
+            attempts: 0,
+            candidates: ChannelSet(0),
+            refused: 0,
+            reply: None,
+            known: None,
+            code: None,
+            decision: "proxied",
+            waited: Duration::ZERO,
+            body_seen: 0,
+            started: false,
+            finished: false,
+        }
+    }
+
+    /// Reads the clock for the next stage.
+    pub(crate) fn tick(&mut self) -> Nanos {
+        self.cx.now = self.gateway.shared.clock.now();
+        self.cx.now
+    }
+
+    /// The route was found: it counts as in flight from here on.
+    pub(crate) fn enter(&mut self, route: Arc<Route>) {
+        route.metrics.started();
+        self.cx.priority = route.priority;
+        self.candidates = ChannelSet::all(route.upstream.channels.len());
+        self.route = Some(route);
+        self.started = true;
+    }
+
+    /// The channel in use.
+    pub(crate) fn channel(&self) -> Option<&Channel> {
+        let ChannelId(at) = self.cx.channel?;
+        self.route.as_ref()?.upstream.channels.get(usize::from(at))
+    }
+
+    /// Notes that the gateway answers itself.
+    pub(crate) fn answers(&mut self, reply: &Reply, decision: &'static str) {
+        self.code = reply.code();
+        self.decision = decision;
+    }
+
+    /// Step eight: filters count, the log gets its line, permits come back. Only the first call does anything.
+    pub(crate) fn finish(&mut self, named: (&str, &str), status: u16, sent: u64, client_gone: bool) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let now = self.tick();
+        let took = now.since(self.arrival.at);
+        if let Some(route) = &self.route {
+            let outcome = Outcome { status: http::StatusCode::from_u16(status).ok(), client_gone, took };
+            route.chain.on_finish(&outcome, &mut self.cx);
+            if self.started {
+                route.metrics.finished(named.0, status, took);
+            }
+        }
+        self.log(named, status, sent, now, took);
+        self.cx.release_all();
+    }
+
+    fn log(&self, (method, target): (&str, &str), status: u16, sent: u64, now: Nanos, took: Duration) {
+        let listeners = &self.snapshot.config.server.listeners;
+        let decider = self.cx.decider.as_ref().map(|decider| (&*decider.filter, decider.part.as_deref()));
+        let user = self.snapshot.identities.user_id().and_then(|id| self.cx.identity(id)?.text.as_deref());
+        self.gateway.shared.telemetry.access().line(&AccessRecord {
+            time_unix: self.gateway.shared.clock.unix(now),
+            request_id: self.id.as_str(),
+            listener: listeners.get(self.arrival.listener).map_or("", |listener| &listener.name),
+            route: self.route.as_ref().map_or("", |route| &route.name),
+            method,
+            target,
+            status,
+            decision: self.decision,
+            decider,
+            code: self.code,
+            client: self.cx.client,
+            user,
+            channel: self.channel().map(|channel| &*channel.name),
+            attempts: self.attempts,
+            outcome: self.known.map(Known::as_str),
+            duration: took,
+            wait: self.waited,
+            bytes_sent: sent,
+            generation: self.snapshot.generation,
+            protocol: self.arrival.protocol,
+            notes: self.cx.notes(),
+        });
+    }
+}
+
+impl Drop for Flow {
+    /// A request whose task was cut off (a deadline, a reset stream, a panic) still leaves its line.
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let (method, target) = (std::mem::take(&mut self.method), std::mem::take(&mut self.target));
+        let sent = self.conn.as_ref().map_or(0, Conn::written);
+        let cut = self.conn.as_ref().map_or(Cut::TooLong, Conn::cut);
+        self.decision = "cut";
+        let status = match cut {
+            Cut::NoAnswer => {
+                self.code = Some("gateway-timeout");
+                self.known = Some(Known::Unknown);
+                504
+            }
+            // nginx's figure for a client that got no proper end.
+            Cut::No | Cut::TooLong => 499,
+        };
+        self.finish((&method, &target), status, sent, cut == Cut::No);
+    }
+}

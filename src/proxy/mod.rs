@@ -1,0 +1,289 @@
+//! The one adapter to pingora: each of its hooks calls a stage and carries out what the stage said.
+//!
+//! | hook | stage |
+//! | --- | --- |
+//! | `on_connection_reuse` | takes over a request from the door |
+//! | `request_filter` | request (HTTP/2), or what the door left to do: waits, bodies, streamed replies |
+//! | `upstream_peer` | attempt |
+//! | `fail_to_connect`, `error_while_proxy`, `upstream_response_filter` | end of an attempt |
+//! | `response_filter`, `response_body_filter` | response, chunk |
+//! | `fail_to_proxy` | writes the answer to an error |
+//! | `logging` | finish |
+
+mod attempt;
+pub(crate) mod flow;
+pub(crate) mod forward;
+pub(crate) mod id;
+mod park;
+pub(crate) mod reply;
+pub(crate) mod stage;
+mod view;
+mod write;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use crate::door::Progress;
+use crate::gateway::Gateway;
+use flow::{Flow, Known};
+
+pub(crate) use attempt::MOST_TRIES;
+use reply::{HeaderList, apply};
+
+/// Time for reading off a body that nobody wants before the connection is reused.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// Longest silence of an agreed WebSocket, in either direction.
+const WEBSOCKET_SILENCE: Duration = Duration::from_secs(3_600);
+/// Slowest reader that is not taken for an attack, in bytes a second.
+const SLOWEST_READER: usize = 500;
+/// Largest response head; pingora would take a mebibyte.
+const LARGEST_RESPONSE_HEAD: usize = 64 * 1024;
+const CHANNEL: HeaderName = HeaderName::from_static("tidegate-channel");
+const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
+
+/// pingora's view of the gateway, one for each listener.
+pub struct Adapter {
+    gateway: Arc<Gateway>,
+    listener: usize,
+}
+
+impl Adapter {
+    /// The adapter of listener number `listener`.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, listener: usize) -> Self {
+        Self { gateway, listener }
+    }
+}
+
+/// The request's state; `None` only before its request stage began.
+type Ctx = Option<Box<Flow>>;
+
+fn lost() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "a request without its flow")
+}
+
+#[async_trait]
+impl ProxyHttp for Adapter {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        None
+    }
+
+    /// Response modules (compression) are not offered; leaving them out saves their set-up on every request.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// The door hands its requests over as a connection's user context.
+    fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Ctx, from: Box<dyn Any + Send + Sync>) {
+        *ctx = from.downcast().ok();
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        let snapshot = ctx.as_ref().map_or_else(|| self.gateway.snapshot(), |flow| flow.snapshot.clone());
+        let websocket = ctx.as_ref().is_some_and(|flow| flow.websocket);
+        let silence = if websocket { WEBSOCKET_SILENCE } else { snapshot.config.server.limits.body_timeout };
+        session.set_read_timeout(Some(silence));
+        session.set_write_timeout(Some(silence));
+        session.set_min_send_rate(Some(SLOWEST_READER));
+        session.set_total_drain_timeout(Some(DRAIN_TIME));
+        // A client that leaves does not cut a payment in the middle: the exchange with the upstream ends properly.
+        session.set_abort_on_close(false);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        if ctx.is_none() {
+            *ctx = Some(view::begin(&self.gateway, self.listener, session));
+        }
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        park::request_stage(session, flow).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let bytes = body.as_ref().map_or(0, Bytes::len);
+        Progress::note(bytes, end);
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        flow.body_seen += bytes as u64;
+        if flow.route.as_ref().is_some_and(|route| flow.body_seen > route.max_body) {
+            flow.reply = Some(Box::new(stage::too_large()));
+            return Error::e_explain(ErrorType::HTTPStatus(413), "body too large");
+        }
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        attempt::choose(ctx.as_mut().ok_or_else(lost)?)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        if !flow.rewritten {
+            view::rewrite(flow, session.req_header(), request)?;
+        }
+        apply(&mut flow.cx.to_upstream.clone(), &mut Upward(request));
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let again = ctx.as_mut().is_some_and(|flow| attempt::connect_failed(flow));
+        error.set_retry(again);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Ctx,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let again = ctx.as_mut().is_some_and(|flow| attempt::broke(flow, session, &error, client_reused));
+        error.set_retry(again);
+        error
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let size: usize = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if size > LARGEST_RESPONSE_HEAD {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "response head too large").into_up());
+        }
+        if !response.status.is_informational() {
+            attempt::answered(ctx.as_mut().ok_or_else(lost)?, response.status);
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        let Some(route) = flow.route.clone() else { return Ok(()) };
+        flow.tick();
+        route.chain.on_response(response.as_ref(), &mut flow.cx);
+        apply(&mut flow.cx.to_client, &mut Downward(response));
+        if route.upstream.channels.len() > 1
+            && let Some(channel) = flow.channel()
+        {
+            response.insert_header(CHANNEL, &*channel.name)?;
+            response.insert_header(ATTEMPTS, flow.attempts.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        if let Some(route) = flow.route.clone()
+            && route.chain.sees_chunks()
+        {
+            flow.tick();
+            route.chain.on_chunk(&body.clone().unwrap_or_default(), end, &mut flow.cx);
+        }
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let Some(flow) = ctx.as_mut() else {
+            return FailToProxy { error_code: 500, can_reuse_downstream: false };
+        };
+        tracing::debug!(target: "tidegate::proxy", request_id = flow.id.as_str(), %error, "request failed");
+        let mut error_code = 0;
+        if session.response_written().is_none()
+            && let Some(reply) = attempt::reply_to(flow, error)
+        {
+            error_code = reply.status.as_u16();
+            flow.answers(&reply, "failed");
+            // The client may be gone; the log line says what it would have got.
+            let _ = write::reply(session, flow, reply, false).await;
+        }
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        let Some(flow) = ctx.as_mut() else { return };
+        let status = session.response_written().map_or(499, |response| response.status.as_u16());
+        let gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        if error.is_some() && session.response_written().is_some() && flow.decision == "proxied" {
+            flow.decision = "cut";
+            flow.known = flow.known.or(Some(Known::Unknown));
+        }
+        let (method, target) = (std::mem::take(&mut flow.method), std::mem::take(&mut flow.target));
+        let sent = session.body_bytes_sent() as u64;
+        flow.finish((&method, &target), status, sent, gone);
+    }
+
+    /// The access log has a line for every failure, with its outcome; pingora's own would carry paths with queries.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Ctx,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+struct Upward<'a>(&'a mut RequestHeader);
+struct Downward<'a>(&'a mut ResponseHeader);
+
+macro_rules! header_list {
+    ($type:ident) => {
+        impl HeaderList for $type<'_> {
+            fn set(&mut self, name: HeaderName, value: HeaderValue) {
+                // Both halves are valid already, so the only error left is a map beyond 32 Ki entries.
+                let _ = self.0.insert_header(name, value);
+            }
+            fn add(&mut self, name: HeaderName, value: HeaderValue) {
+                let _ = self.0.append_header(name, value);
+            }
+            fn remove(&mut self, name: &HeaderName) {
+                self.0.remove_header(name);
+            }
+        }
+    };
+}
+
+header_list!(Upward);
+header_list!(Downward);

@@ -1,0 +1,272 @@
+//! One JSON line a request, written off the workers.
+//!
+//! A worker formats its line into a buffer of its own shard and goes on; one thread collects the buffers every 50 ms and
+//! writes them out. When the disk does not keep up, lines are dropped and counted: a full disk must not stop payments.
+
+use std::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::escape::{json_text, masked_target};
+
+/// Buffers; workers choose one each, so that they rarely meet.
+const SHARDS: usize = 8;
+/// Bytes a shard may hold while the writer is busy; beyond, lines are dropped. 16 MiB in all.
+const MOST_HELD: usize = 2 << 20;
+/// How often buffers are collected.
+const COLLECT_EVERY: Duration = Duration::from_millis(50);
+/// Longest target in a line; what is cut off is marked.
+const LONGEST_TARGET: usize = 512;
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// The end of a file, created when missing.
+    File(PathBuf),
+}
+
+/// What is known about a finished request.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessRecord<'a> {
+    /// Wall time of the end.
+    pub time_unix: Duration,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The route's name; empty when none matched.
+    pub route: &'a str,
+    /// The method as sent.
+    pub method: &'a str,
+    /// The target as sent.
+    pub target: &'a str,
+    /// The status sent; 499 when the client got no proper end.
+    pub status: u16,
+    /// `proxied`, `refused`, `failed` or `cut`.
+    pub decision: &'a str,
+    /// Filter, and part of it, that decided.
+    pub decider: Option<(&'a str, Option<&'a str>)>,
+    /// The problem's code.
+    pub code: Option<&'a str>,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The verified user.
+    pub user: Option<&'a str>,
+    /// The channel used last.
+    pub channel: Option<&'a str>,
+    /// Tries on channels.
+    pub attempts: u8,
+    /// What is known about the upstream.
+    pub outcome: Option<&'a str>,
+    /// From the head's last byte to the end.
+    pub duration: Duration,
+    /// Time spent parked.
+    pub wait: Duration,
+    /// Bytes sent to the client.
+    pub bytes_sent: u64,
+    /// Generation of the configuration.
+    pub generation: u64,
+    /// `h1` or `h2`.
+    pub protocol: &'a str,
+    /// Facts that filters noted.
+    pub notes: &'a [(&'static str, u64)],
+}
+
+struct Shared {
+    shards: [Mutex<Vec<u8>>; SHARDS],
+    dropped: AtomicU64,
+    stop: AtomicBool,
+    rounds: Mutex<u64>,
+    round_over: Condvar,
+    wake: Condvar,
+    asleep: Mutex<bool>,
+}
+
+/// The access log.
+pub struct AccessLog {
+    shared: Option<Arc<Shared>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static SHARD: Cell<usize> = Cell::new(NEXT_SHARD.fetch_add(1, Relaxed) % SHARDS);
+}
+
+impl AccessLog {
+    /// Opens the log and starts its writer.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or the thread not be started.
+    pub fn open(target: AccessLogTarget) -> io::Result<Self> {
+        let out: Box<dyn Write + Send> = match target {
+            AccessLogTarget::Off => return Ok(Self { shared: None, writer: None }),
+            AccessLogTarget::Stdout => Box::new(io::stdout()),
+            AccessLogTarget::File(path) => {
+                let file: File = OpenOptions::new().create(true).append(true).open(&path)?;
+                Box::new(file)
+            }
+        };
+        let shared = Arc::new(Shared {
+            shards: Default::default(),
+            dropped: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            rounds: Mutex::new(0),
+            round_over: Condvar::new(),
+            wake: Condvar::new(),
+            asleep: Mutex::new(false),
+        });
+        let theirs = shared.clone();
+        let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || theirs.write_to(out))?;
+        Ok(Self { shared: Some(shared), writer: Some(writer) })
+    }
+
+    /// Adds a request's line. Never blocks on the disk.
+    pub fn line(&self, record: &AccessRecord<'_>) {
+        let Some(shared) = &self.shared else { return };
+        let mut buffer = shared.shards[SHARD.get()].lock();
+        if buffer.len() > MOST_HELD {
+            drop(buffer);
+            shared.dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        format(&mut buffer, record);
+    }
+
+    /// Lines that were dropped because the disk did not keep up.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.dropped.load(Relaxed))
+    }
+
+    /// Waits until what was added before is written, at most two seconds.
+    pub fn flush(&self) {
+        let Some(shared) = &self.shared else { return };
+        let mut rounds = shared.rounds.lock();
+        // The round that runs now may have passed the line already; the one after it has not.
+        let wanted = *rounds + 2;
+        while *rounds < wanted {
+            if shared.round_over.wait_for(&mut rounds, Duration::from_secs(2)).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn write_to(&self, mut out: Box<dyn Write + Send>) {
+        let mut batch = Vec::new();
+        loop {
+            let stop = self.stop.load(SeqCst);
+            for shard in &self.shards {
+                let mut taken = std::mem::take(&mut *shard.lock());
+                batch.append(&mut taken);
+                // The larger of two buffers goes back, so that a busy shard does not grow one anew each round.
+                let mut place = shard.lock();
+                if place.is_empty() && place.capacity() < taken.capacity() {
+                    *place = taken;
+                }
+            }
+            if !batch.is_empty() && out.write_all(&batch).and_then(|()| out.flush()).is_err() {
+                let lines = batch.iter().filter(|byte| **byte == b'\n').count();
+                self.dropped.fetch_add(lines as u64, Relaxed);
+            }
+            batch.clear();
+            *self.rounds.lock() += 1;
+            self.round_over.notify_all();
+            if stop {
+                return;
+            }
+            let mut asleep = self.asleep.lock();
+            self.wake.wait_for(&mut asleep, COLLECT_EVERY);
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.stop.store(true, SeqCst);
+            shared.wake.notify_all();
+        }
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn number(out: &mut Vec<u8>, name: &[u8], value: u64) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn text(out: &mut Vec<u8>, name: &[u8], value: &str) {
+    out.extend_from_slice(name);
+    json_text(out, value);
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn format(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
+    let millis = u64::try_from(record.time_unix.as_millis()).unwrap_or(u64::MAX);
+    number(out, b"{\"ts\":", millis / 1_000);
+    let fraction = [b'0' + (millis / 100 % 10) as u8, b'0' + (millis / 10 % 10) as u8, b'0' + (millis % 10) as u8];
+    out.push(b'.');
+    out.extend_from_slice(&fraction);
+    text(out, b",\"request_id\":", record.request_id);
+    text(out, b",\"listener\":", record.listener);
+    text(out, b",\"route\":", record.route);
+    text(out, b",\"method\":", record.method);
+    out.extend_from_slice(b",\"target\":");
+    masked_target(out, record.target, LONGEST_TARGET);
+    number(out, b",\"status\":", u64::from(record.status));
+    text(out, b",\"decision\":", record.decision);
+    if let Some((filter, part)) = record.decider {
+        text(out, b",\"decided_by\":", filter);
+        if let Some(part) = part {
+            text(out, b",\"policy\":", part);
+        }
+    }
+    if let Some(code) = record.code {
+        text(out, b",\"code\":", code);
+    }
+    out.extend_from_slice(b",\"client\":\"");
+    // Writing into memory cannot fail.
+    let _ = write!(out, "{}\"", record.client);
+    for (name, value) in [(&b",\"user\":"[..], record.user), (b",\"channel\":", record.channel), (b",\"outcome\":", record.outcome)] {
+        if let Some(value) = value {
+            text(out, name, value);
+        }
+    }
+    if record.attempts > 0 {
+        number(out, b",\"attempts\":", u64::from(record.attempts));
+    }
+    number(out, b",\"duration_us\":", micros(record.duration));
+    if !record.wait.is_zero() {
+        number(out, b",\"wait_us\":", micros(record.wait));
+    }
+    number(out, b",\"bytes_sent\":", record.bytes_sent);
+    text(out, b",\"protocol\":", record.protocol);
+    number(out, b",\"generation\":", record.generation);
+    for (name, value) in record.notes {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        number(out, b"\":", *value);
+    }
+    out.extend_from_slice(b"}\n");
+}

@@ -1,0 +1,67 @@
+//! Hostile text in log lines: escaped, cut, and without card numbers.
+
+use std::io::Write;
+
+/// Shortest and longest card number (ISO/IEC 7812).
+const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
+/// Digits of a card number that may stay: PCI DSS 4.0.1, 3.4.1.
+const KEPT_FRONT: usize = 6;
+const KEPT_BACK: usize = 4;
+
+/// Appends `text` as a JSON string.
+pub(super) fn json_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0x7f) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+                c if c.is_control() => {
+                    // Writing into memory cannot fail.
+                    let _ = write!(out, "\\u{:04x}", c as u32);
+                }
+                c => {
+                    let _ = write!(out, "{c}");
+                }
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+/// Appends a request target as a JSON string, cut at `longest` bytes, with card numbers masked.
+pub(super) fn masked_target(out: &mut Vec<u8>, target: &str, longest: usize) {
+    let end = (0..=longest.min(target.len())).rev().find(|at| target.is_char_boundary(*at)).unwrap_or(0);
+    let cut = &target[..end];
+    let mark = if end < target.len() { "…" } else { "" };
+    match mask_cards(cut) {
+        None if mark.is_empty() => json_text(out, cut),
+        masked => json_text(out, &format!("{}{mark}", masked.as_deref().unwrap_or(cut))),
+    }
+}
+
+/// `text` with every run of digits that is a card number masked; `None` when there is none.
+fn mask_cards(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut masked: Option<Vec<u8>> = None;
+    let mut at = 0;
+    while at < bytes.len() {
+        let run = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if CARD_DIGITS.contains(&run) && luhn(&bytes[at..at + run]) {
+            let copy = masked.get_or_insert_with(|| bytes.to_vec());
+            copy[at + KEPT_FRONT..at + run - KEPT_BACK].fill(b'*');
+        }
+        at += run.max(1);
+    }
+    masked.and_then(|masked| String::from_utf8(masked).ok())
+}
+
+/// The check digit of ISO/IEC 7812.
+fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits.iter().rev().enumerate().map(|(place, digit)| {
+        let digit = u32::from(digit - b'0');
+        if place % 2 == 0 { digit } else if digit > 4 { digit * 2 - 9 } else { digit * 2 }
+    }).sum();
+    sum.is_multiple_of(10)
+}
