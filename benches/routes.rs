@@ -87,34 +87,35 @@ fn route(host: Option<&str>, path: PathMatch) -> Route {
 
 fn identities(criterion: &mut Criterion) {
     let secret = b"a secret that is only ever used in this benchmark";
-    let jwt = JwtSource {
-        key: JwtKey::Secret(Secret::new(&secret[..])),
-        algorithms: vec![JwtAlgorithm::Hs256],
-        claim: "sub".into(),
-        issuer: None,
-        audience: None,
-        cookie: None,
-        leeway: Duration::from_mins(1),
-    };
-    let file = [("user".to_owned(), vec![IdentitySource::Jwt(Box::new(jwt))])];
-    let identities = Identities::new(&file, &[], &KeyHasher::fixed()).expect("a usable secret");
+    let by_secret = identities_by(JwtKey::Secret(Secret::new(&secret[..])), JwtAlgorithm::Hs256);
+    let rsa_key = include_bytes!("../src/identity/testdata/rsa.pub.pem").to_vec();
+    let by_rsa = identities_by(JwtKey::PublicKeyPem(rsa_key), JwtAlgorithm::Rs256);
     let claims =
         json!({"sub": "user-20261121", "exp": 2_000_000_000, "iss": "https://shop.test", "scope": "orders pay"});
     let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(secret)).expect("signs");
-    let forged = format!("{}{}", &token[..token.len() - 2], "AA");
+    let rsa_token = include_str!("../src/identity/testdata/rs256.jwt");
+    let spoilt = |token: &str| format!("{}AAAA{}", &token[..token.len() - 8], &token[token.len() - 4..]);
+    let (forged, forged_rsa) = (spoilt(&token), spoilt(rsa_token));
 
     let mut group = criterion.benchmark_group("identity");
     let user = 1 << IdentityId::FIRST_NAMED;
-    let all = user | 1 << IdentityId::CLIENT.0 | 1 << IdentityId::GLOBAL.0;
-    for (name, needs, token) in [
-        ("none needed (the context alone)", 0, &token),
-        ("client and global", all & !user, &token),
-        ("client, global and user by a token seen before", all, &token),
-        ("user by a forged token", user, &forged),
+    let built_in = 1 << IdentityId::CLIENT.0 | 1 << IdentityId::GLOBAL.0;
+    for (name, identities, needs, token) in [
+        ("none needed (the context alone)", &by_secret, 0, &*token),
+        ("client and global", &by_secret, built_in, &token),
+        ("client, global and user by a token seen before", &by_secret, built_in | user, &token),
+        ("user by a long token seen before", &by_rsa, user, rsa_token),
+        ("user by a forged HS256 token", &by_secret, user, &forged),
+        ("user by a forged RS256 token", &by_rsa, user, &forged_rsa),
     ] {
         let bearer = format!("Bearer {token}");
-        let mut headers: Vec<(&[u8], &[u8])> = vec![(b"host", b"shop.test"), (b"user-agent", b"bench")];
-        headers.extend([(&b"accept"[..], &b"*/*"[..]), (b"authorization", bearer.as_bytes()), (b"x-a", b"1")]);
+        let headers: [(&[u8], &[u8]); 5] = [
+            (b"host", b"shop.test"),
+            (b"user-agent", b"bench"),
+            (b"accept", b"*/*"),
+            (b"authorization", bearer.as_bytes()),
+            (b"idempotency-key", b"1"),
+        ];
         let head = head("POST", "shop.test", "/api/orders", &headers);
         group.bench_function(name, |bench| {
             bench.iter(|| {
@@ -124,6 +125,20 @@ fn identities(criterion: &mut Criterion) {
             });
         });
     }
+}
+
+fn identities_by(key: JwtKey, algorithm: JwtAlgorithm) -> Identities {
+    let jwt = JwtSource {
+        key,
+        algorithms: vec![algorithm],
+        claim: "sub".into(),
+        issuer: None,
+        audience: None,
+        cookie: None,
+        leeway: Duration::from_mins(1),
+    };
+    let file = [("user".to_owned(), vec![IdentitySource::Jwt(Box::new(jwt))])];
+    Identities::new(&file, &[], &KeyHasher::fixed()).expect("a usable key")
 }
 
 fn head<'a>(method: &'a str, host: &'a str, path: &'a str, headers: &'a [(&'a [u8], &'a [u8])]) -> RequestHead<'a> {

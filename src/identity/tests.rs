@@ -270,7 +270,7 @@ fn identities_are_numbered_in_file_order_after_the_built_in_ones() {
         let file: Vec<_> = names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
         Identities::new(&file, &[], &KeyHasher::fixed())
     };
-    let identities = named(&["user", "merchant"]).unwrap_or_else(|why| panic!("{why}"));
+    let identities = named(&["user", "merchant"]).expect("two good names");
     let numbers: Vec<_> = identities.ids().iter().map(|(name, id)| (name.as_str(), id.0)).collect();
     assert_eq!(numbers, [("client", 0), ("global", 2), ("merchant", 4), ("route", 1), ("user", 3)]);
     assert!(named(&["client"]).is_err());
