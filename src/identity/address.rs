@@ -9,6 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 use tidegate_filters::engine::RequestHead;
 
+#[cfg(test)]
+mod tests;
+
 /// Whether `address` is in one of `networks`.
 pub(super) fn within(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))

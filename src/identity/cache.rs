@@ -15,6 +15,9 @@ use ahash::RandomState;
 use parking_lot::RwLock;
 use tidegate_filters::engine::Identity;
 
+#[cfg(test)]
+mod tests;
+
 /// A power of two, so that a few bits of the hash choose a shard; many more than cores, so that writers seldom meet.
 const SHARDS: usize = 64;
 /// 65,536 tokens in all.

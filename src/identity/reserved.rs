@@ -3,6 +3,9 @@
 //! Services believe these headers, so a client's own must never get through, in whatever spelling a server might take for
 //! the same: any case, and `_` for `-`, since CGI-like servers make both `HTTP_X_USER_ID`.
 
+#[cfg(test)]
+mod tests;
+
 /// The request header that pins a channel: documented for callers on an egress route, who decide about it there.
 const CHANNEL_PIN: &[u8] = b"tidegate-channel";
 

@@ -145,8 +145,8 @@ fn a_wrong_method_is_told_all_methods_that_would_do() {
         pattern("", "/x", &[Method::PATCH], &[("x-internal", "")]),
         pattern("other.test", "/x", &[Method::DELETE], &[]),
     ]);
-    let Found::MethodNotAllowed(allowed) = table.find(0, &head("PUT", "", "/x", &[])) else { panic!("not a 405") };
-    assert_eq!(allowed.to_string(), "GET, HEAD, POST, PURGE");
+    let allow = |found| if let Found::MethodNotAllowed(allowed) = found { allowed.to_string() } else { String::new() };
+    assert_eq!(allow(table.find(0, &head("PUT", "", "/x", &[]))), "GET, HEAD, POST, PURGE");
     assert_eq!(table.find(0, &head("PURGE", "", "/x", &[])), Found::Route(1));
     let lower = table.find(0, &head("get", "", "/x", &[]));
     assert!(matches!(lower, Found::MethodNotAllowed(_)), "methods are case-sensitive");
