@@ -1,0 +1,60 @@
+//! `upstreams`: channels with names and addresses of their own.
+
+use std::collections::BTreeMap;
+
+use super::check::Checker;
+use super::file::{ChannelFile, ProtocolFile, UpstreamFile};
+use super::placed::{At, Named};
+use super::types::{Channel, Upstream};
+
+/// Most channels of an upstream: a set of channels is one machine word.
+const MOST_CHANNELS: usize = 64;
+
+impl Checker<'_, '_> {
+    pub(super) fn upstreams(&self, file: &Named<UpstreamFile>) -> BTreeMap<String, Upstream> {
+        let upstreams = file.0.iter().map(|(name, upstream)| {
+            self.name(upstream.at, name, "an upstream");
+            (name.clone(), self.upstream(upstream))
+        });
+        upstreams.collect()
+    }
+
+    fn upstream(&self, upstream: &At<UpstreamFile>) -> Upstream {
+        let file = &upstream.value;
+        let channels = &file.channels;
+        let fits = (1..=MOST_CHANNELS).contains(&channels.value.len());
+        if !fits && !self.decoder.is_tainted(channels.at) {
+            self.wrong(channels.at, format!("an upstream has 1 to {MOST_CHANNELS} channels"));
+        }
+        for (at, channel) in channels.value.iter().enumerate() {
+            let name = &channel.value.name;
+            if channels.value[..at].iter().any(|other| other.value.name.value == name.value) {
+                self.wrong(name.at, format!("two channels are named `{}`", name.value));
+            }
+        }
+        Upstream {
+            channels: channels.value.iter().map(|channel| self.channel(channel)).collect(),
+            connect_timeout: self.timeout(&file.connect_timeout, upstream.at),
+            read_timeout: self.timeout(&file.read_timeout, upstream.at),
+            write_timeout: self.timeout(&file.write_timeout, upstream.at),
+            idle_timeout: self.timeout(&file.idle_timeout, upstream.at),
+            h2: file.protocol == ProtocolFile::H2c,
+        }
+    }
+
+    fn channel(&self, channel: &At<ChannelFile>) -> Channel {
+        let ChannelFile { name, endpoints } = &channel.value;
+        self.name_value(name, "a channel");
+        if endpoints.value.is_empty() && !self.decoder.is_tainted(endpoints.at) {
+            self.wrong(endpoints.at, "a channel needs at least one endpoint");
+        }
+        for (at, endpoint) in endpoints.value.iter().enumerate() {
+            self.address(endpoint, channel.at, false);
+            if endpoints.value[..at].iter().any(|other| other.value == endpoint.value) {
+                self.wrong(endpoint.at, "this endpoint stands here twice");
+            }
+        }
+        let endpoints = endpoints.value.iter().map(|endpoint| endpoint.value.clone()).collect();
+        Channel { name: name.value.clone(), endpoints }
+    }
+}
