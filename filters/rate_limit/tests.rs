@@ -1,0 +1,1 @@
+//! What `rate_limit` promises, on made-up times.
