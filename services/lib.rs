@@ -1,1 +1,8 @@
-//! placeholder
+//! The backends bundled with tidegate: what a gateway for payments needs behind it to be tried out for real.
+//!
+//! Each service is a folder with the same face: `Settings` (plain data), `start(settings)` (binds, opens its files,
+//! returns a [`support::Running`]) and `cli::Args` (the command line, turned into `Settings`). They talk to each other
+//! over HTTP only, so each can be run alone, together in one process, or be replaced.
+
+pub mod card_key;
+pub mod support;

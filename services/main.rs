@@ -1,1 +1,49 @@
-fn main() {}
+//! `tidegate-services`: the bundled backends on the command line, a subcommand each.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tidegate_services::card_key;
+use tidegate_services::support::{log_to_stderr, run_until_signal};
+
+/// What can go wrong between the command line and the end; each error brings its own sentence.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The backends bundled with tidegate.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-services", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the card-key service: products, reservations, keys.
+    CardKey(card_key::cli::Args),
+    /// Send a file of card keys, one a line, to a running card-key service.
+    Import(card_key::cli::ImportArgs),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr();
+    match run(cli.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(std::io::stderr(), "tidegate-services: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    let services = match command {
+        Command::CardKey(args) => vec![card_key::start(args.into_settings()).await?],
+        Command::Import(args) => return card_key::cli::import(args).await,
+    };
+    Ok(run_until_signal(services).await?)
+}

@@ -1,0 +1,11 @@
+//! What all services share: starting and stopping, the form of an error answer, logging, the clock.
+
+mod clock;
+mod logging;
+mod problem;
+mod running;
+
+pub use clock::unix_ms;
+pub use logging::log_to_stderr;
+pub use problem::{PROBLEM_JSON, Problem};
+pub use running::{Running, StartError, Stop, run_until_signal};
