@@ -13,4 +13,35 @@
 //!    a reload finds it again.
 //! 5. [`engine::Kinds::register`] gives it a name. `examples/custom_filter.rs` does all of this outside the tree.
 
+//!
+//! # What there is
+//!
+//! | Kind | Folder | What it does |
+//! | --- | --- | --- |
+//! | `rate_limit` | [`rate_limit`] | token buckets by user, route and for the whole |
+//! | `headers` | [`headers`] | sets, adds and removes headers on the way in and out |
+//!
+//! [`condition`] is what filters share: CEL on a request, compiled when the file is loaded.
+
+pub mod condition;
 pub mod engine;
+pub mod headers;
+pub mod rate_limit;
+
+use engine::Kinds;
+
+/// The kinds that are built in. A gateway adds its own with [`Kinds::register`].
+#[must_use]
+pub fn builtin() -> Kinds {
+    Kinds::empty()
+        .register::<rate_limit::RateLimit>("rate_limit")
+        .register::<headers::Headers>("headers")
+}
+
+impl Kinds {
+    /// The kinds that are built in: the same as [`builtin`].
+    #[must_use]
+    pub fn builtin() -> Self {
+        builtin()
+    }
+}
