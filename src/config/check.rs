@@ -194,7 +194,7 @@ fn bad_name(name: &str, of: &str) -> Option<String> {
 }
 
 /// Takes `host:port` apart; an IPv6 address stands in brackets, which are not part of the host.
-fn split_address(text: &str) -> Result<(&str, u16), String> {
+pub(super) fn split_address(text: &str) -> Result<(&str, u16), String> {
     let (host, port) = text.rsplit_once(':').ok_or("an address without a port")?;
     let port = port.parse().map_err(|_| "the port is no number from 0 to 65535")?;
     let host = match host.strip_prefix('[') {

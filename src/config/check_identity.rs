@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
 
 use super::check::Checker;
 use super::file::{JwtFile, SourceFile};
@@ -175,7 +175,7 @@ impl Checker<'_, '_> {
         }
         let path = jwks_file.as_ref()?;
         let contents = self.file(path, false)?;
-        self.key_set(path.at, &contents);
+        self.key_set(path.at, &contents, algorithms.unwrap_or_default());
         Some(JwtKey::Jwks(String::from_utf8(contents).ok()?))
     }
 
@@ -199,7 +199,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn key_set(&self, at: Id, contents: &[u8]) {
+    fn key_set(&self, at: Id, contents: &[u8], algorithms: &[JwtAlgorithm]) {
         let Ok(set) = serde_json::from_slice::<JwkSet>(contents) else {
             return self.wrong(at, "not a JSON Web Key Set");
         };
@@ -211,6 +211,17 @@ impl Checker<'_, '_> {
                 self.wrong(at, "the key set holds a shared secret; use `secret_file` for one");
             } else if DecodingKey::from_jwk(key).is_err() {
                 self.wrong(at, "a key of the set cannot be used");
+            }
+        }
+        for algorithm in algorithms {
+            let fits = |key: &Jwk| match algorithm {
+                JwtAlgorithm::Rs256 => matches!(key.algorithm, AlgorithmParameters::RSA(_)),
+                JwtAlgorithm::EdDsa => matches!(key.algorithm, AlgorithmParameters::OctetKeyPair(_)),
+                JwtAlgorithm::Hs256 => true,
+            };
+            if !set.keys.is_empty() && !set.keys.iter().any(fits) {
+                let name = ALGORITHMS.iter().find(|(_, known)| known == algorithm).map_or("", |(name, _)| *name);
+                self.wrong(at, format!("no key of the set fits the algorithm `{name}`"));
             }
         }
     }

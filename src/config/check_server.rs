@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_filters::engine::ByteSize;
 
-use super::check::{Checker, DAY};
+use super::check::{Checker, DAY, split_address};
 use super::file::{AdminFile, LimitsFile, ListenerFile, PathCaseFile, ProtocolFile, ServerFile, ThreadsFile};
 use super::placed::At;
 use super::secret::Secret;
@@ -168,7 +168,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// Whether two addresses cannot both be listened on. Names are compared as written.
 fn clash(one: &str, other: &str) -> bool {
-    let (Some((one, a)), Some((other, b))) = (one.rsplit_once(':'), other.rsplit_once(':')) else { return false };
-    let everywhere = |host: &str| matches!(host, "0.0.0.0" | "[::]");
-    a == b && a.parse::<u16>().is_ok_and(|port| port != 0) && (one == other || everywhere(one) || everywhere(other))
+    let (Ok((one, a)), Ok((other, b))) = (split_address(one), split_address(other)) else { return false };
+    let everywhere = |host: &str| matches!(host, "0.0.0.0" | "::");
+    a == b && a != 0 && (one == other || everywhere(one) || everywhere(other))
 }

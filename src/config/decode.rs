@@ -120,12 +120,12 @@ impl<'t> Decoder<'t> {
         if !self.notes.borrow_mut().unknown.insert(value) {
             return;
         }
-        let message = if LATER.contains(&key) {
-            format!("key `{key}` is not in this version")
+        let (message, help) = if LATER.contains(&key) {
+            (format!("`{key}` is not in this version"), None)
         } else {
-            format!("unknown key `{key}`")
+            let help = super::suggest::nearest_or_list(key, fields.iter().copied());
+            (format!("unknown key `{key}`"), help)
         };
-        let help = super::suggest::nearest_or_list(key, fields.iter().copied());
         self.add(Finding::new(Place::Key(value), message, help));
     }
 

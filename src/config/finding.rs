@@ -94,24 +94,44 @@ pub(super) fn masks(tree: &Tree) -> Vec<Mask> {
     masks
 }
 
-/// Masks for a text that could not be parsed, made from its lines alone: everything behind a secret key, and the deeper
-/// lines under one.
+/// Masks for comments: a secret that was commented out is still one.
+pub(super) fn masks_of_comments(text: &str) -> Vec<Mask> {
+    let mut masks = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let shown = line.trim_end();
+        if shown.trim_start().starts_with('#')
+            && let Some(behind) = behind_secret_key(shown)
+        {
+            masks.push(Mask { bytes: start + behind..start + shown.len(), with: " ***".to_owned() });
+        }
+        start += line.len();
+    }
+    masks.retain(|mask| !mask.bytes.is_empty());
+    masks
+}
+
+/// Masks for a text that could not be parsed, made from its lines alone: everything behind a secret key, the deeper
+/// lines under one, and all lines to the end of a quoted text that begins there.
 pub(super) fn masks_of_lines(text: &str) -> Vec<Mask> {
     let mut masks = Vec::new();
     let mut under: Option<usize> = None;
+    let mut quote: Option<char> = None;
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let shown = line.trim_end();
         let indent = shown.len() - shown.trim_start().len();
-        if under.is_some_and(|depth| indent > depth) {
+        if quote.is_some() || under.is_some_and(|depth| indent > depth) {
             masks.push(Mask { bytes: start + indent..start + shown.len(), with: "***".to_owned() });
+            quote = quote.filter(|quote| !shown.contains(*quote));
         } else {
             under = None;
             if let Some(behind) = behind_secret_key(shown) {
                 under = Some(indent);
-                if behind < shown.len() {
-                    masks.push(Mask { bytes: start + behind..start + shown.len(), with: " ***".to_owned() });
-                }
+                masks.push(Mask { bytes: start + behind..start + shown.len(), with: " ***".to_owned() });
+                let value = shown[behind..].trim_start();
+                let opened = value.chars().next().filter(|first| matches!(first, '"' | '\''));
+                quote = opened.filter(|quote| value.matches(*quote).count() == 1);
             }
         }
         start += line.len();

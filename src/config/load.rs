@@ -110,7 +110,7 @@ pub fn load_text(
             return Err(Report { problems: vec![finding.render(&Tree::default(), &source)] });
         }
     };
-    source.hide(finding::masks(&tree));
+    source.hide([finding::masks(&tree), finding::masks_of_comments(text)].concat());
     let decoder = Decoder::new(&tree, &broken);
     let mut checker = Checker { decoder: &decoder, tree: &tree, kinds, base: base_dir, warnings: Vec::new(), read: Vec::new() };
     let file = decoder.decode(Tree::ROOT, |value| ConfigFile::deserialize(value));

@@ -136,8 +136,11 @@ impl Builder<'_> {
     fn scalar(&mut self, text: &str, plain: bool, anchor: usize, span: &Span, mark: Mark) -> Result<(), Finding> {
         let (scalar, problem) = match environment::resolve(text, self.env) {
             Ok(scalar) => (Scalar { plain, ..scalar }, None),
-            // The text may hold a secret's other half: it is still kept, and masked like any other.
-            Err(problem) => (Scalar { text: text.to_owned(), plain, literal: true, env: Vec::new() }, Some(problem)),
+            Err(problem) => {
+                // More than one bare reference may hold a piece of a secret: it is masked like any other literal.
+                let bare = text.starts_with("${") && text.find(['}', ':']) == Some(text.len() - 1);
+                (Scalar { text: text.to_owned(), plain, literal: !bare, env: Vec::new() }, Some(problem))
+            }
         };
         let id = self.add(Content::Scalar(scalar), span, mark)?;
         if let Some((message, help)) = problem {

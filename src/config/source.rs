@@ -42,8 +42,9 @@ impl<'t> Source<'t> {
         masks.sort_by_key(|mask| (mask.bytes.start, mask.bytes.end));
         self.masks.clear();
         for mask in masks {
-            if self.masks.last().is_none_or(|last| last.bytes.end <= mask.bytes.start) {
-                self.masks.push(mask);
+            match self.masks.last_mut().filter(|last| last.bytes.end > mask.bytes.start) {
+                Some(last) => last.bytes.end = last.bytes.end.max(mask.bytes.end),
+                None => self.masks.push(mask),
             }
         }
     }
