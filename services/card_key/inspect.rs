@@ -114,7 +114,8 @@ pub(super) async fn violations(shop: &Arc<Shop>) -> Result<Vec<String>, Problem>
     Ok(found)
 }
 
-fn check_rows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// The checks that need the rows only.
+pub(super) fn check_rows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     // One transaction, so that all checks see the same moment.
     let moment = connection.unchecked_transaction()?;
     let mut found = Vec::new();
