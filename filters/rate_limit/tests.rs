@@ -541,3 +541,36 @@ fn the_identities_of_keys_and_overrides_are_asked_for() {
     .unwrap();
     assert_eq!(spec.identities(), ["merchant", "user"]);
 }
+
+#[test]
+fn the_headers_are_structured_fields_of_the_form_the_draft_asks_for() {
+    let world = World::new();
+    let chain = world.chain(json!({ "policies": [
+        { "name": "user", "key": "user", "rate": "100/10m" },
+        { "name": "per-ip.v2", "key": "client", "rate": "20/s", "burst": 5 },
+    ]}));
+    let mut cx = world.context(Some("ann"), 0);
+    assert!(ask(&chain, &mut cx).is_none());
+    let parsed = |edit: &HeaderEdit| -> Vec<(String, Vec<(String, i64)>)> {
+        let HeaderEdit::Set(_, value) = edit else { panic!("a limit sets") };
+        let list = sfv::Parser::new(value.as_bytes()).parse::<sfv::List>().unwrap();
+        let item = |entry: sfv::ListEntry| match entry {
+            sfv::ListEntry::Item(item) => item,
+            sfv::ListEntry::InnerList(_) => panic!("the draft knows no inner lists here"),
+        };
+        let plain = |item: sfv::Item| {
+            let number = |value: &sfv::BareItem| value.as_integer().map(i64::from).unwrap();
+            let parameters = item.params.iter().map(|(name, value)| (name.as_str().to_owned(), number(value)));
+            (item.bare_item.as_string().unwrap().as_str().to_owned(), parameters.collect())
+        };
+        list.into_iter().map(item).map(plain).collect()
+    };
+    let told = |name: &str, first: (&str, i64), second: (&str, i64)| {
+        (name.to_owned(), vec![(first.0.to_owned(), first.1), (second.0.to_owned(), second.1)])
+    };
+    assert_eq!(parsed(&cx.to_client[0]), [
+        told("user", ("q", 100), ("w", 600)),
+        told("per-ip.v2", ("q", 20), ("w", 1)),
+    ]);
+    assert_eq!(parsed(&cx.to_client[1]), [told("user", ("r", 99), ("t", 6)), told("per-ip.v2", ("r", 4), ("t", 1))]);
+}
