@@ -14,15 +14,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(5_000);
 const CACHE_KIB: i64 = 16 * 1024;
 
 /// Opens the connection that writes, and migrates the file.
-pub(crate) fn writer(
-    path: &Path,
-    migrations: &[&str],
-    synchronous: Synchronous,
-) -> Result<Connection, StoreError> {
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
+pub(crate) fn writer(path: &Path, migrations: &[&str], synchronous: Synchronous) -> Result<Connection, StoreError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
     }
     let mut connection = Connection::open(path)?;

@@ -35,19 +35,13 @@ where
 }
 
 /// Starts `readers` threads (at least one) on the file and returns the queue in front of them.
-pub(crate) fn start(
-    path: &Path,
-    readers: usize,
-    queue: usize,
-) -> Result<SyncSender<ReadJob>, StoreError> {
+pub(crate) fn start(path: &Path, readers: usize, queue: usize) -> Result<SyncSender<ReadJob>, StoreError> {
     let (sender, receiver) = sync_channel(queue);
     let receiver = Arc::new(Mutex::new(receiver));
     for _ in 0..readers.max(1) {
         let connection = open::reader(path)?;
         let receiver = Arc::clone(&receiver);
-        std::thread::Builder::new()
-            .name("durable-reader".to_owned())
-            .spawn(move || serve(&connection, &receiver))?;
+        std::thread::Builder::new().name("durable-reader".to_owned()).spawn(move || serve(&connection, &receiver))?;
     }
     Ok(sender)
 }

@@ -104,11 +104,7 @@ impl Store {
         // Readers first: a writer that runs without them would outlive a failed `open`.
         let readers = reader::start(path, options.readers, queue)?;
         writer::start(connection, receiver, &options, Arc::clone(&counters))?;
-        Ok(Self {
-            writer: sender,
-            readers,
-            counters,
-        })
+        Ok(Self { writer: sender, readers, counters })
     }
 
     /// Runs `op` in the next group commit inside its own SAVEPOINT, and resolves after `COMMIT` has returned.
@@ -126,9 +122,7 @@ impl Store {
     {
         let (job, answer) = writer::pack(op);
         self.writer.try_send(job).map_err(|error| refused(&error))?;
-        answer
-            .await
-            .unwrap_or(Err(WriteError::Store(StoreError::Unavailable)))
+        answer.await.unwrap_or(Err(WriteError::Store(StoreError::Unavailable)))
     }
 
     /// Runs `op` on a read-only connection. It sees everything acknowledged before the call.
@@ -142,9 +136,7 @@ impl Store {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (job, answer) = reader::pack(op);
-        self.readers
-            .try_send(job)
-            .map_err(|error| refused(&error))?;
+        self.readers.try_send(job).map_err(|error| refused(&error))?;
         answer.await.unwrap_or(Err(StoreError::Unavailable))
     }
 

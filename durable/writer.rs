@@ -63,16 +63,8 @@ where
 }
 
 /// Packs an operation together with the place its answer goes to.
-#[expect(
-    clippy::type_complexity,
-    reason = "the pair is taken apart at the only call"
-)]
-pub(crate) fn pack<T, E, F>(
-    op: F,
-) -> (
-    Box<dyn WriteJob>,
-    oneshot::Receiver<Result<T, WriteError<E>>>,
-)
+#[expect(clippy::type_complexity, reason = "the pair is taken apart at the only call")]
+pub(crate) fn pack<T, E, F>(op: F) -> (Box<dyn WriteJob>, oneshot::Receiver<Result<T, WriteError<E>>>)
 where
     T: Send + 'static,
     E: Send + 'static,
@@ -80,14 +72,7 @@ where
 {
     let (reply, answer) = oneshot::channel();
     let result = Err(WriteError::Store(StoreError::Unavailable));
-    (
-        Box::new(Packed {
-            op: Some(op),
-            result,
-            reply,
-        }),
-        answer,
-    )
+    (Box::new(Packed { op: Some(op), result, reply }), answer)
 }
 
 /// Starts the writer thread on a connection that has been prepared for it.
@@ -106,9 +91,7 @@ pub(crate) fn start(
         unchecked: false,
         last_batch: 0,
     };
-    std::thread::Builder::new()
-        .name("durable-writer".to_owned())
-        .spawn(move || writer.serve())?;
+    std::thread::Builder::new().name("durable-writer".to_owned()).spawn(move || writer.serve())?;
     Ok(())
 }
 
@@ -180,9 +163,7 @@ impl Writer {
             self.abandon();
         } else {
             self.counters.commits.fetch_add(1, Ordering::Relaxed);
-            self.counters
-                .operations
-                .fetch_add(batch.kept, Ordering::Relaxed);
+            self.counters.operations.fetch_add(batch.kept, Ordering::Relaxed);
             self.unchecked = true;
         }
         for job in batch.jobs {

@@ -33,9 +33,7 @@ use engine::Kinds;
 /// The kinds that are built in. A gateway adds its own with [`Kinds::register`].
 #[must_use]
 pub fn builtin() -> Kinds {
-    Kinds::empty()
-        .register::<rate_limit::RateLimit>("rate_limit")
-        .register::<headers::Headers>("headers")
+    Kinds::empty().register::<rate_limit::RateLimit>("rate_limit").register::<headers::Headers>("headers")
 }
 
 impl Kinds {

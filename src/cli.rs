@@ -15,7 +15,11 @@ use crate::telemetry::{self, AccessLogTarget, LogFormat};
 const EX_CONFIG: u8 = 78;
 
 #[derive(Parser)]
-#[command(name = "tidegate", version, about = "Programmable API gateway and rate-limiting reverse proxy for payment backends")]
+#[command(
+    name = "tidegate",
+    version,
+    about = "Programmable API gateway and rate-limiting reverse proxy for payment backends"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -123,7 +123,8 @@ fn conf(config: &Config) -> ServerConf {
 
 /// Tries an address before pingora does: pingora retries for seconds and then panics, this says what is wrong.
 fn bind(name: &str, address: &str) -> Result<TcpListener, RunError> {
-    let why = |error: &dyn fmt::Display| RunError::Start(format!("listener `{name}`: cannot listen on {address}: {error}"));
+    let why =
+        |error: &dyn fmt::Display| RunError::Start(format!("listener `{name}`: cannot listen on {address}: {error}"));
     let resolved = address.to_socket_addrs().map_err(|error| why(&error))?.next();
     let resolved = resolved.ok_or_else(|| why(&"the name has no address"))?;
     TcpListener::bind(resolved).map_err(|error| why(&error))

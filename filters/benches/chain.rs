@@ -111,7 +111,12 @@ fn chain(c: &mut Criterion) {
     let mut eight: Vec<ChainLink> = (0..6).map(nothing).collect();
     eight.insert(0, limits);
     eight.push(edits);
-    world.run(c, "chain/8 filters: shipped limits, 6 that do nothing, headers", &FilterChain::new(eight), 7_000_000_000);
+    world.run(
+        c,
+        "chain/8 filters: shipped limits, 6 that do nothing, headers",
+        &FilterChain::new(eight),
+        7_000_000_000,
+    );
 }
 
 criterion_group!(benches, chain);

@@ -90,9 +90,8 @@ impl StateRegistry {
     pub fn acquire<S: State>(&self, key: &StateKey, create: impl FnOnce() -> S) -> (Arc<S>, bool) {
         let mut entries = self.entries.lock();
         let found = entries.contains_key(key);
-        let entry = entries
-            .entry(key.clone())
-            .or_insert_with(|| Entry { state: Arc::new(create()), unused_since: None });
+        let entry =
+            entries.entry(key.clone()).or_insert_with(|| Entry { state: Arc::new(create()), unused_since: None });
         entry.unused_since = None;
         let any: Arc<dyn Any + Send + Sync> = entry.state.clone();
         (any.downcast().expect("invariant: one kind has one state type"), found)

@@ -63,9 +63,9 @@ fn a_shadow_counts_and_changes_nothing() {
     assert!(cx.to_client.is_empty() && cx.decider.is_none());
     let mut samples = Vec::new();
     chain.links()[0].counters.samples(&mut samples);
-    let rejects = samples.iter().find(|s| {
-        s.labels.contains(&("outcome", "reject".into())) && s.labels.contains(&("mode", "shadow".into()))
-    });
+    let rejects = samples
+        .iter()
+        .find(|s| s.labels.contains(&("outcome", "reject".into())) && s.labels.contains(&("mode", "shadow".into())));
     assert_eq!(rejects.map(|s| s.value), Some(1.0));
 }
 

@@ -116,7 +116,9 @@ impl FromStr for ByteSize {
         })?;
         let factor: u64 = match unit.trim() {
             "" if count == 0 => 1,
-            "" => return Err(UnitError(format!("`{text}` has no unit; did you mean `{text}KiB` or `{text}B`?").into())),
+            "" => {
+                return Err(UnitError(format!("`{text}` has no unit; did you mean `{text}KiB` or `{text}B`?").into()));
+            }
             "B" => 1,
             "kB" | "KB" => 1_000,
             "MB" => 1_000_000,
@@ -165,11 +167,13 @@ impl FromStr for Rate {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let bad = || UnitError(format!("`{text}` is no rate; write a count and a time, like `100/s` or `100/10m`").into());
+        let bad =
+            || UnitError(format!("`{text}` is no rate; write a count and a time, like `100/s` or `100/10m`").into());
         let (count, per) = text.trim().split_once('/').ok_or_else(bad)?;
         let count: u32 = count.trim().parse().map_err(|_| bad())?;
-        let count = NonZeroU32::new(count)
-            .ok_or_else(|| UnitError("a rate of zero lets nothing pass; leave the route out or use `mode: off`".into()))?;
+        let count = NonZeroU32::new(count).ok_or_else(|| {
+            UnitError("a rate of zero lets nothing pass; leave the route out or use `mode: off`".into())
+        })?;
         let per = per.trim();
         let one_unit = !per.starts_with(|c: char| c.is_ascii_digit());
         let TimeSpan(per) = if one_unit { format!("1{per}").parse()? } else { per.parse()? };

@@ -568,9 +568,9 @@ fn the_headers_are_structured_fields_of_the_form_the_draft_asks_for() {
     let told = |name: &str, first: (&str, i64), second: (&str, i64)| {
         (name.to_owned(), vec![(first.0.to_owned(), first.1), (second.0.to_owned(), second.1)])
     };
-    assert_eq!(parsed(&cx.to_client[0]), [
-        told("user", ("q", 100), ("w", 600)),
-        told("per-ip.v2", ("q", 20), ("w", 1)),
-    ]);
+    assert_eq!(
+        parsed(&cx.to_client[0]),
+        [told("user", ("q", 100), ("w", 600)), told("per-ip.v2", ("q", 20), ("w", 1)),]
+    );
     assert_eq!(parsed(&cx.to_client[1]), [told("user", ("r", 99), ("t", 6)), told("per-ip.v2", ("r", 4), ("t", 1))]);
 }

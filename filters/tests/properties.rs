@@ -257,7 +257,8 @@ fn sixteen_threads_and_a_hundred_reloads_forgive_no_debt() {
 
 #[test]
 fn under_a_storm_of_refusals_every_bucket_holds_exactly_what_was_admitted() {
-    let (wide, narrow) = (quota(10_000, Duration::from_secs(3_600), 10_000), quota(700, Duration::from_secs(3_600), 700));
+    let (wide, narrow) =
+        (quota(10_000, Duration::from_secs(3_600), 10_000), quota(700, Duration::from_secs(3_600), 700));
     let make = |id, quota| Arc::new(Buckets::new("limits".into(), "p".into(), rule(id), vec![quota], 100));
     let (user, api, system) = (make(USER, wide), make(IdentityId::ROUTE, wide), make(IdentityId::GLOBAL, narrow));
     let shared = (user.clone(), api.clone(), system.clone());

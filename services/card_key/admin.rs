@@ -45,12 +45,7 @@ async fn put_product(State(shop): Shared, body: Bytes) -> Answer {
     if product.price < 0 {
         return Err(Problem::invalid("price must not be negative"));
     }
-    if product.currency.len() != 3
-        || !product
-            .currency
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase())
-    {
+    if product.currency.len() != 3 || !product.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Err(Problem::invalid("currency must be three capital letters"));
     }
     shop.put_product(product.clone()).await?;
@@ -69,15 +64,9 @@ async fn import_keys(State(shop): Shared, Path(sku): Path<String>, uri: Uri, bod
     let query: ImportQuery = parameters(&uri)?;
     let batch = query.batch.unwrap_or_default();
     if batch.len() > MAX_BATCH_NAME {
-        return Err(Problem::invalid(format!(
-            "batch must be at most {MAX_BATCH_NAME} bytes"
-        )));
+        return Err(Problem::invalid(format!("batch must be at most {MAX_BATCH_NAME} bytes")));
     }
-    let target = Target {
-        sku,
-        batch,
-        dedupe: query.dedupe.unwrap_or(Dedupe::Reject),
-    };
+    let target = Target { sku, batch, dedupe: query.dedupe.unwrap_or(Dedupe::Reject) };
     let (reports, waiting) = mpsc::channel(WAITING_REPORTS);
     // A task of its own: a client that hangs up must not stop a batch between its commit and the free list.
     tokio::spawn(import::run(shop, target, body.into_data_stream(), reports));
@@ -85,11 +74,7 @@ async fn import_keys(State(shop): Shared, Path(sku): Path<String>, uri: Uri, bod
         let report = waiting.recv().await?;
         Some((line(&report), waiting))
     });
-    Ok((
-        [(header::CONTENT_TYPE, "application/x-ndjson")],
-        Body::from_stream(lines),
-    )
-        .into_response())
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
 fn line(report: &Progress) -> Result<Bytes, serde_json::Error> {
@@ -104,11 +89,7 @@ async fn stock(State(shop): Shared, Path(sku): Path<String>) -> Answer {
 
 async fn invariants(State(shop): Shared) -> Answer {
     let violations = inspect::violations(&shop).await?;
-    let status = if violations.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::INTERNAL_SERVER_ERROR
-    };
+    let status = if violations.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     if !violations.is_empty() {
         tracing::error!(?violations, "the books do not add up");
     }

@@ -52,10 +52,7 @@ pub(super) struct Taken {
 impl Taken {
     /// Nothing taken yet from `list`.
     pub(super) fn from(list: &Arc<FreeList>) -> Self {
-        Self {
-            list: Arc::clone(list),
-            ids: Vec::new(),
-        }
+        Self { list: Arc::clone(list), ids: Vec::new() }
     }
 
     /// The ids taken so far.

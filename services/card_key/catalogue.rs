@@ -25,15 +25,7 @@ pub(super) struct Product {
 
 /// Adds a product or changes the one with this SKU.
 pub(super) fn put(connection: &Connection, product: &Product) -> rusqlite::Result<()> {
-    let Product {
-        sku,
-        name_zh,
-        name_en,
-        description_zh,
-        description_en,
-        price,
-        currency,
-    } = product;
+    let Product { sku, name_zh, name_en, description_zh, description_en, price, currency } = product;
     connection.execute(
         "INSERT INTO products VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (sku) DO UPDATE SET name_zh = ?2, name_en = ?3, description_zh = ?4, description_en = ?5,

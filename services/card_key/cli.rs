@@ -84,43 +84,22 @@ pub struct ImportArgs {
 /// # Errors
 /// When the file cannot be read, the service cannot be reached or refuses, or the import ended early.
 pub async fn import(args: ImportArgs) -> Result<(), Failure> {
-    let file = tokio::fs::File::open(&args.file)
-        .await
-        .map_err(|error| format!("{}: {error}", args.file.display()))?;
-    let name = args
-        .file
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let file = tokio::fs::File::open(&args.file).await.map_err(|error| format!("{}: {error}", args.file.display()))?;
+    let name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let batch = args.batch.unwrap_or(name);
     let body = stream::try_unfold(file, async |mut file| {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         let read = file.read_buf(&mut chunk).await?;
         Ok::<_, std::io::Error>((read > 0).then(|| (chunk.freeze(), file)))
     });
-    let url = format!(
-        "{}/admin/skus/{}/keys:import",
-        args.to.trim_end_matches('/'),
-        args.sku
-    );
+    let url = format!("{}/admin/skus/{}/keys:import", args.to.trim_end_matches('/'), args.sku);
     let mut url = reqwest::Url::parse(&url)?;
-    url.query_pairs_mut()
-        .append_pair("batch", &batch)
-        .append_pair("dedupe", &args.dedupe);
+    url.query_pairs_mut().append_pair("batch", &batch).append_pair("dedupe", &args.dedupe);
     let started = Instant::now();
-    let mut response = reqwest::Client::new()
-        .post(url)
-        .body(reqwest::Body::wrap_stream(body))
-        .send()
-        .await?;
+    let mut response = reqwest::Client::new().post(url).body(reqwest::Body::wrap_stream(body)).send().await?;
     if !response.status().is_success() {
         let problem: Value = response.json().await.unwrap_or_default();
-        return Err(problem["detail"]
-            .as_str()
-            .unwrap_or("the service refused")
-            .to_owned()
-            .into());
+        return Err(problem["detail"].as_str().unwrap_or("the service refused").to_owned().into());
     }
     let mut last = Value::Null;
     let mut buffer = BytesMut::new();
@@ -154,19 +133,13 @@ fn finish(last: &Value) -> Result<(), Failure> {
     let mut stderr = std::io::stderr().lock();
     writeln!(stderr)?;
     for fault in last["errors"].as_array().into_iter().flatten() {
-        writeln!(
-            stderr,
-            "line {}: {}",
-            fault["line"],
-            fault["code"].as_str().unwrap_or_default()
-        )?;
+        writeln!(stderr, "line {}: {}", fault["line"], fault["code"].as_str().unwrap_or_default())?;
     }
     match (last["done"].as_bool(), last["aborted"].as_str()) {
         (Some(true), None) => Ok(()),
-        (_, Some(code)) => Err(format!(
-            "the import ended early ({code}); what is counted above as imported stays imported"
-        )
-        .into()),
+        (_, Some(code)) => {
+            Err(format!("the import ended early ({code}); what is counted above as imported stays imported").into())
+        }
         _ => Err("the service broke off; what is counted above as imported stays imported".into()),
     }
 }

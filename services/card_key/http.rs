@@ -39,8 +39,7 @@ const FEW: usize = 20;
 const PASSWORD_HEADER: HeaderName = HeaderName::from_static("x-query-password");
 
 /// Answers that hold keys are kept by nobody on the way.
-const NO_STORE: (HeaderName, HeaderValue) =
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 type Shared = State<Arc<Shop>>;
 type Answer = Result<Response, Problem>;
@@ -59,13 +58,7 @@ pub(super) fn router(shop: Arc<Shop>) -> Router {
         .route("/v1/orders/{order_no}/query", post(query))
         .route("/v1/orders/{order_no}/keys.txt", get(download))
         .nest("/admin", admin::routes())
-        .fallback(async || {
-            Problem::new(
-                StatusCode::NOT_FOUND,
-                "NOT_FOUND",
-                "There is nothing at this path.",
-            )
-        })
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
             let detail = "This path does not know that method.";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
@@ -74,9 +67,7 @@ pub(super) fn router(shop: Arc<Shop>) -> Router {
 }
 
 async fn ready(State(shop): Shared) -> Answer {
-    shop.store
-        .read(|connection| connection.query_row("SELECT 1", [], |_| Ok(())))
-        .await?;
+    shop.store.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
     Ok("ready\n".into_response())
 }
 
@@ -86,11 +77,7 @@ async fn figures(State(shop): Shared) -> Response {
 }
 
 async fn products(State(shop): Shared) -> Response {
-    let all: Vec<Value> = shop
-        .products()
-        .into_iter()
-        .map(|product| view(&shop, product))
-        .collect();
+    let all: Vec<Value> = shop.products().into_iter().map(|product| view(&shop, product)).collect();
     axum::Json(json!({ "products": all })).into_response()
 }
 
@@ -107,15 +94,7 @@ fn view(shop: &Shop, product: Product) -> Value {
         1..=FEW => "few",
         _ => "plenty",
     };
-    let Product {
-        sku,
-        name_zh,
-        name_en,
-        description_zh,
-        description_en,
-        price,
-        currency,
-    } = product;
+    let Product { sku, name_zh, name_en, description_zh, description_en, price, currency } = product;
     json!({
         "sku": sku, "name_zh": name_zh, "name_en": name_en, "description_zh": description_zh,
         "description_en": description_en, "price": price, "currency": currency, "stock": stock, "band": band,
@@ -136,22 +115,14 @@ async fn reserve(State(shop): Shared, body: Bytes) -> Answer {
     let wanted = wanted(request.order_no, request.sku, request.qty)?;
     let ttl = request.ttl_seconds.unwrap_or(DEFAULT_TTL_SECONDS);
     if !(1..=MAX_TTL_SECONDS).contains(&ttl) {
-        return Err(Problem::invalid(format!(
-            "ttl_seconds must be 1 to {MAX_TTL_SECONDS}"
-        )));
+        return Err(Problem::invalid(format!("ttl_seconds must be 1 to {MAX_TTL_SECONDS}")));
     }
     if let Some(password) = &request.query_password {
         check_password(password)?;
     }
     let expires_ms = unix_ms() + i64::from(ttl) * 1_000;
-    let (now, reservation) = shop
-        .reserve(wanted, expires_ms, request.query_password)
-        .await?;
-    let status = if now {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
+    let (now, reservation) = shop.reserve(wanted, expires_ms, request.query_password).await?;
+    let status = if now { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, axum::Json(state(&reservation))).into_response())
 }
 
@@ -165,10 +136,7 @@ fn state(order: &Reservation) -> serde_json::Map<String, Value> {
         ("status", json!(order.status)),
         ("expires_at_ms", json!(order.expires_ms)),
     ]);
-    members
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 async fn release(State(shop): Shared, Path(order_no): Path<String>) -> Answer {
@@ -190,10 +158,7 @@ async fn allocate(State(shop): Shared, body: Bytes) -> Answer {
     let (order_no, qty) = (wanted.order_no.clone(), wanted.qty);
     let now = shop.allocate(wanted, unix_ms()).await?;
     // A number, never a key: this answer may be stored by whoever makes calls idempotent on the way.
-    Ok(
-        axum::Json(json!({ "order_no": order_no, "allocated": qty, "replayed": !now }))
-            .into_response(),
-    )
+    Ok(axum::Json(json!({ "order_no": order_no, "allocated": qty, "replayed": !now })).into_response())
 }
 
 #[derive(Deserialize)]
@@ -205,9 +170,7 @@ async fn query(State(shop): Shared, Path(order_no): Path<String>, body: Bytes) -
     let request: QueryRequest = parse(&body)?;
     check_name("order_no", &order_no)?;
     check_password(&request.query_password)?;
-    let (order, keys) = shop
-        .query(&order_no, &request.query_password, unix_ms())
-        .await?;
+    let (order, keys) = shop.query(&order_no, &request.query_password, unix_ms()).await?;
     let mut answer = state(&order);
     answer.insert("keys".to_owned(), json!(keys));
     Ok(([NO_STORE], axum::Json(answer)).into_response())
@@ -218,20 +181,14 @@ struct DownloadQuery {
     password: Option<String>,
 }
 
-async fn download(
-    State(shop): Shared,
-    Path(order_no): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Answer {
+async fn download(State(shop): Shared, Path(order_no): Path<String>, uri: Uri, headers: HeaderMap) -> Answer {
     check_name("order_no", &order_no)?;
     let asked: DownloadQuery = parameters(&uri)?;
     let password = match headers.get(PASSWORD_HEADER) {
         Some(value) => String::from_utf8(value.as_bytes().to_vec()).ok(),
         None => asked.password,
     };
-    let password =
-        password.ok_or_else(|| Problem::invalid("the header X-Query-Password is missing"))?;
+    let password = password.ok_or_else(|| Problem::invalid("the header X-Query-Password is missing"))?;
     check_password(&password)?;
     let (_, keys) = shop.query(&order_no, &password, unix_ms()).await?;
     if keys.is_empty() {
@@ -242,11 +199,7 @@ async fn download(
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     // The number was checked to be plain letters and digits.
     let name = HeaderValue::try_from(name).map_err(|_| Problem::internal())?;
-    let headers = [
-        NO_STORE,
-        (header::CONTENT_TYPE, kind),
-        (header::CONTENT_DISPOSITION, name),
-    ];
+    let headers = [NO_STORE, (header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name)];
     Ok((headers, keys.join("\n") + "\n").into_response())
 }
 
@@ -263,18 +216,14 @@ fn wanted(order_no: String, sku: String, qty: u32) -> Result<Wanted, Problem> {
 pub(super) fn check_name(member: &str, text: &str) -> Result<(), Problem> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(plain) {
-        return Err(Problem::invalid(format!(
-            "{member} must be 1 to {MAX_NAME} of A-Z, a-z, 0-9, - and _"
-        )));
+        return Err(Problem::invalid(format!("{member} must be 1 to {MAX_NAME} of A-Z, a-z, 0-9, - and _")));
     }
     Ok(())
 }
 
 fn check_password(password: &str) -> Result<(), Problem> {
     if password.is_empty() || password.len() > MAX_PASSWORD {
-        return Err(Problem::invalid(format!(
-            "query_password must be 1 to {MAX_PASSWORD} bytes"
-        )));
+        return Err(Problem::invalid(format!("query_password must be 1 to {MAX_PASSWORD} bytes")));
     }
     Ok(())
 }
@@ -286,7 +235,6 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 
 /// The query string.
 pub(super) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
-    let Query(parameters) =
-        Query::try_from_uri(uri).map_err(|error| Problem::invalid(error.to_string()))?;
+    let Query(parameters) = Query::try_from_uri(uri).map_err(|error| Problem::invalid(error.to_string()))?;
     Ok(parameters)
 }

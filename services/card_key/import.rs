@@ -78,18 +78,9 @@ pub(super) async fn run<E: Display>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     reports: mpsc::Sender<Progress>,
 ) {
-    let mut import = Import {
-        shop,
-        target: Arc::new(target),
-        progress: Progress::default(),
-        faults: Vec::new(),
-    };
+    let mut import = Import { shop, target: Arc::new(target), progress: Progress::default(), faults: Vec::new() };
     let outcome = import.all(&mut body, &reports).await;
-    let Import {
-        mut progress,
-        faults,
-        ..
-    } = import;
+    let Import { mut progress, faults, .. } = import;
     progress.done = true;
     progress.aborted = outcome.err();
     progress.errors = faults;
@@ -181,31 +172,17 @@ impl Import {
 
     async fn seal(&self, keys: Vec<(u64, String)>) -> Result<Vec<(u64, Sealed)>, &'static str> {
         let (shop, target) = (Arc::clone(&self.shop), Arc::clone(&self.target));
-        let seal = move || {
-            keys.into_iter()
-                .map(|(line, key)| Some((line, shop.keyring.seal(&target.sku, &key)?)))
-                .collect()
-        };
-        let sealed: Option<Vec<_>> = tokio::task::spawn_blocking(seal)
-            .await
-            .map_err(|_| "INTERNAL")?;
+        let seal =
+            move || keys.into_iter().map(|(line, key)| Some((line, shop.keyring.seal(&target.sku, &key)?))).collect();
+        let sealed: Option<Vec<_>> = tokio::task::spawn_blocking(seal).await.map_err(|_| "INTERNAL")?;
         sealed.ok_or("INTERNAL")
     }
 
-    async fn insert(
-        &self,
-        sealed: &Arc<Vec<(u64, Sealed)>>,
-    ) -> Result<Inserted, WriteError<Refusal>> {
+    async fn insert(&self, sealed: &Arc<Vec<(u64, Sealed)>>) -> Result<Inserted, WriteError<Refusal>> {
         loop {
             let (sealed, target) = (Arc::clone(sealed), Arc::clone(&self.target));
             let insert = move |connection: &rusqlite::Connection| {
-                catalogue::insert_keys(
-                    connection,
-                    &target.sku,
-                    &target.batch,
-                    target.dedupe,
-                    &sealed,
-                )
+                catalogue::insert_keys(connection, &target.sku, &target.batch, target.dedupe, &sealed)
             };
             match self.shop.store.write(insert).await {
                 Err(WriteError::Store(StoreError::Full)) => tokio::time::sleep(BUSY_PAUSE).await,
@@ -228,9 +205,7 @@ pub(super) struct Lines {
 impl Lines {
     /// Adds a piece that ends with a line feed or lies inside a line. `true` when a line is finished.
     pub(super) fn push(&mut self, piece: &[u8]) -> bool {
-        let (text, ended) = piece
-            .strip_suffix(b"\n")
-            .map_or((piece, false), |text| (text, true));
+        let (text, ended) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
         self.started = true;
         // White space around the key is allowed some room before it is cut off.
         if self.line.len() + text.len() > MAX_KEY + 64 {
@@ -256,9 +231,7 @@ impl Lines {
         if std::mem::take(&mut self.too_long) {
             return Err("TOO_LONG");
         }
-        let text = std::str::from_utf8(&line)
-            .map_err(|_| "NOT_TEXT")?
-            .trim_matches([' ', '\t', '\r', '\u{feff}']);
+        let text = std::str::from_utf8(&line).map_err(|_| "NOT_TEXT")?.trim_matches([' ', '\t', '\r', '\u{feff}']);
         if text.len() > MAX_KEY {
             return Err("TOO_LONG");
         }

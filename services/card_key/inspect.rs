@@ -55,14 +55,7 @@ async fn count(shop: &Arc<Shop>, sku: &str) -> Result<StockReport, Problem> {
         })
         .await?;
     let allocator_free = i64::try_from(shop.stock.of(sku).len()).unwrap_or(i64::MAX);
-    Ok(StockReport {
-        sku: sku.to_owned(),
-        imported,
-        free,
-        reserved,
-        sold,
-        allocator_free,
-    })
+    Ok(StockReport { sku: sku.to_owned(), imported, free, reserved, sold, allocator_free })
 }
 
 /// Each query answers one line of text per violation.
@@ -100,15 +93,8 @@ pub(super) async fn violations(shop: &Arc<Shop>) -> Result<Vec<String>, Problem>
     for product in shop.products() {
         let report = stock(shop, &product.sku).await?;
         if report.free != report.allocator_free {
-            let StockReport {
-                free,
-                allocator_free,
-                ..
-            } = report;
-            found.push(format!(
-                "free list differs: {}: {free} rows, {allocator_free} listed",
-                product.sku
-            ));
+            let StockReport { free, allocator_free, .. } = report;
+            found.push(format!("free list differs: {}: {free} rows, {allocator_free} listed", product.sku));
         }
     }
     Ok(found)

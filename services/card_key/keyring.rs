@@ -97,15 +97,9 @@ impl Keyring {
         let mut nonce = [0_u8; NONCE];
         rand::rng().fill_bytes(&mut nonce);
         let aad = bound_to(sku, &fp);
-        let payload = Payload {
-            msg: secret.as_bytes(),
-            aad: &aad,
-        };
+        let payload = Payload { msg: secret.as_bytes(), aad: &aad };
         let text = self.cipher.encrypt(&nonce.into(), payload).ok()?;
-        Some(Sealed {
-            fp,
-            sealed: [nonce.as_slice(), &text].concat(),
-        })
+        Some(Sealed { fp, sealed: [nonce.as_slice(), &text].concat() })
     }
 
     /// Opens a stored card key.
@@ -115,14 +109,8 @@ impl Keyring {
     pub(super) fn open(&self, sku: &str, fp: &[u8], sealed: &[u8]) -> Result<String, Unreadable> {
         let (nonce, text) = sealed.split_first_chunk::<NONCE>().ok_or(Unreadable)?;
         let aad = bound_to(sku, fp);
-        let payload = Payload {
-            msg: text,
-            aad: &aad,
-        };
-        let secret = self
-            .cipher
-            .decrypt(&(*nonce).into(), payload)
-            .map_err(|_| Unreadable)?;
+        let payload = Payload { msg: text, aad: &aad };
+        let secret = self.cipher.decrypt(&(*nonce).into(), payload).map_err(|_| Unreadable)?;
         String::from_utf8(secret).map_err(|_| Unreadable)
     }
 }
@@ -134,8 +122,8 @@ fn bound_to(sku: &str, fp: &[u8]) -> Vec<u8> {
 
 /// HMAC-SHA256 of the parts, one after the other.
 pub(super) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key)
-        .expect("invariant: HMAC takes keys of any length");
+    let mut mac =
+        <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).expect("invariant: HMAC takes keys of any length");
     for part in parts {
         mac.update(part);
     }
@@ -147,11 +135,7 @@ pub(super) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 ///
 /// # Errors
 /// [`StartError::Setup`] when the key is missing, unreadable or not 64 hexadecimal digits.
-pub(super) fn master(
-    source: &KeySource,
-    data_dir: &Path,
-    fresh: bool,
-) -> Result<[u8; 32], StartError> {
+pub(super) fn master(source: &KeySource, data_dir: &Path, fresh: bool) -> Result<[u8; 32], StartError> {
     let (text, origin) = match source {
         KeySource::Hex(text) => (text.clone(), "the given key".to_owned()),
         KeySource::File(path) => (read(path)?, path.display().to_string()),
@@ -163,20 +147,13 @@ pub(super) fn master(
             (read(&path)?, path.display().to_string())
         }
     };
-    from_hex(text.trim()).ok_or_else(|| {
-        StartError::Setup(format!(
-            "{origin} is not a key: 64 hexadecimal digits are expected"
-        ))
-    })
+    from_hex(text.trim())
+        .ok_or_else(|| StartError::Setup(format!("{origin} is not a key: 64 hexadecimal digits are expected")))
 }
 
 fn read(path: &Path) -> Result<String, StartError> {
-    fs::read_to_string(path).map_err(|error| {
-        StartError::Setup(format!(
-            "cannot read the key file {}: {error}",
-            path.display()
-        ))
-    })
+    fs::read_to_string(path)
+        .map_err(|error| StartError::Setup(format!("cannot read the key file {}: {error}", path.display())))
 }
 
 fn make(path: &Path, fresh: bool) -> Result<[u8; 32], StartError> {
@@ -190,17 +167,12 @@ fn make(path: &Path, fresh: bool) -> Result<[u8; 32], StartError> {
     rand::rng().fill_bytes(&mut master);
     let text: String = master.iter().map(|byte| format!("{byte:02x}")).collect();
     let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         writeln!(file, "{text}")?;
         // The key must reach the disk before anything is sealed with it.
         file.sync_all()
     };
-    write()
-        .map_err(|error| StartError::Setup(format!("cannot write {}: {error}", path.display())))?;
+    write().map_err(|error| StartError::Setup(format!("cannot write {}: {error}", path.display())))?;
     tracing::warn!(path = %path.display(), "made a new master key; without this file the card keys are lost");
     Ok(master)
 }

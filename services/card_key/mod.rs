@@ -82,10 +82,7 @@ async fn sweep(shop: Arc<Shop>, every: Duration, stop: Stop) {
             () = tokio::time::sleep(every) => {}
         }
         if let Err(problem) = shop.expire(unix_ms()).await {
-            tracing::warn!(
-                code = problem.code,
-                "reservations could not be expired, trying again"
-            );
+            tracing::warn!(code = problem.code, "reservations could not be expired, trying again");
         }
     }
 }

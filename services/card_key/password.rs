@@ -40,14 +40,8 @@ pub(super) fn hash(keyring: &Keyring, password: &str) -> Vec<u8> {
 /// Whether the password is the one that was stored; nothing stored never matches. Takes the same time in all cases.
 pub(super) fn matches(keyring: &Keyring, password: &str, stored: Option<&[u8]>) -> bool {
     let nothing = [0_u8; SALT + 32];
-    let (salt, expected) = stored
-        .unwrap_or(&nothing)
-        .split_at_checked(SALT)
-        .unwrap_or((&nothing, &nothing));
-    let equal: bool = stretch(keyring, password, salt)
-        .as_slice()
-        .ct_eq(expected)
-        .into();
+    let (salt, expected) = stored.unwrap_or(&nothing).split_at_checked(SALT).unwrap_or((&nothing, &nothing));
+    let equal: bool = stretch(keyring, password, salt).as_slice().ct_eq(expected).into();
     equal && stored.is_some()
 }
 
@@ -58,9 +52,7 @@ fn stretch(keyring: &Keyring, password: &str, salt: &[u8]) -> [u8; 32] {
     let mut sum = round;
     for _ in 1..ROUNDS {
         round = hmac_sha256(&key, &[&round]);
-        sum.iter_mut()
-            .zip(round)
-            .for_each(|(sum, byte)| *sum ^= byte);
+        sum.iter_mut().zip(round).for_each(|(sum, byte)| *sum ^= byte);
     }
     sum
 }
@@ -87,10 +79,7 @@ impl Throttle {
         if orders.len() >= MAX_REMEMBERED && !orders.contains_key(order_no) {
             make_room(&mut orders, now_ms);
         }
-        let entry = orders.entry(order_no.to_owned()).or_insert(Attempts {
-            wrong: 0,
-            until_ms: now_ms,
-        });
+        let entry = orders.entry(order_no.to_owned()).or_insert(Attempts { wrong: 0, until_ms: now_ms });
         if entry.until_ms <= now_ms {
             entry.wrong = 0;
         }
@@ -112,10 +101,7 @@ impl Throttle {
 fn make_room(orders: &mut HashMap<String, Attempts>, now_ms: i64) {
     orders.retain(|_, attempts| attempts.until_ms > now_ms);
     if orders.len() >= MAX_REMEMBERED
-        && let Some(oldest) = orders
-            .iter()
-            .min_by_key(|(_, attempts)| attempts.until_ms)
-            .map(|(key, _)| key.clone())
+        && let Some(oldest) = orders.iter().min_by_key(|(_, attempts)| attempts.until_ms).map(|(key, _)| key.clone())
     {
         orders.remove(&oldest);
     }

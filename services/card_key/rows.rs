@@ -64,12 +64,11 @@ pub(super) enum Refusal {
 }
 
 /// The order with this number, if there is one.
-pub(super) fn find(
-    connection: &Connection,
-    order_no: &str,
-) -> rusqlite::Result<Option<Reservation>> {
+pub(super) fn find(connection: &Connection, order_no: &str) -> rusqlite::Result<Option<Reservation>> {
     connection
-        .prepare_cached("SELECT order_no, sku, qty, status, expires_ms, password FROM reservations WHERE order_no = ?1")?
+        .prepare_cached(
+            "SELECT order_no, sku, qty, status, expires_ms, password FROM reservations WHERE order_no = ?1",
+        )?
         .query_row([order_no], reservation)
         .optional()
 }
@@ -83,11 +82,7 @@ fn reservation(row: &Row<'_>) -> rusqlite::Result<Reservation> {
         _ => Status::Issued,
     };
     Ok(Reservation {
-        wanted: Wanted {
-            order_no: row.get(0)?,
-            sku: row.get(1)?,
-            qty: row.get(2)?,
-        },
+        wanted: Wanted { order_no: row.get(0)?, sku: row.get(1)?, qty: row.get(2)? },
         status,
         expires_ms: row.get(4)?,
         password: row.get(5)?,
@@ -98,9 +93,7 @@ fn reservation(row: &Row<'_>) -> rusqlite::Result<Reservation> {
 fn find_same(connection: &Connection, wanted: &Wanted) -> Result<Option<Reservation>, Refusal> {
     let found = find(connection, &wanted.order_no)?;
     match &found {
-        Some(old) if old.wanted.sku != wanted.sku || old.wanted.qty != wanted.qty => {
-            Err(Refusal::Mismatch)
-        }
+        Some(old) if old.wanted.sku != wanted.sku || old.wanted.qty != wanted.qty => Err(Refusal::Mismatch),
         _ => Ok(found),
     }
 }
@@ -120,34 +113,22 @@ pub(super) fn reserve(
         return Ok((earlier, None));
     }
     let password = password.ok_or(Refusal::OutOfStock)?;
-    let fresh = Reservation {
-        wanted: wanted.clone(),
-        status: Status::Reserved,
-        expires_ms,
-        password,
-    };
+    let fresh = Reservation { wanted: wanted.clone(), status: Status::Reserved, expires_ms, password };
     insert(connection, &fresh, "reserved")?;
     let taken = hold(connection, list, wanted)?;
     Ok((fresh, Some(taken)))
 }
 
 fn insert(connection: &Connection, order: &Reservation, status: &str) -> rusqlite::Result<()> {
-    let Reservation {
-        wanted,
+    let Reservation { wanted, expires_ms, password, .. } = order;
+    connection.prepare_cached("INSERT INTO reservations VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+        wanted.order_no,
+        wanted.sku,
+        wanted.qty,
+        status,
         expires_ms,
-        password,
-        ..
-    } = order;
-    connection
-        .prepare_cached("INSERT INTO reservations VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute(params![
-            wanted.order_no,
-            wanted.sku,
-            wanted.qty,
-            status,
-            expires_ms,
-            password
-        ])?;
+        password
+    ])?;
     Ok(())
 }
 
@@ -161,9 +142,8 @@ fn set_status(connection: &Connection, order_no: &str, status: &str) -> rusqlite
 /// Takes the wanted number of keys off the list and marks their rows reserved.
 fn hold(connection: &Connection, list: &Arc<FreeList>, wanted: &Wanted) -> Result<Taken, Refusal> {
     let mut taken = Taken::from(list);
-    let mut mark = connection.prepare_cached(
-        "UPDATE keys SET state = 1, order_no = ?1 WHERE id = ?2 AND sku = ?3 AND state = 0",
-    )?;
+    let mut mark = connection
+        .prepare_cached("UPDATE keys SET state = 1, order_no = ?1 WHERE id = ?2 AND sku = ?3 AND state = 0")?;
     while taken.ids().len() < wanted.qty as usize {
         let id = list.take_into(&mut taken).ok_or(Refusal::OutOfStock)?;
         if mark.execute(params![wanted.order_no, id, wanted.sku])? != 1 {
@@ -186,26 +166,18 @@ fn give_up(connection: &Connection, order_no: &str, status: &str) -> rusqlite::R
 
 /// Releases an order; answers the SKU and the ids that are free again. Nothing happens for an order that is unknown or
 /// was given up before.
-pub(super) fn release(
-    connection: &Connection,
-    order_no: &str,
-) -> Result<Option<(String, Vec<i64>)>, Refusal> {
+pub(super) fn release(connection: &Connection, order_no: &str) -> Result<Option<(String, Vec<i64>)>, Refusal> {
     match find(connection, order_no)? {
         Some(order) if order.status == Status::Issued => Err(Refusal::AlreadyAllocated),
-        Some(order) if order.status == Status::Reserved => Ok(Some((
-            order.wanted.sku,
-            give_up(connection, order_no, "released")?,
-        ))),
+        Some(order) if order.status == Status::Reserved => {
+            Ok(Some((order.wanted.sku, give_up(connection, order_no, "released")?)))
+        }
         _ => Ok(None),
     }
 }
 
 /// Gives up at most `limit` orders whose time was over at `now_ms`; answers SKU and freed ids of each.
-pub(super) fn expire(
-    connection: &Connection,
-    now_ms: i64,
-    limit: u32,
-) -> rusqlite::Result<Vec<(String, Vec<i64>)>> {
+pub(super) fn expire(connection: &Connection, now_ms: i64, limit: u32) -> rusqlite::Result<Vec<(String, Vec<i64>)>> {
     let due: Vec<(String, String)> = connection
         .prepare_cached(
             "SELECT order_no, sku FROM reservations WHERE status = 'reserved' AND expires_ms <= ?1
@@ -213,9 +185,7 @@ pub(super) fn expire(
         )?
         .query_map(params![now_ms, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    due.into_iter()
-        .map(|(order_no, sku)| Ok((sku, give_up(connection, &order_no, "expired")?)))
-        .collect()
+    due.into_iter().map(|(order_no, sku)| Ok((sku, give_up(connection, &order_no, "expired")?))).collect()
 }
 
 /// Issues the keys of an order exactly once. The first part says whether that happened now.
@@ -234,27 +204,17 @@ pub(super) fn allocate(
         Some(Status::Reserved) => None,
         Some(Status::Released | Status::Expired) => Some(hold(connection, list, wanted)?),
         None => {
-            let order = Reservation {
-                wanted: wanted.clone(),
-                status: Status::Issued,
-                expires_ms: now_ms,
-                password: None,
-            };
+            let order =
+                Reservation { wanted: wanted.clone(), status: Status::Issued, expires_ms: now_ms, password: None };
             insert(connection, &order, "reserved")?;
             Some(hold(connection, list, wanted)?)
         }
     };
     let issued = connection
-        .prepare_cached(
-            "INSERT INTO allocations SELECT id, ?1, ?2 FROM keys WHERE order_no = ?1 AND state = 1",
-        )?
+        .prepare_cached("INSERT INTO allocations SELECT id, ?1, ?2 FROM keys WHERE order_no = ?1 AND state = 1")?
         .execute(params![wanted.order_no, now_ms])?;
     if issued != wanted.qty as usize {
-        tracing::error!(
-            order_no = wanted.order_no,
-            issued,
-            "a reservation does not hold the keys it says"
-        );
+        tracing::error!(order_no = wanted.order_no, issued, "a reservation does not hold the keys it says");
         return Err(Refusal::OutOfStock);
     }
     connection
@@ -265,10 +225,7 @@ pub(super) fn allocate(
 }
 
 /// Fingerprint and sealed key of everything issued to an order, in the order of import.
-pub(super) fn issued(
-    connection: &Connection,
-    order_no: &str,
-) -> rusqlite::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(super) fn issued(connection: &Connection, order_no: &str) -> rusqlite::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     connection
         .prepare_cached(
             "SELECT k.fp, k.sealed FROM allocations a JOIN keys k ON k.id = a.key_id WHERE a.order_no = ?1 ORDER BY k.id",

@@ -27,10 +27,7 @@ const DEMO: [Demo; 3] = [
     Demo {
         sku: "steam-50",
         names: ["Steam 50 元充值卡", "Steam gift card, 50 yuan"],
-        descriptions: [
-            "付款后自动发货，凭查询密码查看卡密。",
-            "Delivered at once; read it with your query password.",
-        ],
+        descriptions: ["付款后自动发货，凭查询密码查看卡密。", "Delivered at once; read it with your query password."],
         price: 5_000,
         keys: 5_000,
     },
@@ -44,10 +41,7 @@ const DEMO: [Demo; 3] = [
     Demo {
         sku: "flash-100",
         names: ["限时抢购 100 元卡", "Flash sale: 100 yuan card"],
-        descriptions: [
-            "仅 100 张，售完即止。",
-            "One hundred cards, and not one more.",
-        ],
+        descriptions: ["仅 100 张，售完即止。", "One hundred cards, and not one more."],
         price: 4_900,
         keys: 100,
     },
@@ -61,14 +55,7 @@ pub(super) async fn demo(shop: &Arc<Shop>) -> Result<(), StartError> {
     if !shop.products().is_empty() {
         return Ok(());
     }
-    for Demo {
-        sku,
-        names,
-        descriptions,
-        price,
-        keys,
-    } in DEMO
-    {
+    for Demo { sku, names, descriptions, price, keys } in DEMO {
         let product = Product {
             sku: sku.to_owned(),
             name_zh: names[0].to_owned(),
@@ -78,18 +65,11 @@ pub(super) async fn demo(shop: &Arc<Shop>) -> Result<(), StartError> {
             price,
             currency: "CNY".to_owned(),
         };
-        let failed =
-            |why: &str| StartError::Setup(format!("cannot write the demo product {sku}: {why}"));
-        shop.put_product(product)
-            .await
-            .map_err(|problem| failed(&problem.detail))?;
+        let failed = |why: &str| StartError::Setup(format!("cannot write the demo product {sku}: {why}"));
+        shop.put_product(product).await.map_err(|problem| failed(&problem.detail))?;
         let text: String = (0..keys).map(|_| made_up_key() + "\n").collect();
         let body = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
-        let target = Target {
-            sku: sku.to_owned(),
-            batch: "demo".to_owned(),
-            dedupe: Dedupe::Reject,
-        };
+        let target = Target { sku: sku.to_owned(), batch: "demo".to_owned(), dedupe: Dedupe::Reject };
         let (reports, mut last) = mpsc::channel(16);
         import::run(Arc::clone(shop), target, body, reports).await;
         while let Some(report) = last.recv().await {
@@ -104,10 +84,6 @@ pub(super) async fn demo(shop: &Arc<Shop>) -> Result<(), StartError> {
 /// Four groups of five letters: 100 random bits, so two equal ones will not be seen.
 fn made_up_key() -> String {
     let mut rng = rand::rng();
-    let mut group = || -> String {
-        (0..5)
-            .map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())]))
-            .collect()
-    };
+    let mut group = || -> String { (0..5).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect() };
     [group(), group(), group(), group()].join("-")
 }

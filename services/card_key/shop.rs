@@ -39,11 +39,7 @@ impl Shop {
         let path = settings.data_dir.join(DATA_FILE);
         let fresh = !path.exists();
         let store = Store::open(&path, schema::MIGRATIONS, Options::default())?;
-        let master = keyring::master(
-            &settings.key,
-            &settings.data_dir,
-            fresh || is_unused(&store).await?,
-        )?;
+        let master = keyring::master(&settings.key, &settings.data_dir, fresh || is_unused(&store).await?)?;
         let keyring = Arc::new(Keyring::new(&master));
         check_key(&store, &keyring, &path).await?;
         let stock = Stock::default();
@@ -51,10 +47,7 @@ impl Shop {
             stock.of(&sku).add(&[id]);
         }
         let products = store.read(catalogue::all).await?;
-        let products = products
-            .into_iter()
-            .map(|product| (product.sku.clone(), product))
-            .collect();
+        let products = products.into_iter().map(|product| (product.sku.clone(), product)).collect();
         Ok(Self {
             store,
             keyring,
@@ -72,11 +65,7 @@ impl Shop {
 
     /// The product with this SKU.
     pub(super) fn product(&self, sku: &str) -> Result<Product, Problem> {
-        self.products
-            .read()
-            .get(sku)
-            .cloned()
-            .ok_or_else(|| Problem::from(Refusal::UnknownSku))
+        self.products.read().get(sku).cloned().ok_or_else(|| Problem::from(Refusal::UnknownSku))
     }
 
     /// Adds or changes a product.
@@ -84,8 +73,7 @@ impl Shop {
         let shop = Arc::clone(self);
         to_the_end(async move {
             let row = product.clone();
-            shop.write(move |connection| Ok(catalogue::put(connection, &row)?))
-                .await?;
+            shop.write(move |connection| Ok(catalogue::put(connection, &row)?)).await?;
             shop.products.write().insert(product.sku.clone(), product);
             Ok(())
         })
@@ -105,13 +93,9 @@ impl Shop {
             let list = shop.stock.of(&wanted.sku);
             // Without stock only an earlier reservation can be the answer; hashing would be the dearest part of it.
             let enough = list.len() >= wanted.qty as usize;
-            let stored =
-                enough.then(|| password.map(|password| password::hash(&shop.keyring, &password)));
-            let (reservation, taken) = shop
-                .write(move |connection| {
-                    rows::reserve(connection, &list, &wanted, expires_ms, stored)
-                })
-                .await?;
+            let stored = enough.then(|| password.map(|password| password::hash(&shop.keyring, &password)));
+            let (reservation, taken) =
+                shop.write(move |connection| rows::reserve(connection, &list, &wanted, expires_ms, stored)).await?;
             let Some(taken) = taken else {
                 return Ok((false, reservation));
             };
@@ -126,10 +110,7 @@ impl Shop {
     pub(super) async fn release(self: &Arc<Self>, order_no: String) -> Result<(), Problem> {
         let shop = Arc::clone(self);
         to_the_end(async move {
-            if let Some((sku, ids)) = shop
-                .write(move |connection| rows::release(connection, &order_no))
-                .await?
-            {
+            if let Some((sku, ids)) = shop.write(move |connection| rows::release(connection, &order_no)).await? {
                 shop.stock.of(&sku).put_back(&ids);
                 shop.counters.released.add(1);
             }
@@ -139,19 +120,13 @@ impl Shop {
     }
 
     /// Issues the keys of an order exactly once; `true` when that happened now, `false` when earlier.
-    pub(super) async fn allocate(
-        self: &Arc<Self>,
-        wanted: Wanted,
-        now_ms: i64,
-    ) -> Result<bool, Problem> {
+    pub(super) async fn allocate(self: &Arc<Self>, wanted: Wanted, now_ms: i64) -> Result<bool, Problem> {
         self.product(&wanted.sku)?;
         let shop = Arc::clone(self);
         to_the_end(async move {
             let list = shop.stock.of(&wanted.sku);
             let qty = u64::from(wanted.qty);
-            let (now, taken) = shop
-                .write(move |connection| rows::allocate(connection, &list, &wanted, now_ms))
-                .await?;
+            let (now, taken) = shop.write(move |connection| rows::allocate(connection, &list, &wanted, now_ms)).await?;
             if let Some(taken) = taken {
                 taken.keep();
             }
@@ -169,9 +144,7 @@ impl Shop {
         to_the_end(async move {
             let mut total = 0;
             loop {
-                let due = shop
-                    .write(move |connection| Ok(rows::expire(connection, now_ms, SWEEP_BATCH)?))
-                    .await?;
+                let due = shop.write(move |connection| Ok(rows::expire(connection, now_ms, SWEEP_BATCH)?)).await?;
                 for (sku, ids) in &due {
                     shop.stock.of(sku).put_back(ids);
                 }
@@ -194,41 +167,26 @@ impl Shop {
     ) -> Result<(Reservation, Vec<String>), Problem> {
         self.throttle.begin(order_no, now_ms).map_err(|seconds| {
             let detail = "Too many wrong passwords for this order.";
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", detail)
-                .retry_after(seconds)
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", detail).retry_after(seconds)
         })?;
         let number = order_no.to_owned();
-        let order = self
-            .store
-            .read(move |connection| rows::find(connection, &number))
-            .await?;
+        let order = self.store.read(move |connection| rows::find(connection, &number)).await?;
         let stored = order.as_ref().and_then(|order| order.password.as_deref());
         let right = password::matches(&self.keyring, password, stored);
         // One answer for a wrong number and a wrong password: order numbers cannot be tried out.
         let Some(order) = order.filter(|_| right) else {
             self.counters.wrong_passwords.add(1);
             let detail = "The order number or the password is wrong.";
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "WRONG_PASSWORD",
-                detail,
-            ));
+            return Err(Problem::new(StatusCode::FORBIDDEN, "WRONG_PASSWORD", detail));
         };
         self.throttle.succeeded(order_no);
-        let keys = if order.status == Status::Issued {
-            self.keys_of(&order.wanted).await?
-        } else {
-            Vec::new()
-        };
+        let keys = if order.status == Status::Issued { self.keys_of(&order.wanted).await? } else { Vec::new() };
         Ok((order, keys))
     }
 
     async fn keys_of(&self, wanted: &Wanted) -> Result<Vec<String>, Problem> {
         let number = wanted.order_no.clone();
-        let sealed = self
-            .store
-            .read(move |connection| rows::issued(connection, &number))
-            .await?;
+        let sealed = self.store.read(move |connection| rows::issued(connection, &number)).await?;
         let open = |(fp, sealed): &(Vec<u8>, Vec<u8>)| self.keyring.open(&wanted.sku, fp, sealed);
         sealed.iter().map(open).collect::<Result<_, _>>().map_err(|error| {
             tracing::error!(%error, order_no = wanted.order_no, "the keys of an order cannot be shown");
@@ -256,31 +214,17 @@ impl Shop {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let (status, code, detail) = match refusal {
-            Refusal::OutOfStock => (
-                StatusCode::CONFLICT,
-                "OUT_OF_STOCK",
-                "There are not enough keys in stock.",
-            ),
+            Refusal::OutOfStock => (StatusCode::CONFLICT, "OUT_OF_STOCK", "There are not enough keys in stock."),
             Refusal::Mismatch => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "RESERVATION_MISMATCH",
                 "This order number was used with another sku or quantity.",
             ),
-            Refusal::AlreadyAllocated => (
-                StatusCode::CONFLICT,
-                "ALREADY_ALLOCATED",
-                "The keys of this order have been issued.",
-            ),
-            Refusal::UnknownSku => (
-                StatusCode::NOT_FOUND,
-                "UNKNOWN_SKU",
-                "There is no such product.",
-            ),
-            Refusal::Duplicate(_) => (
-                StatusCode::CONFLICT,
-                "DUPLICATE_KEY",
-                "A key is in stock already.",
-            ),
+            Refusal::AlreadyAllocated => {
+                (StatusCode::CONFLICT, "ALREADY_ALLOCATED", "The keys of this order have been issued.")
+            }
+            Refusal::UnknownSku => (StatusCode::NOT_FOUND, "UNKNOWN_SKU", "There is no such product."),
+            Refusal::Duplicate(_) => (StatusCode::CONFLICT, "DUPLICATE_KEY", "A key is in stock already."),
             Refusal::Sqlite(error) => return Self::from(tidegate_durable::StoreError::from(error)),
         };
         Self::new(status, code, detail)
@@ -300,11 +244,7 @@ async fn to_the_end<T: Send + 'static>(
 /// Whether no master key has been used with these data yet.
 async fn is_unused(store: &Store) -> Result<bool, StartError> {
     let known: i64 = store
-        .read(|connection| {
-            connection.query_row("SELECT count(*) FROM meta WHERE name = 'key'", [], |row| {
-                row.get(0)
-            })
-        })
+        .read(|connection| connection.query_row("SELECT count(*) FROM meta WHERE name = 'key'", [], |row| row.get(0)))
         .await?;
     Ok(known == 0)
 }
@@ -315,9 +255,7 @@ async fn check_key(store: &Store, keyring: &Keyring, path: &Path) -> Result<(), 
     let stored: Vec<u8> = store
         .write(move |connection| {
             let select = "SELECT value FROM meta WHERE name = 'key'";
-            let stored = connection
-                .query_row(select, [], |row| row.get(0))
-                .optional()?;
+            let stored = connection.query_row(select, [], |row| row.get(0)).optional()?;
             if stored.is_none() {
                 connection.execute("INSERT INTO meta VALUES ('key', ?1)", [check])?;
             }
@@ -331,8 +269,5 @@ async fn check_key(store: &Store, keyring: &Keyring, path: &Path) -> Result<(), 
     if stored.ct_eq(&check).into() {
         return Ok(());
     }
-    Err(StartError::Setup(format!(
-        "{} was sealed with another key than the one given",
-        path.display()
-    )))
+    Err(StartError::Setup(format!("{} was sealed with another key than the one given", path.display())))
 }

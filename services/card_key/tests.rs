@@ -23,12 +23,8 @@ fn keyring() -> Keyring {
 /// A store in memory with `keys` keys of one product, and the free list that goes with it.
 fn shop(keys: usize) -> (Connection, Arc<FreeList>) {
     let connection = Connection::open_in_memory().expect("a database in memory");
-    connection
-        .execute_batch("PRAGMA foreign_keys = ON")
-        .expect("foreign keys");
-    connection
-        .execute_batch(schema::MIGRATIONS[0])
-        .expect("the schema is sound");
+    connection.execute_batch("PRAGMA foreign_keys = ON").expect("foreign keys");
+    connection.execute_batch(schema::MIGRATIONS[0]).expect("the schema is sound");
     let product = Product {
         sku: SKU.to_owned(),
         name_zh: "卡".to_owned(),
@@ -39,47 +35,24 @@ fn shop(keys: usize) -> (Connection, Arc<FreeList>) {
         currency: "CNY".to_owned(),
     };
     catalogue::put(&connection, &product).expect("a product");
-    let sealed: Vec<_> = (0..keys as u64)
-        .map(|n| {
-            (
-                n,
-                keyring()
-                    .seal(SKU, &format!("key-{n}"))
-                    .expect("short enough"),
-            )
-        })
-        .collect();
-    let inserted =
-        catalogue::insert_keys(&connection, SKU, "b", Dedupe::Reject, &sealed).expect("keys");
+    let sealed: Vec<_> =
+        (0..keys as u64).map(|n| (n, keyring().seal(SKU, &format!("key-{n}")).expect("short enough"))).collect();
+    let inserted = catalogue::insert_keys(&connection, SKU, "b", Dedupe::Reject, &sealed).expect("keys");
     let list = Arc::new(FreeList::default());
     list.add(&inserted.ids);
     (connection, list)
 }
 
 fn order(number: &str, qty: u32) -> Wanted {
-    Wanted {
-        order_no: number.to_owned(),
-        sku: SKU.to_owned(),
-        qty,
-    }
+    Wanted { order_no: number.to_owned(), sku: SKU.to_owned(), qty }
 }
 
-fn reserve(
-    connection: &Connection,
-    list: &Arc<FreeList>,
-    wanted: &Wanted,
-    expires_ms: i64,
-) -> Result<bool, Refusal> {
+fn reserve(connection: &Connection, list: &Arc<FreeList>, wanted: &Wanted, expires_ms: i64) -> Result<bool, Refusal> {
     let (_, taken) = rows::reserve(connection, list, wanted, expires_ms, Some(None))?;
     Ok(taken.map(Taken::keep).is_some())
 }
 
-fn allocate(
-    connection: &Connection,
-    list: &Arc<FreeList>,
-    wanted: &Wanted,
-    now_ms: i64,
-) -> Result<bool, Refusal> {
+fn allocate(connection: &Connection, list: &Arc<FreeList>, wanted: &Wanted, now_ms: i64) -> Result<bool, Refusal> {
     let (now, taken) = rows::allocate(connection, list, wanted, now_ms)?;
     if let Some(taken) = taken {
         taken.keep();
@@ -94,9 +67,7 @@ fn expire(connection: &Connection, list: &FreeList, now_ms: i64) -> usize {
 }
 
 fn status(connection: &Connection, number: &str) -> Option<Status> {
-    rows::find(connection, number)
-        .expect("readable")
-        .map(|order| order.status)
+    rows::find(connection, number).expect("readable").map(|order| order.status)
 }
 
 #[derive(Debug, Clone)]
@@ -216,22 +187,11 @@ proptest! {
 }
 
 /// What the writer does around every operation.
-fn within_savepoint<T>(
-    connection: &Connection,
-    op: impl FnOnce() -> Result<T, Refusal>,
-) -> Result<T, Refusal> {
-    connection
-        .execute_batch("SAVEPOINT op")
-        .expect("a savepoint");
+fn within_savepoint<T>(connection: &Connection, op: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    connection.execute_batch("SAVEPOINT op").expect("a savepoint");
     let outcome = op();
-    let end = if outcome.is_ok() {
-        "RELEASE op"
-    } else {
-        "ROLLBACK TO op; RELEASE op"
-    };
-    connection
-        .execute_batch(end)
-        .expect("the end of a savepoint");
+    let end = if outcome.is_ok() { "RELEASE op" } else { "ROLLBACK TO op; RELEASE op" };
+    connection.execute_batch(end).expect("the end of a savepoint");
     outcome
 }
 
@@ -241,10 +201,7 @@ fn an_order_number_reserves_once() {
     assert!(reserve(&connection, &list, &order("a", 2), 100).expect("in stock"));
     assert!(!reserve(&connection, &list, &order("a", 2), 200).expect("a repetition"));
     assert_eq!(list.len(), 3);
-    assert!(matches!(
-        reserve(&connection, &list, &order("a", 3), 100),
-        Err(Refusal::Mismatch)
-    ));
+    assert!(matches!(reserve(&connection, &list, &order("a", 3), 100), Err(Refusal::Mismatch)));
 }
 
 #[test]
@@ -256,10 +213,7 @@ fn an_order_number_is_issued_once() {
     assert!(!allocate(&connection, &list, &order("a", 2), 60).expect("a repetition"));
     assert_eq!(rows::issued(&connection, "a").expect("readable"), first);
     assert_eq!(first.len(), 2);
-    assert!(matches!(
-        rows::release(&connection, "a"),
-        Err(Refusal::AlreadyAllocated)
-    ));
+    assert!(matches!(rows::release(&connection, "a"), Err(Refusal::AlreadyAllocated)));
 }
 
 #[test]
@@ -279,18 +233,14 @@ fn an_expired_order_that_is_paid_takes_free_stock_or_is_refused() {
         assert_eq!(expire(&connection, &list, 100), 1);
     }
     assert!(allocate(&connection, &list, &order("late", 1), 200).expect("there is stock"));
-    let refused = within_savepoint(&connection, || {
-        allocate(&connection, &list, &order("later", 1), 200)
-    });
+    let refused = within_savepoint(&connection, || allocate(&connection, &list, &order("later", 1), 200));
     assert!(matches!(refused, Err(Refusal::OutOfStock)));
 }
 
 #[test]
 fn keys_taken_for_a_failed_change_fall_back_in_order() {
     let (connection, list) = shop(3);
-    let refused = within_savepoint(&connection, || {
-        reserve(&connection, &list, &order("big", 4), 100)
-    });
+    let refused = within_savepoint(&connection, || reserve(&connection, &list, &order("big", 4), 100));
     assert!(matches!(refused, Err(Refusal::OutOfStock)));
     assert_eq!(list.len(), 3);
     let mut taken = Taken::from(&list);
@@ -304,11 +254,7 @@ fn a_listed_key_that_is_not_free_is_passed_over() {
     list.put_back(&[1]);
     assert!(reserve(&connection, &list, &order("b", 1), 100).expect("the other key is free"));
     assert_eq!(list.len(), 0);
-    assert!(
-        super::inspect::check_rows(&connection)
-            .expect("readable")
-            .is_empty()
-    );
+    assert!(super::inspect::check_rows(&connection).expect("readable").is_empty());
 }
 
 #[test]
@@ -318,23 +264,11 @@ fn a_sealed_key_opens_only_in_its_own_row_with_its_own_master_key() {
     let again = keyring.seal(SKU, "SECRET").expect("short enough");
     assert_eq!(sealed.fp, again.fp);
     assert_ne!(sealed.sealed, again.sealed);
-    assert_eq!(
-        keyring.open(SKU, &sealed.fp, &sealed.sealed).as_deref(),
-        Ok("SECRET")
-    );
-    assert_eq!(
-        keyring.open("other", &sealed.fp, &sealed.sealed),
-        Err(Unreadable)
-    );
+    assert_eq!(keyring.open(SKU, &sealed.fp, &sealed.sealed).as_deref(), Ok("SECRET"));
+    assert_eq!(keyring.open("other", &sealed.fp, &sealed.sealed), Err(Unreadable));
     assert_eq!(keyring.open(SKU, &[0; 32], &sealed.sealed), Err(Unreadable));
-    assert_eq!(
-        keyring.open(SKU, &sealed.fp, &sealed.sealed[..5]),
-        Err(Unreadable)
-    );
-    assert_eq!(
-        Keyring::new(&[8; 32]).open(SKU, &sealed.fp, &sealed.sealed),
-        Err(Unreadable)
-    );
+    assert_eq!(keyring.open(SKU, &sealed.fp, &sealed.sealed[..5]), Err(Unreadable));
+    assert_eq!(Keyring::new(&[8; 32]).open(SKU, &sealed.fp, &sealed.sealed), Err(Unreadable));
 }
 
 #[test]
@@ -345,11 +279,7 @@ fn only_the_right_password_matches_and_none_matches_nothing() {
     assert!(password::matches(&keyring, "open sesame", Some(&stored)));
     assert!(!password::matches(&keyring, "open sesam", Some(&stored)));
     assert!(!password::matches(&keyring, "", None));
-    assert!(!password::matches(
-        &Keyring::new(&[8; 32]),
-        "open sesame",
-        Some(&stored)
-    ));
+    assert!(!password::matches(&Keyring::new(&[8; 32]), "open sesame", Some(&stored)));
 }
 
 #[test]
@@ -389,9 +319,7 @@ fn lines_are_the_same_however_the_network_cuts_them() {
         found
     };
     let whole = read(text.len());
-    let words = whole
-        .iter()
-        .map(|(_, line)| line.as_deref().unwrap_or_else(|code| code));
+    let words = whole.iter().map(|(_, line)| line.as_deref().unwrap_or_else(|code| code));
     assert!(words.eq(["one", "", "two", "TOO_LONG", "NOT_TEXT", "last"]));
     assert_eq!(whole.last().map(|(number, _)| *number), Some(6));
     assert!((1..20).all(|size| read(size) == whole));

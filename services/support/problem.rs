@@ -23,12 +23,7 @@ pub struct Problem {
 impl Problem {
     /// A problem without advice on when to retry.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            retry_after: None,
-        }
+        Self { status, code, detail: detail.into(), retry_after: None }
     }
 
     /// The same with `Retry-After: seconds`.
@@ -45,11 +40,7 @@ impl Problem {
 
     /// 500 for what should not happen; the story is told to the log, not to the client.
     pub fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "INTERNAL",
-            "The request could not be completed.",
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "The request could not be completed.")
     }
 }
 

@@ -94,20 +94,11 @@ impl Running {
         };
         let (listener, address) = bound.await.map_err(|source| {
             stop.request();
-            StartError::Listen {
-                address: listen,
-                source,
-            }
+            StartError::Listen { address: listen, source }
         })?;
         let server = tokio::spawn(serve(name, listener, router, stop.clone()));
         tracing::info!(service = name, %address, "listening");
-        Ok(Self {
-            name,
-            address,
-            stop,
-            server,
-            tasks,
-        })
+        Ok(Self { name, address, stop, server, tasks })
     }
 
     /// Asks the service to stop: no new connections, requests under way are finished within 5 seconds.
@@ -136,9 +127,8 @@ impl Running {
 
 async fn serve(name: &'static str, listener: TcpListener, router: Router, stop: Stop) {
     let graceful = stop.clone();
-    let server = axum::serve(listener, router)
-        .with_graceful_shutdown(async move { graceful.requested().await })
-        .into_future();
+    let server =
+        axum::serve(listener, router).with_graceful_shutdown(async move { graceful.requested().await }).into_future();
     let deadline = async {
         stop.requested().await;
         tokio::time::sleep(GRACE).await;
@@ -180,11 +170,7 @@ pub async fn run_until_signal(services: Vec<Running>) -> std::io::Result<()> {
 fn announce(services: &[Running]) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     for service in services {
-        writeln!(
-            stdout,
-            "{} listening on http://{}",
-            service.name, service.address
-        )?;
+        writeln!(stdout, "{} listening on http://{}", service.name, service.address)?;
     }
     stdout.flush()
 }

@@ -161,7 +161,8 @@ impl<'t> Checker<'_, 't> {
     pub(super) fn file(&mut self, path: &At<PathBuf>, secret: bool) -> Option<Vec<u8>> {
         let full = self.base.join(&path.value);
         let reading = std::fs::metadata(&full).and_then(|meta| {
-            let contents = if meta.is_file() && meta.len() <= LARGEST_KEY_FILE { std::fs::read(&full)? } else { Vec::new() };
+            let contents =
+                if meta.is_file() && meta.len() <= LARGEST_KEY_FILE { std::fs::read(&full)? } else { Vec::new() };
             Ok((meta, contents))
         });
         let (meta, contents) = match reading {
@@ -180,7 +181,11 @@ impl<'t> Checker<'_, 't> {
         let mode = meta.permissions().mode() & 0o777;
         if secret && mode & 0o037 != 0 {
             let help = Some("allow at most 0640: `chmod 640`, or 600".to_owned());
-            self.wrong_with_help(path.at, format!("a secret in a file that too many may touch (mode {mode:04o})"), help);
+            self.wrong_with_help(
+                path.at,
+                format!("a secret in a file that too many may touch (mode {mode:04o})"),
+                help,
+            );
         }
         self.read.push((full, contents.clone()));
         Some(contents)
@@ -210,7 +215,11 @@ pub(super) fn split_address(text: &str) -> Result<(&str, u16), String> {
     if host.is_empty() {
         Err("an address without a host".to_owned())
     } else if host.parse::<IpAddr>().is_ok() {
-        if text.starts_with('[') || !host.contains(':') { Ok((host, port)) } else { Err("an IPv6 address stands in brackets".to_owned()) }
+        if text.starts_with('[') || !host.contains(':') {
+            Ok((host, port))
+        } else {
+            Err("an IPv6 address stands in brackets".to_owned())
+        }
     } else if !host.chars().all(name) || host.chars().all(digits) {
         Err("the host is neither a name nor an address".to_owned())
     } else {
@@ -224,10 +233,14 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_and_a_port() {
-        for (text, host, port) in [("127.0.0.1:80", "127.0.0.1", 80), ("[::1]:0", "::1", 0), ("db-1.local:65535", "db-1.local", 65535)] {
+        for (text, host, port) in
+            [("127.0.0.1:80", "127.0.0.1", 80), ("[::1]:0", "::1", 0), ("db-1.local:65535", "db-1.local", 65535)]
+        {
             assert_eq!(split_address(text), Ok((host, port)));
         }
-        for text in ["", ":", "a", "a:", "a:x", "a:65536", ":80", "::1:80", "[::1:80", "300.1.1.1:80", "a b:80", "http://a:80"] {
+        for text in
+            ["", ":", "a", "a:", "a:x", "a:65536", ":80", "::1:80", "[::1:80", "300.1.1.1:80", "a b:80", "http://a:80"]
+        {
             assert!(split_address(text).is_err(), "{text}");
         }
     }

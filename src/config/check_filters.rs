@@ -18,7 +18,14 @@ use super::types::FilterEntry;
 
 /// Kinds that the design knows and this version may not have; a gateway that registers one has it.
 const LATER_KINDS: [&str; 8] = [
-    "idempotency", "queue", "respond_async", "circuit_breaker", "failover", "waiting_room", "concurrency", "load_guard",
+    "idempotency",
+    "queue",
+    "respond_async",
+    "circuit_breaker",
+    "failover",
+    "waiting_room",
+    "concurrency",
+    "load_guard",
 ];
 /// Keys beside a kind that the design knows and this version has not.
 const LATER_KEYS: [&str; 2] = ["when", "on_store_error"];
@@ -36,8 +43,7 @@ struct Link {
 
 impl<'t> Checker<'_, 't> {
     pub(super) fn filters(&mut self, file: &ConfigFile) -> (Vec<FilterEntry>, Chains) {
-        let identities: Vec<String> =
-            self.names("identity").into_iter().chain(BUILT_IN).map(str::to_owned).collect();
+        let identities: Vec<String> = self.names("identity").into_iter().chain(BUILT_IN).map(str::to_owned).collect();
         let stores: Vec<String> = self.names("stores").into_iter().map(str::to_owned).collect();
         let cx = CheckContext { identities: &identities, stores: &stores };
         let mut entries = Vec::new();
@@ -106,7 +112,8 @@ impl<'t> Checker<'_, 't> {
             let Some(&step) = steps.get(&link.name).filter(|step| **step != Step::Anywhere) else { continue };
             match latest {
                 Some((later, name)) if later > step => {
-                    let message = format!("`{}` ({}) must stand before `{name}` ({})", link.name, what(step), what(later));
+                    let message =
+                        format!("`{}` ({}) must stand before `{name}` ({})", link.name, what(step), what(later));
                     let help = "the order is: limits, waits, deduplication, breakers, choice of a channel";
                     self.wrong_with_help(link.at, message, Some(help.to_owned()));
                 }
@@ -129,7 +136,8 @@ impl<'t> Checker<'_, 't> {
             self.decoder.decode(id, |value| ModeFile::deserialize(value)).map(|mode| mode.value)
         });
         let (kind, entry, settings) = self.kind_of(at)?;
-        let spec = self.decoder.decode(settings, |value| (entry.parse)(&mut <dyn ErasedDeserializer<'_>>::erase(value)))?;
+        let spec =
+            self.decoder.decode(settings, |value| (entry.parse)(&mut <dyn ErasedDeserializer<'_>>::erase(value)))?;
         let mut problems = Problems::default();
         spec.check(cx, &mut problems);
         for problem in problems.0 {

@@ -18,9 +18,8 @@ const SHORTEST_SECRET: usize = 32;
 const ALGORITHMS: [(&str, JwtAlgorithm); 3] =
     [("HS256", JwtAlgorithm::Hs256), ("RS256", JwtAlgorithm::Rs256), ("EdDSA", JwtAlgorithm::EdDsa)];
 /// Headers that say how a message is framed or where it goes, and so cannot say who sent it.
-const NOT_IDENTITY: [&str; 8] = [
-    "host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "authorization",
-];
+const NOT_IDENTITY: [&str; 8] =
+    ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "authorization"];
 
 impl Checker<'_, '_> {
     pub(super) fn identity(&mut self, file: &Named<Vec<At<SourceFile>>>) -> Vec<(String, Vec<IdentitySource>)> {
@@ -143,7 +142,8 @@ impl Checker<'_, '_> {
             let message = "`HS256` does not mix with the others: a public key would pass as the shared secret";
             self.wrong(listed.at, message);
         } else if hs != shared && !algorithms.is_empty() {
-            let message = if hs { "`HS256` needs `secret` or `secret_file`" } else { "a secret goes with `HS256` only" };
+            let message =
+                if hs { "`HS256` needs `secret` or `secret_file`" } else { "a secret goes with `HS256` only" };
             self.wrong(listed.at, message);
         }
         (!algorithms.is_empty()).then_some(algorithms)

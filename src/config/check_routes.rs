@@ -16,9 +16,8 @@ use super::tree::{Content, Id};
 use super::types::{Route, RouteMatch, Server};
 
 /// The methods that pass a gateway. CONNECT would make a tunnel of it, TRACE shows headers to scripts.
-const METHODS: [Method; 7] = [
-    Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS,
-];
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 impl Checker<'_, '_> {
     pub(super) fn routes(&self, file: &ConfigFile, chains: Chains, server: Option<&Server>) -> Vec<Route> {
@@ -108,7 +107,12 @@ impl Checker<'_, '_> {
             let at = file.headers.0.last().map_or(Id::ABSENT, |(_, value)| value.at);
             self.wrong_key(at, format!("the header `{}` stands here twice", twice[0].0), None);
         }
-        RouteMatch { host: file.host.as_ref().and_then(|host| self.host(host)), path: path.unwrap_or_default(), methods, headers }
+        RouteMatch {
+            host: file.host.as_ref().and_then(|host| self.host(host)),
+            path: path.unwrap_or_default(),
+            methods,
+            headers,
+        }
     }
 
     fn method(&self, method: &At<String>) -> Option<Method> {
@@ -125,7 +129,9 @@ impl Checker<'_, '_> {
         let lower = host.value.to_ascii_lowercase();
         let bare = lower.strip_prefix("*.").unwrap_or(&lower);
         let label = |label: &str| {
-            !label.is_empty() && label.len() <= 63 && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            !label.is_empty()
+                && label.len() <= 63
+                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
         };
         let v6 = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if v6.is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()) || bare.split('.').all(label) {

@@ -25,7 +25,9 @@ impl Checker<'_, '_> {
         self.clashes(&file.value);
         let threads = match threads.value {
             ThreadsFile::Auto => None,
-            ThreadsFile::Count(count) => Some(self.count(&At { at: threads.at, value: count }, file.at, 1, MOST_THREADS)),
+            ThreadsFile::Count(count) => {
+                Some(self.count(&At { at: threads.at, value: count }, file.at, 1, MOST_THREADS))
+            }
         };
         if data_dir.value.as_os_str().is_empty() {
             self.wrong(data_dir.or(file.at), "an empty path");
@@ -115,7 +117,10 @@ impl Checker<'_, '_> {
         for listener in &server.listeners {
             if clash(&address.value, &listener.value.address.value) {
                 let message = format!("the address is taken by listener `{}`", listener.value.name.value);
-                self.wrong(if address.at == super::tree::Id::ABSENT { listener.value.address.at } else { address.at }, message);
+                self.wrong(
+                    if address.at == super::tree::Id::ABSENT { listener.value.address.at } else { address.at },
+                    message,
+                );
             }
         }
         if let (Some(_), Some(token_file)) = (token, token_file) {

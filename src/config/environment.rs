@@ -10,10 +10,7 @@ use super::tree::{EnvUse, Scalar};
 /// # Errors
 /// What is wrong and, if known, what to write: a variable that is not set, or a `${` that is no reference. Values of
 /// variables are in no message.
-pub(super) fn resolve(
-    text: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Scalar, (String, Option<String>)> {
+pub(super) fn resolve(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Scalar, (String, Option<String>)> {
     let mut out = Scalar::default();
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -40,10 +37,7 @@ pub(super) fn resolve(
     Ok(out)
 }
 
-fn variable(
-    inside: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<EnvUse, (String, Option<String>)> {
+fn variable(inside: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<EnvUse, (String, Option<String>)> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),

@@ -112,7 +112,8 @@ pub fn load_text(
     };
     source.hide([finding::masks(&tree), finding::masks_of_comments(text)].concat());
     let decoder = Decoder::new(&tree, &broken);
-    let mut checker = Checker { decoder: &decoder, tree: &tree, kinds, base: base_dir, warnings: Vec::new(), read: Vec::new() };
+    let mut checker =
+        Checker { decoder: &decoder, tree: &tree, kinds, base: base_dir, warnings: Vec::new(), read: Vec::new() };
     let file = decoder.decode(Tree::ROOT, |value| ConfigFile::deserialize(value));
     let config = file.as_ref().and_then(|file| checker.config(file));
     let Checker { warnings, read, .. } = checker;

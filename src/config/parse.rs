@@ -86,7 +86,11 @@ impl Builder<'_> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(Finding::new(Place::Mark(mark), "a file holds one document, and here begins another", None));
+                    return Err(Finding::new(
+                        Place::Mark(mark),
+                        "a file holds one document, and here begins another",
+                        None,
+                    ));
                 }
                 Ok(())
             }
@@ -183,7 +187,11 @@ impl Builder<'_> {
         }
         let merges = self.open.last().and_then(|open| open.key.as_ref()).is_some_and(|(key, _)| key == "<<");
         let id = self.copy(target, self.open.len(), mark)?;
-        if merges { self.merge(id, mark) } else { self.attach(id) }
+        if merges {
+            self.merge(id, mark)
+        } else {
+            self.attach(id)
+        }
         Ok(())
     }
 

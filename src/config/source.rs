@@ -74,7 +74,8 @@ impl<'t> Source<'t> {
         let Some(line) = mark.line.checked_sub(1).and_then(|at| self.lines.get(at)).cloned() else {
             return Default::default();
         };
-        let before: usize = self.text[line.clone()].chars().take(mark.column.saturating_sub(1)).map(char::len_utf8).sum();
+        let before: usize =
+            self.text[line.clone()].chars().take(mark.column.saturating_sub(1)).map(char::len_utf8).sum();
         let caret = self.shown(line.start..line.start + before).chars().count();
         let whole: Vec<char> = self.shown(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let caret = caret.min(whole.len());

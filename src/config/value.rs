@@ -358,11 +358,7 @@ impl<'t> de::VariantAccess<'t> for Variant<'_, 't> {
         self.inner().deserialize_seq(visitor)
     }
 
-    fn struct_variant<V: Visitor<'t>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
+    fn struct_variant<V: Visitor<'t>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
         self.inner().deserialize_struct("", fields, visitor)
     }
 }

@@ -120,8 +120,21 @@ mod tests {
 
     #[test]
     fn ambiguous_bodies_are_refused() {
-        for body in [&b"3\nabc"[..], b"3 \r\nabc", b" 3\r\n", b"0x3\r\n", b"-1\r\n", b"3\r\nabcd", b"\r\n", b"3\r\nabc\n0\r\n",
-            b"fffffffffffffffff\r\n", b"3;\n\r\n", b"3;\0\r\n", b"0\r\n\n", b"0\r\n X: y\r\n\r\n"] {
+        for body in [
+            &b"3\nabc"[..],
+            b"3 \r\nabc",
+            b" 3\r\n",
+            b"0x3\r\n",
+            b"-1\r\n",
+            b"3\r\nabcd",
+            b"\r\n",
+            b"3\r\nabc\n0\r\n",
+            b"fffffffffffffffff\r\n",
+            b"3;\n\r\n",
+            b"3;\0\r\n",
+            b"0\r\n\n",
+            b"0\r\n X: y\r\n\r\n",
+        ] {
             assert_eq!(length_of(body), Err(Malformed), "{}", body.escape_ascii());
         }
     }

@@ -300,7 +300,11 @@ impl Inner {
             self.buf.advance(take);
         }
         let got = (dst.filled().len() - before) as u64;
-        if left == got { self.end_body() } else { self.mode = Mode::Length(left - got) }
+        if left == got {
+            self.end_body()
+        } else {
+            self.mode = Mode::Length(left - got)
+        }
         Poll::Ready(self.pace(got))
     }
 

@@ -238,7 +238,8 @@ async fn hand_over(
     };
     // The exchange was dropped with its upstream connection; its flow's drop wrote the log line.
     if cut == Cut::NoAnswer {
-        let reply = Reply::problem(StatusCode::GATEWAY_TIMEOUT, "gateway-timeout", "The upstream did not answer in time");
+        let reply =
+            Reply::problem(StatusCode::GATEWAY_TIMEOUT, "gateway-timeout", "The upstream did not answer in time");
         let unix = door.gateway.shared.clock.unix(door.gateway.shared.clock.now());
         let outcome = Some(Known::Unknown.as_str());
         let to = Addressee { request_id: &id, person: false, edits: &[], outcome };
@@ -265,7 +266,13 @@ async fn out_of_time(conn: &Conn, first_byte: Duration, total: Duration) -> Cut 
         let waiting_since = if conn.answered() { None } else { conn.body_done().map(Instant::from_std) };
         let cut = match waiting_since {
             Some(since) if now >= since + first_byte => Cut::NoAnswer,
-            _ if now >= begun + total => if conn.answered() { Cut::TooLong } else { Cut::NoAnswer },
+            _ if now >= begun + total => {
+                if conn.answered() {
+                    Cut::TooLong
+                } else {
+                    Cut::NoAnswer
+                }
+            }
             Some(since) => {
                 next = since + first_byte;
                 continue;

@@ -9,8 +9,8 @@ mod answer;
 mod chunked;
 pub(crate) mod conn;
 mod exchange;
-pub(crate) mod head;
 mod h2;
+pub(crate) mod head;
 mod rewrite;
 mod seats;
 
@@ -107,13 +107,11 @@ impl Door {
         let mut first = true;
         loop {
             match self.read_head(conn, first, &limits, shutdown).await {
-                Arrived::Head(buf, end) => {
-                    match exchange::one(self, conn, peer, buf, end, shutdown).await {
-                        Next::Keep => first = false,
-                        Next::Close => return conn.close_gently(FAREWELL).await,
-                        Next::Gone => return,
-                    }
-                }
+                Arrived::Head(buf, end) => match exchange::one(self, conn, peer, buf, end, shutdown).await {
+                    Next::Keep => first = false,
+                    Next::Close => return conn.close_gently(FAREWELL).await,
+                    Next::Gone => return,
+                },
                 Arrived::H2 => return self.h2.serve(conn, &limits, shutdown).await,
                 Arrived::Nothing => return,
                 Arrived::Refused(error) => {

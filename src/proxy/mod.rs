@@ -187,7 +187,12 @@ impl ProxyHttp for Adapter {
         Ok(())
     }
 
-    async fn response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         let flow = ctx.as_mut().ok_or_else(lost)?;
         let Some(route) = flow.route.clone() else { return Ok(()) };
         flow.tick();

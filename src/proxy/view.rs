@@ -98,8 +98,12 @@ pub(super) fn with_head<T>(request: &RequestHeader, secure: bool, then: impl FnO
 pub(super) fn rewrite(flow: &Flow, request: &RequestHeader, upstream: &mut RequestHeader) -> Result<()> {
     let identities = &flow.snapshot.identities;
     let peer = flow.arrival.peer;
-    let dropped: SmallVec<[HeaderName; 4]> =
-        upstream.headers.keys().filter(|name| !forward::passes(identities, peer, name.as_str().as_bytes())).cloned().collect();
+    let dropped: SmallVec<[HeaderName; 4]> = upstream
+        .headers
+        .keys()
+        .filter(|name| !forward::passes(identities, peer, name.as_str().as_bytes()))
+        .cloned()
+        .collect();
     for name in &dropped {
         upstream.remove_header(name);
     }

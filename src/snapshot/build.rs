@@ -113,7 +113,8 @@ fn one_route(
     identities: &Identities,
     shared: &Shared,
 ) -> Result<Arc<Route>, SnapshotError> {
-    let missing = |what: &str, name: &str| SnapshotError(format!("route `{}`: no {what} is named `{name}`", route.name));
+    let missing =
+        |what: &str, name: &str| SnapshotError(format!("route `{}`: no {what} is named `{name}`", route.name));
     let mut chain = Vec::with_capacity(route.filters.len());
     // The user is told to the upstream, so it is always learned where the file says how.
     let mut needs = identities.user_id().map_or(0, |id| 1 << id.0);

@@ -248,7 +248,9 @@ fn format(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     out.extend_from_slice(b",\"client\":\"");
     // Writing into memory cannot fail.
     let _ = write!(out, "{}\"", record.client);
-    for (name, value) in [(&b",\"user\":"[..], record.user), (b",\"channel\":", record.channel), (b",\"outcome\":", record.outcome)] {
+    for (name, value) in
+        [(&b",\"user\":"[..], record.user), (b",\"channel\":", record.channel), (b",\"outcome\":", record.outcome)]
+    {
         if let Some(value) = value {
             text(out, name, value);
         }

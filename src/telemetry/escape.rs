@@ -59,9 +59,20 @@ fn mask_cards(text: &str) -> Option<String> {
 
 /// The check digit of ISO/IEC 7812.
 fn luhn(digits: &[u8]) -> bool {
-    let sum: u32 = digits.iter().rev().enumerate().map(|(place, digit)| {
-        let digit = u32::from(digit - b'0');
-        if place % 2 == 0 { digit } else if digit > 4 { digit * 2 - 9 } else { digit * 2 }
-    }).sum();
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| {
+            let digit = u32::from(digit - b'0');
+            if place % 2 == 0 {
+                digit
+            } else if digit > 4 {
+                digit * 2 - 9
+            } else {
+                digit * 2
+            }
+        })
+        .sum();
     sum.is_multiple_of(10)
 }

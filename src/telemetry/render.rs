@@ -26,7 +26,13 @@ struct Page {
 }
 
 impl Page {
-    fn put(&mut self, metric: (&'static str, &'static str, &'static str), suffix: &str, labels: &[(&str, &str)], value: f64) {
+    fn put(
+        &mut self,
+        metric: (&'static str, &'static str, &'static str),
+        suffix: &str,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) {
         if self.series >= MOST_SERIES {
             self.dropped += 1;
             return;
@@ -95,7 +101,8 @@ impl Telemetry {
         page.put(("tidegate_process_resident_memory_bytes", "Resident memory.", "gauge"), "", &[], resident);
         page.put(("tidegate_process_open_fds", "Open file descriptors.", "gauge"), "", &[], fds);
         page.put(("tidegate_process_cpu_seconds_total", "User and system CPU time.", "counter"), "", &[], cpu);
-        let about = ("tidegate_access_log_dropped_total", "Request lines dropped because the log did not keep up.", "counter");
+        let about =
+            ("tidegate_access_log_dropped_total", "Request lines dropped because the log did not keep up.", "counter");
         page.put(about, "", &[], double(self.access.dropped()));
     }
 
@@ -105,7 +112,8 @@ impl Telemetry {
             let open = u64::try_from(self.metrics.connections(number)).unwrap_or(0);
             page.put(about, "", &[("listener", &listener.name)], double(open));
         }
-        let about = ("tidegate_connections_refused_total", "Connections turned away, by the bound they hit.", "counter");
+        let about =
+            ("tidegate_connections_refused_total", "Connections turned away, by the bound they hit.", "counter");
         counts(page, about, "bound", &self.metrics.refused_connections);
         let about = ("tidegate_door_refusals_total", "Heads refused before they were requests, by reason.", "counter");
         counts(page, about, "reason", &self.metrics.door_refusals);
@@ -123,7 +131,8 @@ impl Telemetry {
         let state = self.metrics.reload.lock().clone();
         let about = ("tidegate_config_last_reload_successful", "1 when the last reload took effect, else 0.", "gauge");
         page.put(about, "", &[], f64::from(u8::from(state.successful)));
-        let about = ("tidegate_config_last_reload_success_timestamp_seconds", "When the running file took effect.", "gauge");
+        let about =
+            ("tidegate_config_last_reload_success_timestamp_seconds", "When the running file took effect.", "gauge");
         page.put(about, "", &[], state.success_unix);
         let about = ("tidegate_config_version_info", "The running configuration.", "gauge");
         page.put(about, "", &[("version", &state.generation.to_string()), ("hash", &state.hash)], 1.0);
@@ -175,7 +184,8 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn duration(page: &mut Page, metrics: &super::RouteMetrics) {
-    let about = ("tidegate_request_duration_seconds", "From the head's last byte to the end of the answer.", "histogram");
+    let about =
+        ("tidegate_request_duration_seconds", "From the head's last byte to the end of the answer.", "histogram");
     let (cumulative, sum) = metrics.duration.read();
     let total = cumulative[BOUNDS_US.len()];
     if total == 0 {

@@ -15,8 +15,7 @@ use tidegate_durable::{Options, Store};
 /// Set for the child only: the file it is to write.
 const CHILD: &str = "DURABLE_TEST_CHILD";
 
-const SCHEMA: &[&str] =
-    &["CREATE TABLE acks (worker INTEGER, n INTEGER, PRIMARY KEY (worker, n)) STRICT;"];
+const SCHEMA: &[&str] = &["CREATE TABLE acks (worker INTEGER, n INTEGER, PRIMARY KEY (worker, n)) STRICT;"];
 
 const WORKERS: i64 = 16;
 const ROUNDS: u64 = 10;
@@ -34,27 +33,20 @@ async fn write_for_ever(path: PathBuf) {
         workers.spawn(async move {
             let mut n: i64 = store
                 .read(move |connection| {
-                    connection.query_row(
-                        "SELECT coalesce(max(n), 0) FROM acks WHERE worker = ?1",
-                        [worker],
-                        |row| row.get(0),
-                    )
+                    connection
+                        .query_row("SELECT coalesce(max(n), 0) FROM acks WHERE worker = ?1", [worker], |row| row.get(0))
                 })
                 .await
                 .expect("the child reads");
             loop {
                 n += 1;
                 store
-                    .write(move |connection| {
-                        connection.execute("INSERT INTO acks VALUES (?1, ?2)", (worker, n))
-                    })
+                    .write(move |connection| connection.execute("INSERT INTO acks VALUES (?1, ?2)", (worker, n)))
                     .await
                     .expect("the child writes");
                 // One write per line, so that a kill cannot tear two acknowledgements into one.
                 let line = format!("ack {worker} {n}\n");
-                std::io::stdout()
-                    .write_all(line.as_bytes())
-                    .expect("the parent listens");
+                std::io::stdout().write_all(line.as_bytes()).expect("the parent listens");
             }
         });
     }
@@ -73,10 +65,7 @@ async fn acknowledged_writes_survive_a_kill() {
         let before = acknowledged.len();
         // A different moment each round, from the middle of the first batches onwards.
         acknowledged.extend(run_and_kill(&path, Duration::from_millis(60 + round * 17)));
-        assert!(
-            acknowledged.len() > before,
-            "the child of round {round} acknowledged nothing"
-        );
+        assert!(acknowledged.len() > before, "the child of round {round} acknowledged nothing");
         let store = open(&path);
         let found: std::collections::HashSet<(i64, i64)> = store
             .read(|connection| {
@@ -87,32 +76,20 @@ async fn acknowledged_writes_survive_a_kill() {
             })
             .await
             .expect("the file reads");
-        let lost: Vec<_> = acknowledged
-            .iter()
-            .filter(|ack| !found.contains(ack))
-            .collect();
-        assert!(
-            lost.is_empty(),
-            "round {round}: acknowledged but lost: {lost:?}"
-        );
+        let lost: Vec<_> = acknowledged.iter().filter(|ack| !found.contains(ack)).collect();
+        assert!(lost.is_empty(), "round {round}: acknowledged but lost: {lost:?}");
     }
 }
 
 fn run_and_kill(path: &Path, after: Duration) -> Vec<(i64, i64)> {
     let mut child = Command::new(std::env::current_exe().expect("this test"))
-        .args([
-            "--exact",
-            "crash::acknowledged_writes_survive_a_kill",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "crash::acknowledged_writes_survive_a_kill", "--nocapture", "--test-threads=1"])
         .env(CHILD, path)
         .stdout(Stdio::piped())
         .spawn()
         .expect("the child starts");
     let output = BufReader::new(child.stdout.take().expect("a pipe"));
-    let reader =
-        std::thread::spawn(move || output.lines().map_while(Result::ok).collect::<Vec<_>>());
+    let reader = std::thread::spawn(move || output.lines().map_while(Result::ok).collect::<Vec<_>>());
     std::thread::sleep(after);
     child.kill().expect("the child is killed");
     child.wait().expect("the child is gone");

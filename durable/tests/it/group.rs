@@ -8,30 +8,23 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use tidegate_durable::{Options, Store, StoreError, WriteError};
 
-const SCHEMA: &[&str] =
-    &["CREATE TABLE entries (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE) STRICT;"];
+const SCHEMA: &[&str] = &["CREATE TABLE entries (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE) STRICT;"];
 
 fn open(folder: &TempDir, options: Options) -> Store {
     Store::open(&folder.path().join("store.sqlite"), SCHEMA, options).expect("a fresh store opens")
 }
 
 fn insert(connection: &Connection, word: &str) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("INSERT INTO entries (word) VALUES (?1)")?
-        .insert([word])
+    connection.prepare_cached("INSERT INTO entries (word) VALUES (?1)")?.insert([word])
 }
 
 async fn add(store: &Store, word: String) -> Result<i64, WriteError<rusqlite::Error>> {
-    store
-        .write(move |connection| insert(connection, &word))
-        .await
+    store.write(move |connection| insert(connection, &word)).await
 }
 
 async fn count(store: &Store) -> i64 {
     store
-        .read(|connection| {
-            connection.query_row("SELECT count(*) FROM entries", [], |row| row.get(0))
-        })
+        .read(|connection| connection.query_row("SELECT count(*) FROM entries", [], |row| row.get(0)))
         .await
         .expect("counting works")
 }
@@ -50,11 +43,7 @@ fn hold(store: &Store) -> mpsc::Sender<()> {
             })
             .await
     });
-    tokio::task::block_in_place(|| {
-        entered
-            .recv_timeout(Duration::from_secs(5))
-            .expect("the writer is reached")
-    });
+    tokio::task::block_in_place(|| entered.recv_timeout(Duration::from_secs(5)).expect("the writer is reached"));
     release
 }
 
@@ -76,11 +65,7 @@ async fn concurrent_writes_share_commits() {
     }
     let stats = store.stats();
     assert_eq!(stats.operations, 1_001);
-    assert!(
-        stats.commits <= 20,
-        "1,001 operations took {} commits",
-        stats.commits
-    );
+    assert!(stats.commits <= 20, "1,001 operations took {} commits", stats.commits);
     assert_eq!(count(&store).await, 1_000);
 }
 
@@ -89,9 +74,7 @@ async fn a_lone_write_is_one_commit_and_readable_at_once() {
     let folder = TempDir::new().expect("a folder");
     let store = open(&folder, Options::default());
     for n in 0..20 {
-        add(&store, format!("word-{n}"))
-            .await
-            .expect("the write succeeds");
+        add(&store, format!("word-{n}")).await.expect("the write succeeds");
         assert_eq!(count(&store).await, n + 1);
     }
     assert_eq!(store.stats().commits, 20);
@@ -125,10 +108,7 @@ async fn a_failing_operation_leaves_its_neighbours_alone() {
     release.send(()).expect("the writer waits");
     good.await.expect("no panic").expect("the first is kept");
     late.await.expect("no panic").expect("the last is kept");
-    assert!(matches!(
-        bad.await.expect("no panic"),
-        Err(WriteError::Op("changed my mind"))
-    ));
+    assert!(matches!(bad.await.expect("no panic"), Err(WriteError::Op("changed my mind"))));
     assert_eq!(count(&store).await, 2);
 }
 
@@ -139,20 +119,12 @@ async fn a_panic_is_rolled_back_and_the_writer_lives_on() {
     let outcome = store
         .write(|connection| {
             insert(connection, "doomed")?;
-            assert!(
-                connection.is_autocommit(),
-                "an operation runs inside a transaction"
-            );
+            assert!(connection.is_autocommit(), "an operation runs inside a transaction");
             Ok::<(), rusqlite::Error>(())
         })
         .await;
-    assert!(matches!(
-        outcome,
-        Err(WriteError::Store(StoreError::Panicked))
-    ));
-    add(&store, "after".to_owned())
-        .await
-        .expect("the writer still works");
+    assert!(matches!(outcome, Err(WriteError::Store(StoreError::Panicked))));
+    add(&store, "after".to_owned()).await.expect("the writer still works");
     assert_eq!(count(&store).await, 1);
 }
 
@@ -166,13 +138,8 @@ async fn an_operation_that_ends_the_transaction_is_not_acknowledged() {
             connection.execute_batch("ROLLBACK")
         })
         .await;
-    assert!(matches!(
-        outcome,
-        Err(WriteError::Store(StoreError::BatchLost))
-    ));
-    add(&store, "after".to_owned())
-        .await
-        .expect("the writer still works");
+    assert!(matches!(outcome, Err(WriteError::Store(StoreError::BatchLost))));
+    add(&store, "after".to_owned()).await.expect("the writer still works");
     assert_eq!(count(&store).await, 1);
 }
 
@@ -181,24 +148,11 @@ async fn a_commit_that_fails_acknowledges_nobody() {
     let folder = TempDir::new().expect("a folder");
     let schema = "CREATE TABLE parents (id INTEGER PRIMARY KEY) STRICT;
         CREATE TABLE children (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED) STRICT;";
-    let store = Store::open(
-        &folder.path().join("s.sqlite"),
-        &[schema],
-        Options::default(),
-    )
-    .expect("opens");
+    let store = Store::open(&folder.path().join("s.sqlite"), &[schema], Options::default()).expect("opens");
     // A deferred foreign key is the one way to make COMMIT itself fail without a broken disk.
-    let orphan = store
-        .write(|connection| connection.execute("INSERT INTO children VALUES (7)", []))
-        .await;
-    assert!(matches!(
-        orphan,
-        Err(WriteError::Store(StoreError::Sqlite(_)))
-    ));
-    store
-        .write(|connection| connection.execute("INSERT INTO parents VALUES (7)", []))
-        .await
-        .expect("goes on");
+    let orphan = store.write(|connection| connection.execute("INSERT INTO children VALUES (7)", [])).await;
+    assert!(matches!(orphan, Err(WriteError::Store(StoreError::Sqlite(_)))));
+    store.write(|connection| connection.execute("INSERT INTO parents VALUES (7)", [])).await.expect("goes on");
 }
 
 #[tokio::test]
@@ -213,13 +167,7 @@ async fn a_reader_cannot_write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses_instead_of_piling_up() {
     let folder = TempDir::new().expect("a folder");
-    let store = open(
-        &folder,
-        Options {
-            queue: 1,
-            ..Options::default()
-        },
-    );
+    let store = open(&folder, Options { queue: 1, ..Options::default() });
     let release = hold(&store);
     let waiting = tokio::spawn({
         let store = store.clone();
@@ -229,26 +177,19 @@ async fn a_full_queue_refuses_instead_of_piling_up() {
     let refused = add(&store, "refused".to_owned()).await;
     assert!(matches!(refused, Err(WriteError::Store(StoreError::Full))));
     release.send(()).expect("the writer waits");
-    waiting
-        .await
-        .expect("no panic")
-        .expect("what was queued is done");
+    waiting.await.expect("no panic").expect("what was queued is done");
 }
 
 #[test]
 fn migrations_run_once_and_a_newer_file_is_refused() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("deep/down/store.sqlite");
-    let all = &[
-        "CREATE TABLE a (x) STRICT;".replace("(x)", "(x INTEGER)"),
-        "CREATE TABLE b (y TEXT) STRICT;".to_owned(),
-    ];
+    let all =
+        &["CREATE TABLE a (x) STRICT;".replace("(x)", "(x INTEGER)"), "CREATE TABLE b (y TEXT) STRICT;".to_owned()];
     let scripts: Vec<&str> = all.iter().map(String::as_str).collect();
     let version = |path: &Path| -> i64 {
         let connection = Connection::open(path).expect("the file opens");
-        connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .expect("a version")
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version")
     };
     drop(Store::open(&path, &scripts[..1], Options::default()).expect("first version opens"));
     assert_eq!(version(&path), 1);
@@ -256,10 +197,7 @@ fn migrations_run_once_and_a_newer_file_is_refused() {
     drop(Store::open(&path, &scripts, Options::default()).expect("and opens again"));
     assert_eq!(version(&path), 2);
     let outcome = Store::open(&path, &scripts[..1], Options::default());
-    assert!(matches!(
-        outcome,
-        Err(StoreError::NewerSchema { found: 2, known: 1 })
-    ));
+    assert!(matches!(outcome, Err(StoreError::NewerSchema { found: 2, known: 1 })));
 }
 
 #[tokio::test]
@@ -277,9 +215,7 @@ async fn dropping_the_last_handle_finishes_the_queue() {
     let mut found = 0;
     for _ in 0..100 {
         let connection = Connection::open(&path).expect("the file opens");
-        found = connection
-            .query_row("SELECT count(*) FROM entries", [], |row| row.get(0))
-            .expect("a count");
+        found = connection.query_row("SELECT count(*) FROM entries", [], |row| row.get(0)).expect("a count");
         if found == 50 {
             break;
         }

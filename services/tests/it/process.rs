@@ -26,26 +26,15 @@ impl Process {
             .expect("the binary starts");
         let mut line = String::new();
         let output = child.stdout.as_mut().expect("a pipe");
-        BufReader::new(output)
-            .read_line(&mut line)
-            .expect("the binary announces itself");
-        let (name, base) = line
-            .trim()
-            .split_once(" listening on ")
-            .expect("name and address");
+        BufReader::new(output).read_line(&mut line).expect("the binary announces itself");
+        let (name, base) = line.trim().split_once(" listening on ").expect("name and address");
         assert_eq!(name, service);
-        Self {
-            base: base.to_owned(),
-            child,
-        }
+        Self { base: base.to_owned(), child }
     }
 
     /// Runs a command of the binary to its end.
     pub(crate) fn run(arguments: &[&str]) -> Output {
-        Command::new(BINARY)
-            .args(arguments)
-            .output()
-            .expect("the binary runs")
+        Command::new(BINARY).args(arguments).output().expect("the binary runs")
     }
 
     /// SIGKILL: no chance to finish anything.
@@ -57,10 +46,7 @@ impl Process {
     /// SIGTERM; answers how it ended.
     pub(crate) fn terminate(mut self) -> ExitStatus {
         let id = self.child.id().to_string();
-        Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .expect("the signal is sent");
+        Command::new("kill").args(["-TERM", &id]).status().expect("the signal is sent");
         self.child.wait().expect("the child ends")
     }
 }

@@ -125,7 +125,8 @@ fn defaults_are_those_of_the_reference() {
 
 #[test]
 fn inline_filters_are_named_after_their_route_and_defaults_come_first() {
-    let text = SMALL.replace("upstream: shop}", "upstream: shop, filters: [{mode: shadow, headers: {}}, {headers: {}}]}")
+    let text = SMALL
+        .replace("upstream: shop}", "upstream: shop, filters: [{mode: shadow, headers: {}}, {headers: {}}]}")
         + "filters: {a: {headers: {}}}\ndefaults: {filters: [a]}\n";
     let config = load_small(&text).unwrap().config;
     let chain: Vec<&str> = config.routes[0].filters.iter().map(|name| &**name).collect();

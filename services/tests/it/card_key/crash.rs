@@ -20,63 +20,37 @@ async fn acknowledged_orders_survive_a_kill() {
     let mut issued: HashMap<String, Vec<String>> = HashMap::new();
     for round in 0..ROUNDS {
         let process = Process::start("card-key", folder.path(), &[]);
-        let caller = Caller {
-            base: process.base.clone(),
-            client: Client::new(),
-        };
+        let caller = Caller { base: process.base.clone(), client: Client::new() };
         if round == 0 {
             caller.product("card").await;
             caller.import("card", "reject", made_up(20_000)).await;
         }
-        let buyers: Vec<_> = (0..16)
-            .map(|n| tokio::spawn(buy_until_it_dies(caller.clone(), round, n)))
-            .collect();
+        let buyers: Vec<_> = (0..16).map(|n| tokio::spawn(buy_until_it_dies(caller.clone(), round, n))).collect();
         tokio::time::sleep(Duration::from_millis(250 + round * 37)).await;
         process.kill();
         for buyer in buyers {
             let log = buyer.await.expect("no buyer panics");
             reserved.extend(log.reserved);
-            issued.extend(
-                log.issued
-                    .into_iter()
-                    .map(|order_no| (order_no, Vec::new())),
-            );
+            issued.extend(log.issued.into_iter().map(|order_no| (order_no, Vec::new())));
         }
     }
     let process = Process::start("card-key", folder.path(), &[]);
-    let caller = Caller {
-        base: process.base.clone(),
-        client: Client::new(),
-    };
+    let caller = Caller { base: process.base.clone(), client: Client::new() };
     caller.assert_sound().await;
-    assert!(
-        issued.len() > 50,
-        "only {} orders were acknowledged",
-        issued.len()
-    );
+    assert!(issued.len() > 50, "only {} orders were acknowledged", issued.len());
     let mut seen = HashSet::new();
     for (order_no, keys) in &mut issued {
         *keys = caller.keys(order_no).await;
         assert_eq!(keys.len(), 1, "{order_no} was acknowledged and has no key");
-        assert!(
-            keys.iter().all(|key| seen.insert(key.clone())),
-            "{order_no} has a key of another order"
-        );
+        assert!(keys.iter().all(|key| seen.insert(key.clone())), "{order_no} has a key of another order");
     }
     // A repetition after the crash gives the same key again.
     for (order_no, keys) in issued.iter().take(20) {
-        assert_eq!(
-            caller.allocate(order_no, "card", 1).await.1["replayed"],
-            true
-        );
+        assert_eq!(caller.allocate(order_no, "card", 1).await.1["replayed"], true);
         assert_eq!(&caller.keys(order_no).await, keys);
     }
     for order_no in reserved {
-        assert_eq!(
-            caller.query(&order_no, &pass(&order_no)).await.0,
-            StatusCode::OK,
-            "{order_no} was lost"
-        );
+        assert_eq!(caller.query(&order_no, &pass(&order_no)).await.0, StatusCode::OK, "{order_no} was lost");
     }
     process.kill();
 }
@@ -93,16 +67,11 @@ async fn buy_until_it_dies(caller: Caller, round: u64, buyer: u32) -> Log {
     for n in 0.. {
         let order_no = format!("r{round}-b{buyer}-{n}");
         let mut body = json!({ "order_no": order_no, "sku": "card", "qty": 1, "query_password": pass(&order_no) });
-        match caller
-            .try_send(Method::POST, "/v1/reservations", body.clone())
-            .await
-        {
+        match caller.try_send(Method::POST, "/v1/reservations", body.clone()).await {
             Ok((StatusCode::CREATED, _)) => log.reserved.push(order_no.clone()),
             _ => break,
         }
-        body.as_object_mut()
-            .expect("an object")
-            .remove("query_password");
+        body.as_object_mut().expect("an object").remove("query_password");
         match caller.try_send(Method::POST, "/v1/allocations", body).await {
             Ok((StatusCode::OK, _)) => log.issued.push(order_no),
             _ => break,

@@ -30,18 +30,11 @@ impl Shop {
             sweep_every: Duration::from_millis(50),
         };
         let running = card_key::start(settings).await.expect("the service starts");
-        Self {
-            base: format!("http://{}", running.address),
-            client: Client::new(),
-            running,
-        }
+        Self { base: format!("http://{}", running.address), client: Client::new(), running }
     }
 
     fn caller(&self) -> Caller {
-        Caller {
-            base: self.base.clone(),
-            client: self.client.clone(),
-        }
+        Caller { base: self.base.clone(), client: self.client.clone() }
     }
 
     async fn stop(self) {
@@ -59,29 +52,14 @@ struct Caller {
 }
 
 impl Caller {
-    async fn try_send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Value,
-    ) -> reqwest::Result<(StatusCode, Value)> {
-        let answer = self
-            .client
-            .request(method, format!("{}{path}", self.base))
-            .json(&body)
-            .send()
-            .await?;
+    async fn try_send(&self, method: Method, path: &str, body: Value) -> reqwest::Result<(StatusCode, Value)> {
+        let answer = self.client.request(method, format!("{}{path}", self.base)).json(&body).send().await?;
         let status = answer.status();
-        Ok((
-            status,
-            serde_json::from_slice(&answer.bytes().await?).unwrap_or(Value::Null),
-        ))
+        Ok((status, serde_json::from_slice(&answer.bytes().await?).unwrap_or(Value::Null)))
     }
 
     async fn send(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
-        self.try_send(method, path, body)
-            .await
-            .expect("the service answers")
+        self.try_send(method, path, body).await.expect("the service answers")
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
@@ -90,30 +68,16 @@ impl Caller {
 
     async fn product(&self, sku: &str) {
         let product = json!({ "sku": sku, "name_zh": "卡", "name_en": "card", "price": 100, "currency": "CNY" });
-        assert_eq!(
-            self.send(Method::POST, "/admin/products", product).await.0,
-            StatusCode::OK
-        );
+        assert_eq!(self.send(Method::POST, "/admin/products", product).await.0, StatusCode::OK);
     }
 
     /// Imports and returns all reports, the last one last.
     async fn import(&self, sku: &str, dedupe: &str, text: String) -> Vec<Value> {
-        let url = format!(
-            "{}/admin/skus/{sku}/keys:import?batch=b&dedupe={dedupe}",
-            self.base
-        );
-        let answer = self
-            .client
-            .post(url)
-            .body(text)
-            .send()
-            .await
-            .expect("the service answers");
+        let url = format!("{}/admin/skus/{sku}/keys:import?batch=b&dedupe={dedupe}", self.base);
+        let answer = self.client.post(url).body(text).send().await.expect("the service answers");
         assert_eq!(answer.status(), StatusCode::OK);
         let text = answer.text().await.expect("the reports arrive");
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("a report is JSON"))
-            .collect()
+        text.lines().map(|line| serde_json::from_str(line).expect("a report is JSON")).collect()
     }
 
     async fn reserve(&self, order_no: &str, sku: &str, qty: u32) -> (StatusCode, Value) {
@@ -128,25 +92,19 @@ impl Caller {
 
     async fn query(&self, order_no: &str, password: &str) -> (StatusCode, Value) {
         let body = json!({ "query_password": password });
-        self.send(Method::POST, &format!("/v1/orders/{order_no}/query"), body)
-            .await
+        self.send(Method::POST, &format!("/v1/orders/{order_no}/query"), body).await
     }
 
     async fn keys(&self, order_no: &str) -> Vec<String> {
         let (status, answer) = self.query(order_no, &pass(order_no)).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         let keys = answer["keys"].as_array().expect("a list of keys");
-        keys.iter()
-            .map(|key| key.as_str().expect("a key is text").to_owned())
-            .collect()
+        keys.iter().map(|key| key.as_str().expect("a key is text").to_owned()).collect()
     }
 
     async fn assert_sound(&self) {
         let (status, answer) = self.get("/admin/invariants").await;
-        assert_eq!(
-            (status, answer),
-            (StatusCode::OK, json!({ "violations": [] }))
-        );
+        assert_eq!((status, answer), (StatusCode::OK, json!({ "violations": [] })));
     }
 }
 
@@ -180,10 +138,8 @@ async fn a_thousand_buyers_get_exactly_the_hundred_keys_there_are() {
                     return None;
                 }
                 // Twice at once, as an order service that lost the answer would.
-                let (one, two) = tokio::join!(
-                    caller.allocate(&order_no, "flash", 1),
-                    caller.allocate(&order_no, "flash", 1)
-                );
+                let (one, two) =
+                    tokio::join!(caller.allocate(&order_no, "flash", 1), caller.allocate(&order_no, "flash", 1));
                 assert_eq!((one.0, two.0), (StatusCode::OK, StatusCode::OK));
                 assert_ne!(one.1["replayed"], two.1["replayed"]);
                 Some(caller.keys(&order_no).await)
@@ -213,49 +169,18 @@ async fn a_reservation_is_repeatable_releasable_and_never_changes_its_meaning() 
     caller.import("card", "reject", made_up(3)).await;
     let first = caller.reserve("a", "card", 2).await;
     assert_eq!(first.0, StatusCode::CREATED);
-    assert_eq!(
-        caller.reserve("a", "card", 2).await,
-        (StatusCode::OK, first.1)
-    );
-    assert_eq!(
-        code(&caller.reserve("a", "card", 1).await),
-        (422, "RESERVATION_MISMATCH")
-    );
-    assert_eq!(
-        code(&caller.reserve("b", "card", 2).await),
-        (409, "OUT_OF_STOCK")
-    );
-    assert_eq!(
-        code(&caller.reserve("b", "nothing", 1).await),
-        (404, "UNKNOWN_SKU")
-    );
-    assert_eq!(
-        code(&caller.reserve("b", "card", 11).await),
-        (400, "INVALID_REQUEST")
-    );
+    assert_eq!(caller.reserve("a", "card", 2).await, (StatusCode::OK, first.1));
+    assert_eq!(code(&caller.reserve("a", "card", 1).await), (422, "RESERVATION_MISMATCH"));
+    assert_eq!(code(&caller.reserve("b", "card", 2).await), (409, "OUT_OF_STOCK"));
+    assert_eq!(code(&caller.reserve("b", "nothing", 1).await), (404, "UNKNOWN_SKU"));
+    assert_eq!(code(&caller.reserve("b", "card", 11).await), (400, "INVALID_REQUEST"));
     for _ in 0..2 {
-        assert_eq!(
-            caller
-                .send(Method::DELETE, "/v1/reservations/a", Value::Null)
-                .await
-                .0,
-            StatusCode::NO_CONTENT
-        );
+        assert_eq!(caller.send(Method::DELETE, "/v1/reservations/a", Value::Null).await.0, StatusCode::NO_CONTENT);
     }
     assert_eq!(caller.reserve("b", "card", 3).await.0, StatusCode::CREATED);
-    assert_eq!(
-        code(&caller.allocate("a", "card", 2).await),
-        (409, "OUT_OF_STOCK")
-    );
+    assert_eq!(code(&caller.allocate("a", "card", 2).await), (409, "OUT_OF_STOCK"));
     assert_eq!(caller.allocate("b", "card", 3).await.1["allocated"], 3);
-    assert_eq!(
-        code(
-            &caller
-                .send(Method::DELETE, "/v1/reservations/b", Value::Null)
-                .await
-        ),
-        (409, "ALREADY_ALLOCATED")
-    );
+    assert_eq!(code(&caller.send(Method::DELETE, "/v1/reservations/b", Value::Null).await), (409, "ALREADY_ALLOCATED"));
     caller.assert_sound().await;
     shop.stop().await;
 }
@@ -268,10 +193,7 @@ async fn a_reservation_that_runs_out_returns_its_stock() {
     caller.product("card").await;
     caller.import("card", "reject", made_up(1)).await;
     let body = json!({ "order_no": "slow", "sku": "card", "qty": 1, "ttl_seconds": 1 });
-    assert_eq!(
-        caller.send(Method::POST, "/v1/reservations", body).await.0,
-        StatusCode::CREATED
-    );
+    assert_eq!(caller.send(Method::POST, "/v1/reservations", body).await.0, StatusCode::CREATED);
     assert_eq!(caller.get("/v1/products/card").await.1["stock"], 0);
     let mut stock = Value::Null;
     for _ in 0..100 {
@@ -298,43 +220,19 @@ async fn keys_are_shown_to_the_right_password_only_and_guessing_is_stopped() {
     caller.reserve("a", "card", 2).await;
     assert!(caller.keys("a").await.is_empty());
     let issued = caller.allocate("a", "card", 2).await;
-    assert!(
-        !issued.1.to_string().contains("CARD-"),
-        "the answer to the order service holds a key"
-    );
+    assert!(!issued.1.to_string().contains("CARD-"), "the answer to the order service holds a key");
     assert_eq!(caller.keys("a").await, ["CARD-000000", "CARD-000001"]);
 
     let url = format!("{}/v1/orders/a/keys.txt", shop.base);
-    let file = shop
-        .client
-        .get(&url)
-        .header("x-query-password", pass("a"))
-        .send()
-        .await
-        .expect("an answer");
+    let file = shop.client.get(&url).header("x-query-password", pass("a")).send().await.expect("an answer");
     assert_eq!(file.headers()["cache-control"], "no-store");
-    assert_eq!(
-        file.headers()["content-disposition"],
-        "attachment; filename=\"keys-a.txt\""
-    );
-    assert_eq!(
-        file.text().await.expect("text"),
-        "CARD-000000\nCARD-000001\n"
-    );
+    assert_eq!(file.headers()["content-disposition"], "attachment; filename=\"keys-a.txt\"");
+    assert_eq!(file.text().await.expect("text"), "CARD-000000\nCARD-000001\n");
 
-    assert_eq!(
-        code(&caller.query("unknown", "whatever").await),
-        (403, "WRONG_PASSWORD")
-    );
+    assert_eq!(code(&caller.query("unknown", "whatever").await), (403, "WRONG_PASSWORD"));
     for _ in 0..10 {
-        assert_eq!(
-            code(&caller.query("a", "guess").await),
-            (403, "WRONG_PASSWORD")
-        );
+        assert_eq!(code(&caller.query("a", "guess").await), (403, "WRONG_PASSWORD"));
     }
-    assert_eq!(
-        code(&caller.query("a", &pass("a")).await),
-        (429, "TOO_MANY_ATTEMPTS")
-    );
+    assert_eq!(code(&caller.query("a", &pass("a")).await), (429, "TOO_MANY_ATTEMPTS"));
     shop.stop().await;
 }

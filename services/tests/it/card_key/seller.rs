@@ -18,46 +18,22 @@ async fn an_import_reports_every_duplicate_and_what_it_kept() {
     let caller = shop.caller();
     caller.product("card").await;
     // 200,000 lines of which every hundredth repeats the one before.
-    let text: String = (0..200_000_u32)
-        .map(|n| format!("K-{}\n", if n % 100 == 99 { n - 1 } else { n }))
-        .collect();
+    let text: String = (0..200_000_u32).map(|n| format!("K-{}\n", if n % 100 == 99 { n - 1 } else { n })).collect();
     let reports = caller.import("card", "skip", text).await;
-    assert!(
-        reports.len() > 10,
-        "progress was reported {} times",
-        reports.len()
-    );
+    assert!(reports.len() > 10, "progress was reported {} times", reports.len());
     let last = reports.last().expect("a last report");
     let figures = ["lines", "imported", "duplicates", "invalid"].map(|name| last[name].as_u64());
-    assert_eq!(
-        figures,
-        [Some(200_000), Some(198_000), Some(2_000), Some(0)]
-    );
+    assert_eq!(figures, [Some(200_000), Some(198_000), Some(2_000), Some(0)]);
     assert_eq!(last["errors"].as_array().map(Vec::len), Some(100));
-    assert_eq!(
-        last["errors"][0],
-        json!({ "line": 100, "code": "DUPLICATE_KEY" })
-    );
+    assert_eq!(last["errors"][0], json!({ "line": 100, "code": "DUPLICATE_KEY" }));
     let (_, stock) = caller.get("/admin/stock/card").await;
-    assert_eq!(
-        (&stock["imported"], &stock["allocator_free"]),
-        (&json!(198_000), &json!(198_000))
-    );
+    assert_eq!((&stock["imported"], &stock["allocator_free"]), (&json!(198_000), &json!(198_000)));
 
     // The 2,500th line repeats a key: the first batch of 2,000 stays, the second is dropped whole.
     caller.product("strict").await;
-    let text: String = (0..5_000_u32)
-        .map(|n| format!("S-{}\n", if n == 2_499 { 7 } else { n }))
-        .collect();
-    let last = caller
-        .import("strict", "reject", text)
-        .await
-        .pop()
-        .expect("a last report");
-    assert_eq!(
-        (&last["aborted"], &last["imported"]),
-        (&json!("DUPLICATE_KEY"), &json!(2_000))
-    );
+    let text: String = (0..5_000_u32).map(|n| format!("S-{}\n", if n == 2_499 { 7 } else { n })).collect();
+    let last = caller.import("strict", "reject", text).await.pop().expect("a last report");
+    assert_eq!((&last["aborted"], &last["imported"]), (&json!("DUPLICATE_KEY"), &json!(2_000)));
     assert_eq!(last["errors"][0]["line"], 2_500);
     assert_eq!(caller.get("/v1/products/strict").await.1["stock"], 2_000);
     caller.assert_sound().await;
@@ -70,13 +46,7 @@ async fn no_key_and_no_password_is_on_disk_in_clear() {
     let shop = Shop::start(folder.path()).await;
     let caller = shop.caller();
     caller.product("card").await;
-    caller
-        .import(
-            "card",
-            "reject",
-            "VERY-SECRET-KEY-1\nVERY-SECRET-KEY-2\n".to_owned(),
-        )
-        .await;
+    caller.import("card", "reject", "VERY-SECRET-KEY-1\nVERY-SECRET-KEY-2\n".to_owned()).await;
     caller.reserve("a", "card", 1).await;
     caller.allocate("a", "card", 1).await;
     let mut looked_at = 0;
@@ -84,17 +54,10 @@ async fn no_key_and_no_password_is_on_disk_in_clear() {
         looked_at += 1;
         let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
         for secret in ["VERY-SECRET", &pass("a")] {
-            assert!(
-                !bytes
-                    .windows(secret.len())
-                    .any(|window| window == secret.as_bytes())
-            );
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
         }
     }
-    assert!(
-        looked_at >= 2,
-        "the data file and the key file were expected"
-    );
+    assert!(looked_at >= 2, "the data file and the key file were expected");
     shop.stop().await;
 }
 
@@ -121,26 +84,15 @@ async fn data_are_not_opened_without_the_key_that_sealed_them() {
 async fn the_binary_seeds_announces_itself_and_ends_cleanly_on_sigterm() {
     let folder = TempDir::new().expect("a folder");
     let process = Process::start("card-key", folder.path(), &["--seed-demo"]);
-    let caller = Caller {
-        base: process.base.clone(),
-        client: Client::new(),
-    };
+    let caller = Caller { base: process.base.clone(), client: Client::new() };
     let (_, products) = caller.get("/v1/products").await;
     let stock: HashMap<_, _> = products["products"]
         .as_array()
         .expect("a list")
         .iter()
-        .map(|product| {
-            (
-                product["sku"].as_str().unwrap_or(""),
-                product["stock"].as_u64().unwrap_or(0),
-            )
-        })
+        .map(|product| (product["sku"].as_str().unwrap_or(""), product["stock"].as_u64().unwrap_or(0)))
         .collect();
-    assert_eq!(
-        stock,
-        HashMap::from([("steam-50", 5_000), ("game-100", 3_000), ("flash-100", 100)])
-    );
+    assert_eq!(stock, HashMap::from([("steam-50", 5_000), ("game-100", 3_000), ("flash-100", 100)]));
     assert_eq!(caller.get("/readyz").await.0, StatusCode::OK);
 
     let file = folder.path().join("keys.txt");
