@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -25,7 +26,7 @@ pub const LARGEST_FILE: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Loaded {
     /// What it says.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// SHA-256 in hexadecimal of everything that was read: the text, the variables it uses, the files it names.
     pub hash: String,
     /// The file itself and those it names, to watch for changes. The first is the file itself when it came from one.
@@ -121,7 +122,7 @@ pub fn load_text(
     let problems = render(&findings, &tree, &source);
     match config {
         Some(config) if problems.is_empty() => Ok(Loaded {
-            config,
+            config: Arc::new(config),
             hash: hash(text, &tree, &read),
             files: read.into_iter().map(|(path, _)| path).collect(),
             redacted: source.redacted(),

@@ -66,7 +66,10 @@ pub(crate) async fn one(
         Err(error) => return refuse(door, conn, error).await,
     };
     match step {
-        Step::Answer(flow, reply) => answer(conn, flow, reply, &head, buf, *shutdown.borrow()).await,
+        Step::Answer(flow, reply) => {
+            let stopping = *shutdown.borrow();
+            answer(conn, flow, reply, &head, buf, stopping).await
+        }
         Step::HandOver(flow, rewritten) => {
             buf.advance(end);
             conn.put_buffer(buf);

@@ -14,7 +14,7 @@ use tidegate_filters::engine::RequestHead;
 
 use super::keys::Keys;
 use super::text;
-use crate::config::types::{JwtAlgorithm, JwtSource};
+use crate::config::{JwtAlgorithm, JwtSource};
 
 /// Longest token, in bytes: what fits a header line that servers commonly accept.
 const LONGEST_TOKEN: usize = 8 * 1024;

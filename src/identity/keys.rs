@@ -7,7 +7,7 @@ use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 
-use crate::config::types::{JwtAlgorithm, JwtKey, JwtSource};
+use crate::config::{JwtAlgorithm, JwtKey, JwtSource};
 
 /// RSA keys below 2048 bits are within reach of a patient attacker (RFC 7518, section 3.3).
 const SMALLEST_RSA_MODULUS: usize = 256;

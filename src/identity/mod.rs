@@ -26,7 +26,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tidegate_filters::engine::{Identity, IdentityId, Key, KeyHasher, RequestContext, RequestHead};
 
-use crate::config::types::IdentitySource;
+use crate::config::IdentitySource;
 use crate::snapshot::client_prefix;
 use cache::{TokenCache, Verified};
 use jwt::{Presented, Verifier};

@@ -12,7 +12,7 @@ use tidegate_filters::engine::{Identity, IdentityId, KeyHasher, Nanos, RequestCo
 
 use super::{HEADER_INVALID, Identities, JWT_INVALID};
 use crate::config::secret::Secret;
-use crate::config::types::{IdentitySource, JwtAlgorithm, JwtKey, JwtSource};
+use crate::config::{IdentitySource, JwtAlgorithm, JwtKey, JwtSource};
 
 mod forged;
 

@@ -15,7 +15,7 @@ use crate::telemetry::AccessRecord;
 
 /// What is known about an upstream that did not answer properly (the `Tidegate-Outcome` header).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub(crate) enum Known {
     /// No byte of the request reached the upstream.
     NotSent,
     /// The upstream said that it did nothing.
@@ -29,7 +29,7 @@ pub enum Known {
 impl Known {
     /// The word used in headers and logs.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Known::NotSent => "not-sent",
             Known::NotProcessed => "not-processed",
@@ -41,7 +41,7 @@ impl Known {
 
 /// How a request came in.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// When its head was complete.
     pub at: Nanos,
     /// Number of the listener.

@@ -64,7 +64,8 @@ async fn wait_for(session: &mut Session, flow: &mut Flow, wait: Wait) -> Result<
         }
     };
     session.set_abort_on_close(false);
-    flow.waited += flow.tick().since(from);
+    let now = flow.tick();
+    flow.waited += now.since(from);
     match parked {
         Parked::Resumed(_) | Parked::Late if shadow => Ok(None),
         Parked::Resumed(Resume { verdict, permit }) => {

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use tidegate_filters::engine::RequestHead;
 
 use super::path::fold_case;
-use crate::config::types::{Listener, PathMatch, Route, RouteMatch};
+use crate::config::{Listener, PathMatch, Route, RouteMatch};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tidegate_filters::engine::{Priority, RequestHead};
 
 use super::{Found, RouteTable};
-use crate::config::types::{Listener, PathMatch, Route, RouteMatch};
+use crate::config::{Listener, PathMatch, Route, RouteMatch};
 use crate::snapshot::path::{fold_case, normalise};
 
 fn listener(name: &str) -> Listener {
