@@ -219,7 +219,7 @@ fn request_line(bytes: &[u8], line: &[u8]) -> Result<Head, HeadError> {
 fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HeadError> {
     let bad = refuse(400, "malformed target");
     if target[0] == b'/' || (target == b"*" && method == b"OPTIONS") {
-        return Ok((target, &[]));
+        return Ok((target, &target[..0]));
     }
     let rest = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
