@@ -125,6 +125,11 @@ impl Conn {
         self.0.lock().buf = buf;
     }
 
+    /// Bytes that were read and not used yet.
+    pub(crate) fn buffered(&self) -> usize {
+        self.0.lock().buf.len()
+    }
+
     /// Hands the connection to pingora for one request whose head is out of the buffer.
     pub(crate) fn lend(&self, framing: Framing, websocket: bool, body_timeout: Duration) -> Stream {
         let mut inner = self.0.lock();

@@ -208,6 +208,9 @@ async fn drain(conn: &Conn, framing: Framing, buf: BytesMut) -> Next {
     timeout(DRAIN_TIME, read_off).await.unwrap_or(Next::Close)
 }
 
+/// The interim answer to `Expect: 100-continue`.
+const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 async fn hand_over(
     door: &Door,
     conn: &Conn,
@@ -225,6 +228,13 @@ async fn hand_over(
         .as_ref()
         .map_or((limits.request_timeout, limits.body_timeout), |route| (route.timeout, route.upstream.read_timeout));
     let first_byte = (read_timeout * HEAD_PATIENCE).min(total);
+    if head.expects_continue && conn.buffered() == 0 && !matches!(head.framing, Framing::None | Framing::Length(0)) {
+        // An upstream that never says it would leave the client waiting for nothing.
+        let told = timeout(limits.body_timeout, conn.write(GO_ON)).await;
+        if !matches!(told, Ok(Ok(()))) {
+            return Next::Gone;
+        }
+    }
     let stream = conn.lend(head.framing, head.websocket, limits.body_timeout);
     let mut session = ServerSession::new_http1(stream);
     session.set_keepalive((head.keep_alive && !*shutdown.borrow()).then_some(idle));

@@ -16,13 +16,18 @@ pub(crate) fn rewrite(flow: &Flow, head: &Head, view: &RequestHead<'_>, target: 
     out.put_slice(target.as_bytes());
     out.put_slice(if head.old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
     let mut has_host = false;
+    let hops = forward::Hops::of(view.headers_named("connection"));
     for (name, value) in view.headers {
         has_host |= name.eq_ignore_ascii_case(b"host");
-        // An HTTP/1.0 client cannot wait for an interim answer (RFC 9110 §10.1.1).
-        let expectation = head.old && name.eq_ignore_ascii_case(b"expect");
-        if !expectation && forward::passes(&flow.snapshot.identities, flow.arrival.peer, name) {
+        // The door has told the client to go on (RFC 9110 §10.1.1): nobody waits for the upstream to say it again.
+        let ends_here = name.eq_ignore_ascii_case(b"expect") || hops.has(name);
+        if !ends_here && forward::passes(&flow.snapshot.identities, flow.arrival.peer, name) {
             line(&mut out, name, value);
         }
+    }
+    if head.websocket {
+        line(&mut out, b"Connection", b"Upgrade");
+        line(&mut out, b"Upgrade", b"websocket");
     }
     if !has_host {
         // HTTP/1.0 may come without; the upstream is spoken to in 1.1, which may not.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tidegate_filters::engine::{Identity, IdentityId, KeyHasher, Nanos, RequestContext, RequestHead};
 
 use super::{HEADER_INVALID, Identities, JWT_INVALID};
-use crate::config::secret::Secret;
+use crate::config::Secret;
 use crate::config::{IdentitySource, JwtAlgorithm, JwtKey, JwtSource};
 
 mod forged;

@@ -39,8 +39,7 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
     let chosen = attempt.chosen.or_else(|| route.upstream.rotate(attempt.candidates));
     let channel = chosen.and_then(|id| Some((id, route.upstream.channels.get(usize::from(id.0))?)));
     let Some((id, channel)) = channel else {
-        let reply = Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", "No channel is available");
-        flow.reply = Some(Box::new(reply.retry_after(Duration::from_secs(1))));
+        flow.reply = Some(Box::new(unavailable("No channel is available")));
         flow.known = Some(Known::NotSent);
         return Error::e_explain(ErrorType::HTTPStatus(503), "no channel left");
     };
@@ -110,6 +109,11 @@ fn ended(flow: &mut Flow, result: AttemptResult, replayable: bool) -> Retry {
     route.chain.on_attempt_end(&AttemptEnd { channel, result, replayable }, &mut flow.cx)
 }
 
+/// Nothing was sent to anybody, so the client may come back.
+fn unavailable(title: &'static str) -> Reply {
+    Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", title).retry_after(Duration::from_secs(1))
+}
+
 /// What the client reads about an error; `None` when nobody is there to read.
 pub(super) fn reply_to(flow: &mut Flow, error: &Error) -> Option<Reply> {
     if let Some(reply) = flow.reply.take() {
@@ -117,6 +121,7 @@ pub(super) fn reply_to(flow: &mut Flow, error: &Error) -> Option<Reply> {
     }
     match error.esource() {
         ErrorSource::Downstream => downstream(flow, error),
+        ErrorSource::Upstream if flow.known == Some(Known::NotSent) => Some(unavailable("No channel could be reached")),
         ErrorSource::Upstream => {
             let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
             Some(if timed_out {

@@ -20,6 +20,36 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_TIDEGATE_USER: HeaderName = HeaderName::from_static("x-tidegate-user");
 const X_TIDEGATE_PRIORITY: HeaderName = HeaderName::from_static("x-tidegate-priority");
 
+/// The headers that are about one connection only (RFC 9110 §7.6.1): the known ones, and those its `Connection` names.
+pub(crate) struct Hops<'a>(SmallVec<[&'a [u8]; 4]>);
+
+impl<'a> Hops<'a> {
+    /// Reads the values of all `Connection` headers.
+    pub(crate) fn of(values: impl Iterator<Item = &'a [u8]>) -> Self {
+        let names = values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+        Self(names.filter(|name| !name.is_empty() && !Self::framing(name)).collect())
+    }
+
+    /// What frames or addresses the message stays, whoever calls it a matter of the connection.
+    fn framing(name: &[u8]) -> bool {
+        [&b"content-length"[..], b"transfer-encoding", b"host"].iter().any(|kept| name.eq_ignore_ascii_case(kept))
+    }
+
+    /// Whether the header ends at this hop.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        let known = match name.len() {
+            2 => is(b"te"),
+            7 => is(b"upgrade"),
+            10 => is(b"connection") || is(b"keep-alive"),
+            16 => is(b"proxy-connection"),
+            19 => is(b"proxy-authorization"),
+            _ => false,
+        };
+        known || self.0.iter().any(|named| is(named))
+    }
+}
+
 /// Whether a header that the client sent goes on to the upstream. What the gateway sets itself is left out here and put
 /// in by [`added`]; `Forwarded` and `X-Real-IP` would contradict it unless a trusted proxy sent them.
 pub(crate) fn passes(identities: &Identities, peer: IpAddr, name: &[u8]) -> bool {

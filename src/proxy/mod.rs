@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -48,6 +48,8 @@ const WEBSOCKET_SILENCE: Duration = Duration::from_secs(3_600);
 const SLOWEST_READER: usize = 500;
 /// Largest response head; pingora would take a mebibyte.
 const LARGEST_RESPONSE_HEAD: usize = 64 * 1024;
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CHANNEL: HeaderName = HeaderName::from_static("tidegate-channel");
 const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
 
@@ -196,6 +198,7 @@ impl ProxyHttp for Adapter {
         let flow = ctx.as_mut().ok_or_else(lost)?;
         let Some(route) = flow.route.clone() else { return Ok(()) };
         flow.tick();
+        forget_hop(response);
         route.chain.on_response(response.as_ref(), &mut flow.cx);
         apply(&mut flow.cx.to_client, &mut Downward(response));
         if route.upstream.channels.len() > 1
@@ -267,6 +270,26 @@ impl ProxyHttp for Adapter {
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
+    }
+}
+
+/// Takes out what the upstream said about its own connection. pingora writes `Connection` anew.
+fn forget_hop(response: &mut ResponseHeader) {
+    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let named: Vec<HeaderName> = match response.headers.get(header::CONNECTION) {
+        None => Vec::new(),
+        Some(_) => {
+            let values = response.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+            let hops = forward::Hops::of(values);
+            response.headers.keys().filter(|name| hops.has(name.as_str().as_bytes())).cloned().collect()
+        }
+    };
+    for name in named.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &header::UPGRADE]) {
+        if response.headers.contains_key(name) {
+            response.remove_header(name);
+        }
     }
 }
 

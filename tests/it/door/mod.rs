@@ -1,0 +1,6 @@
+//! The door: what it lets in, what it answers itself, when it closes.
+
+mod bounds;
+mod framing;
+mod keepalive;
+mod slow;

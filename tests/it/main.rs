@@ -1,0 +1,7 @@
+//! Tests of the whole gateway: its own process, real sockets, real files.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+mod door;
+mod proxy;
+mod support;

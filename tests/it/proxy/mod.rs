@@ -1,0 +1,8 @@
+//! Requests that go through: what the origin sees, what comes back, what happens when it does not.
+
+mod faults;
+mod forwarding;
+mod h2c;
+mod routing;
+mod streaming;
+mod websocket;

@@ -1,0 +1,70 @@
+//! An agreed upgrade turns the connection into a pipe; one that was refused does not.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use crate::support::{Gateway, Origin, Raw, one_route};
+
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+fn echo() -> Origin {
+    Origin::by_hand(|mut stream| {
+        let mut head = Vec::new();
+        let mut byte = [0; 1];
+        while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+            head.push(byte[0]);
+        }
+        let agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let _ = stream.write_all(agreed);
+        let mut chunk = [0; 4096];
+        while let Ok(read) = stream.read(&mut chunk) {
+            if read == 0 || stream.write_all(&chunk[..read]).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn frames_pass_both_ways_and_outlive_request_deadlines() {
+    let origin = echo();
+    let limits = "  limits: {request_timeout: 1s, body_timeout: 1s, idle_timeout: 1s}";
+    let gateway = Gateway::start(&one_route(origin.address, limits, "", ""));
+    let mut raw = Raw::connect(gateway.public());
+    raw.send(UPGRADE);
+    assert_eq!(raw.answer().expect("an answer").status, 101);
+    for pause in [0, 10, 2500] {
+        std::thread::sleep(Duration::from_millis(pause));
+        raw.send(b"\x81\x05hello");
+        assert_eq!(raw.bytes(7), b"\x81\x05hello", "after {pause} ms");
+    }
+    raw.half_close();
+    assert!(raw.closed_within(Duration::from_secs(3)).is_some());
+}
+
+#[test]
+fn bytes_behind_an_upgrade_wait_for_its_answer() {
+    let origin =
+        Origin::with(|_, stream| stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").is_ok());
+    let gateway = Gateway::start(&one_route(origin.address, "", "", ""));
+    let mut raw = Raw::connect(gateway.public());
+    raw.send(format!("{UPGRADE}GET /behind HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert_eq!(raw.answer().expect("an answer").status, 403);
+    // It is a request of its own, through the door, or nothing: never bytes of the first one.
+    let _ = raw.answer();
+    for seen in origin.seen() {
+        assert!(seen.body.is_empty(), "{seen:?}");
+        assert!(seen.header("x-request-id").is_some(), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_route_may_refuse_upgrades() {
+    let origin = echo();
+    let gateway = Gateway::start(&one_route(origin.address, "", "    websocket: false", ""));
+    let mut raw = Raw::connect(gateway.public());
+    raw.send(UPGRADE);
+    let answer = raw.answer();
+    assert!(answer.as_ref().is_none_or(|answer| answer.status != 101), "{answer:?}");
+}

@@ -1,0 +1,203 @@
+//! The gateway under test: the real binary, its own process, free ports.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Answer, eventually, exchange};
+
+/// A running gateway. Killed when dropped.
+pub(crate) struct Gateway {
+    child: Child,
+    dir: TempDir,
+    addresses: HashMap<String, SocketAddr>,
+}
+
+impl Gateway {
+    /// Starts the built binary on this configuration; its listeners have port 0.
+    pub(crate) fn start(yaml: &str) -> Self {
+        Self::start_binary(env!("CARGO_BIN_EXE_tidegate").as_ref(), yaml)
+    }
+
+    /// Starts another binary that has the same command line.
+    pub(crate) fn start_binary(binary: &std::path::Path, yaml: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = dir.path().join("tidegate.yaml");
+        std::fs::write(&file, yaml.replace("DATA_DIR", &dir.path().display().to_string())).expect("write the file");
+        let stderr = std::fs::File::create(dir.path().join("stderr")).expect("a file for stderr");
+        let mut child = Command::new(binary)
+            .args(["run", "--log-format", "text", "--access-log"])
+            .arg(dir.path().join("access.log"))
+            .arg("--config")
+            .arg(&file)
+            .env("RUST_BACKTRACE", "0")
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("start the gateway");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        let mut addresses = HashMap::new();
+        for line in stdout.lines() {
+            let line = line.expect("a line of text");
+            let Some((name, address)) =
+                line.strip_prefix("tidegate ").and_then(|rest| rest.split_once(" listening on http://"))
+            else {
+                continue;
+            };
+            addresses.insert(name.to_owned(), address.parse().expect("an address"));
+            if name == "admin" {
+                break;
+            }
+        }
+        let gateway = Self { child, dir, addresses };
+        assert!(gateway.addresses.contains_key("admin"), "the gateway did not start:\n{}", gateway.stderr());
+        // It has said where it listens just before it does.
+        let address = gateway.address("public");
+        let connects = || std::net::TcpStream::connect(address).is_ok();
+        eventually("the gateway listens", Duration::from_secs(10), connects);
+        gateway
+    }
+
+    /// Where a listener listens.
+    pub(crate) fn address(&self, listener: &str) -> SocketAddr {
+        *self.addresses.get(listener).unwrap_or_else(|| panic!("no listener {listener}; stderr:\n{}", self.stderr()))
+    }
+
+    /// Where clients go.
+    pub(crate) fn public(&self) -> SocketAddr {
+        self.address("public")
+    }
+
+    /// The configuration file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.dir.path().join("tidegate.yaml")
+    }
+
+    /// The folder of its files.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Writes the configuration file anew, in place.
+    pub(crate) fn write_config(&self, yaml: &str) {
+        let text = yaml.replace("DATA_DIR", &self.dir.path().display().to_string());
+        std::fs::write(self.file(), text).expect("write the file");
+    }
+
+    /// Writes the file anew and waits until the gateway serves it.
+    pub(crate) fn reload(&self, yaml: &str) {
+        let before = self.generation();
+        self.write_config(yaml);
+        eventually("the new file is served", Duration::from_secs(10), || self.generation() > before);
+    }
+
+    /// Asks the admin listener.
+    pub(crate) fn admin(&self, method: &str, target: &str) -> Answer {
+        exchange(
+            self.address("admin"),
+            &format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+        )
+    }
+
+    /// The number of the running configuration.
+    pub(crate) fn generation(&self) -> u64 {
+        let status: Value = serde_json::from_slice(&self.admin("GET", "/-/config/status").body).expect("JSON");
+        status["generation"].as_u64().expect("a generation")
+    }
+
+    /// The sum of all metric lines that start like this.
+    pub(crate) fn metric(&self, prefix: &str) -> f64 {
+        let text = self.admin("GET", "/metrics").text();
+        let matching = text.lines().filter(|line| line.starts_with(prefix));
+        matching.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// What it has written to stderr.
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// The access log's lines so far; `at_least` so many are waited for.
+    pub(crate) fn access_log(&self, at_least: usize) -> Vec<Value> {
+        let read = || {
+            let text = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect::<Vec<Value>>()
+        };
+        eventually("lines in the access log", Duration::from_secs(10), || read().len() >= at_least);
+        read()
+    }
+
+    /// Sends it a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(sent.expect("run kill").success());
+    }
+
+    /// Waits for its end; `None` when it has not ended within the limit.
+    pub(crate) fn ended_within(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
+        let start = std::time::Instant::now();
+        while start.elapsed() < limit {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    /// Whether it is still running.
+    pub(crate) fn alive(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the gateway's stderr:\n{}", self.stderr());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A file with one route for every path to one origin. `more` is put behind it at top level, `route` within the route,
+/// each indented as YAML asks.
+pub(crate) fn one_route(origin: SocketAddr, limits: &str, route: &str, more: &str) -> String {
+    format!(
+        "version: 1
+server:
+  data_dir: DATA_DIR
+  listeners:
+    - {{name: public, address: \"127.0.0.1:0\", protocols: [h1, h2c]}}
+{limits}
+admin:
+  address: \"127.0.0.1:0\"
+upstreams:
+  origin:
+    read_timeout: 2s
+    channels:
+      - {{name: origin, endpoints: [\"{origin}\"]}}
+routes:
+  - name: all
+    match: {{path: \"/**\"}}
+    upstream: origin
+{route}
+{more}
+"
+    )
+}
