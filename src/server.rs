@@ -16,6 +16,7 @@ use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::listening::Service;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_filters::engine::{KeyHasher, Kinds, StateRegistry};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,6 +31,8 @@ use crate::telemetry::{AccessLogTarget, Telemetry};
 
 /// Idle upstream connections kept by each worker; fewer than run at once would mean reconnecting under load.
 const UPSTREAM_POOL: usize = 1_024;
+/// Open files for everything that is no client's or upstream's connection.
+const SPARE_FILES: u64 = 100;
 /// Unsent bytes gathered for one write; a TCP segment's worth.
 const WRITE_BUFFER: usize = 1_460;
 
@@ -84,6 +87,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     let first = snapshot::build(&loaded, 1, &shared).map_err(|error| start("configuration", &error))?;
     let gateway = Arc::new(Gateway::new(shared, Arc::new(first)));
     let config = gateway.snapshot().config.clone();
+    open_files(config.server.limits.max_connections);
     let admin = bind("admin", &config.admin.address)?;
     let stopping = Arc::new(AtomicBool::new(false));
     let seats = Arc::new(Seats::default());
@@ -104,6 +108,22 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     let signals = Signals { stopping, seats, gateway, drain: config.server.drain_timeout };
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     Ok(())
+}
+
+/// Raises the soft limit on open files to the hard one: a client and its upstream take one each.
+fn open_files(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = connections as u64 * 2 + SPARE_FILES;
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let now = if raised.is_ok() { limit.maximum } else { limit.current };
+    if now.is_some_and(|now| now < wanted) {
+        tracing::warn!(
+            target: "tidegate::server",
+            allowed = now,
+            wanted,
+            "the system allows fewer open files than max_connections may need: raise `ulimit -n`"
+        );
+    }
 }
 
 fn conf(config: &Config) -> ServerConf {

@@ -91,7 +91,7 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
     let part = |span: &Span| &bytes[span.start as usize..span.end as usize];
     // The head check admits visible ASCII only in what is read as text here.
     let text = |span: &Span| std::str::from_utf8(part(span)).unwrap_or_default();
-    let origin = text(&head.origin);
+    let origin = Some(text(&head.origin)).filter(|origin| !origin.is_empty()).unwrap_or("/");
     let path = path::normalise(origin).map_err(|_| HeadError { status: 400, reason: "malformed path" })?;
     let authority = text(&head.authority);
     let host = forward::host_of(authority);

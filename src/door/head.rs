@@ -226,7 +226,8 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<(&'a [u8], &'a [u
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     });
     let rest = rest.ok_or(bad)?;
-    let slash = memchr::memchr(b'/', rest).ok_or(bad)?;
+    // `http://shop.test` alone means its root (RFC 9110 §4.2.3).
+    let slash = memchr::memchr(b'/', rest).unwrap_or(rest.len());
     let (authority, origin) = rest.split_at(slash);
     check_host(authority)?;
     Ok((origin, authority))

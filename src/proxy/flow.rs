@@ -18,8 +18,6 @@ use crate::telemetry::AccessRecord;
 pub(crate) enum Known {
     /// No byte of the request reached the upstream.
     NotSent,
-    /// The upstream said that it did nothing.
-    NotProcessed,
     /// It may have acted.
     Unknown,
     /// It answered.
@@ -32,7 +30,6 @@ impl Known {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Known::NotSent => "not-sent",
-            Known::NotProcessed => "not-processed",
             Known::Unknown => "unknown",
             Known::Final => "final",
         }

@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod door;
+mod limits;
 mod proxy;
+mod reload;
 mod support;
