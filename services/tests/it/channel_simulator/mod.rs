@@ -1,5 +1,6 @@
 //! The payment channel over HTTP: one outcome for every payment, a ledger that is right, callbacks that arrive.
 
+mod all;
 mod callbacks;
 mod crash;
 mod plan;
