@@ -15,7 +15,8 @@ const DEVELOPMENT_SECRET: &str = "development-only-secret-of-the-channels";
 /// What a single simulator announces itself as.
 const SERVICE: &str = "channel-simulator";
 
-/// Arguments of `channel-simulator`. The secret is none of them: every user of the machine could read it in the list of processes.
+/// Arguments of `channel-simulator`. The secret is none of them: every user of the machine could read it in the list of
+/// processes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the channel: 1 to 32 of a-z, 0-9 and -.
