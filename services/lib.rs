@@ -4,5 +4,7 @@
 //! returns a [`support::Running`]) and `cli::Args` (the command line, turned into `Settings`). They talk to each other
 //! over HTTP only, so each can be run alone, together in one process, or be replaced.
 
+pub mod all;
 pub mod card_key;
+pub mod channel_simulator;
 pub mod support;

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate_services::card_key;
 use tidegate_services::support::{log_to_stderr, run_until_signal};
+use tidegate_services::{all, card_key, channel_simulator};
 
 /// What can go wrong between the command line and the end; each error brings its own sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -22,6 +22,10 @@ struct Cli {
 enum Command {
     /// Run the card-key service: products, reservations, keys.
     CardKey(card_key::cli::Args),
+    /// Run a payment channel that charges, declines, calls back and misbehaves as told.
+    ChannelSimulator(channel_simulator::cli::Args),
+    /// Run all of them in one process.
+    All(all::Args),
     /// Send a file of card keys, one a line, to a running card-key service.
     Import(card_key::cli::ImportArgs),
 }
@@ -43,6 +47,8 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), Failure> {
     let services = match command {
         Command::CardKey(args) => vec![card_key::start(args.into_settings()).await?],
+        Command::ChannelSimulator(args) => vec![channel_simulator::start(args.into_settings()).await?],
+        Command::All(args) => all::start(args).await?,
         Command::Import(args) => return card_key::cli::import(args).await,
     };
     Ok(run_until_signal(services).await?)

@@ -1,0 +1,65 @@
+//! The command line of the channel simulator.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::Settings;
+use super::signature::Secret;
+
+/// Environment variable with the secret that callbacks are signed with.
+const SECRET_VARIABLE: &str = "TIDEGATE_CHANNEL_SECRET";
+
+/// Used when there is none: everybody can read it here, so it protects nothing.
+const DEVELOPMENT_SECRET: &str = "development-only-secret-of-the-channels";
+
+/// What a single simulator announces itself as.
+const SERVICE: &str = "channel-simulator";
+
+/// Arguments of `channel-simulator`. The secret is none of them: every user of the machine could read it in the list of
+/// processes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name of the channel: 1 to 32 of a-z, 0-9 and -.
+    #[arg(long, default_value = "alipay")]
+    name: String,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:7101")]
+    listen: SocketAddr,
+    /// Folder for channel-NAME.sqlite.
+    #[arg(long, default_value = "data")]
+    data_dir: PathBuf,
+    /// Confirm every payment when it is created, as for a load run without buyers.
+    #[arg(long)]
+    auto_confirm: bool,
+    /// Multiply the waits between attempts of a callback (1 s, 15 s, 15 s, 30 s, 3 min, ...) by this.
+    #[arg(long, default_value_t = 1.0)]
+    time_scale: f64,
+    /// Where buyers reach this channel, for the pay_url of a payment; default: where it listens.
+    #[arg(long)]
+    public_url: Option<String>,
+    /// JSON file with the fault plan in force at the start.
+    #[arg(long)]
+    plan: Option<PathBuf>,
+}
+
+impl Args {
+    /// The settings these arguments stand for.
+    pub fn into_settings(self) -> Settings {
+        Settings {
+            service: SERVICE,
+            name: self.name,
+            listen: self.listen,
+            data_dir: self.data_dir,
+            secret: secret(),
+            auto_confirm: self.auto_confirm,
+            time_scale: self.time_scale,
+            public_url: self.public_url,
+            plan: self.plan,
+        }
+    }
+}
+
+/// The secret of the environment, else the one for development.
+fn secret() -> Secret {
+    Secret::new(std::env::var(SECRET_VARIABLE).unwrap_or_else(|_| DEVELOPMENT_SECRET.to_owned()))
+}

@@ -1,0 +1,84 @@
+//! Counters since the start, as JSON and in the text form for a scraper.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Map, Value};
+
+use super::channel::Channel;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What happened since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) calls: Counter,
+    pub(super) throttled: Counter,
+    pub(super) overloaded: Counter,
+    pub(super) created: Counter,
+    pub(super) replayed: Counter,
+    pub(super) charged: Counter,
+    pub(super) declined: Counter,
+    pub(super) closed: Counter,
+    pub(super) refunded: Counter,
+    pub(super) callback_attempts: Counter,
+    pub(super) callback_copies: Counter,
+    pub(super) callbacks_acknowledged: Counter,
+    pub(super) callbacks_given_up: Counter,
+    pub(super) probes: Counter,
+    pub(super) probes_accepted: Counter,
+}
+
+/// Name, help and value of every counter.
+fn all(channel: &Channel) -> [(&'static str, &'static str, u64); 17] {
+    let counters = &channel.counters;
+    let stats = channel.store.stats();
+    [
+        ("calls", "Calls of shops and buyers, refused ones included.", counters.calls.get()),
+        ("throttled", "Calls refused with 429 because of the plan.", counters.throttled.get()),
+        ("overloaded", "Calls refused with 503 because of the plan.", counters.overloaded.get()),
+        ("created", "Payments created.", counters.created.get()),
+        ("replayed", "Calls answered with what an earlier one did.", counters.replayed.get()),
+        ("charged", "Payments charged.", counters.charged.get()),
+        ("declined", "Payments declined.", counters.declined.get()),
+        ("closed", "Payments closed.", counters.closed.get()),
+        ("refunded", "Refunds made.", counters.refunded.get()),
+        ("callback_attempts", "Callbacks sent, retries included, copies not.", counters.callback_attempts.get()),
+        ("callback_copies", "Copies of callbacks sent because of the plan.", counters.callback_copies.get()),
+        ("callbacks_acknowledged", "Callbacks acknowledged.", counters.callbacks_acknowledged.get()),
+        ("callbacks_given_up", "Callbacks given up after the last retry.", counters.callbacks_given_up.get()),
+        ("probes", "Callbacks with a wrong signature sent because of the plan.", counters.probes.get()),
+        ("probes_accepted", "Those a receiver acknowledged, which it must not.", counters.probes_accepted.get()),
+        ("store_commits", "Transactions committed, one fsync each.", stats.commits),
+        ("store_operations", "Operations in those transactions.", stats.operations),
+    ]
+}
+
+/// All counters by name.
+pub(super) fn json(channel: &Channel) -> Map<String, Value> {
+    all(channel).into_iter().map(|(name, _, value)| (name.to_owned(), value.into())).collect()
+}
+
+/// All counters in the text exposition format.
+pub(super) fn text(channel: &Channel) -> String {
+    let mut out = String::new();
+    for (name, help, value) in all(channel) {
+        let name = format!("channel_{name}_total");
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+        let _ = writeln!(out, "{name}{{channel=\"{}\"}} {value}", channel.name);
+    }
+    out
+}

@@ -1,0 +1,89 @@
+//! A payment channel to try things out with: it charges, declines, calls back and misbehaves as told, and it keeps the
+//! truth about every fen in a ledger of its own.
+//!
+//! A shop creates a payment (`POST /pay/v1/payments`), the buyer confirms it in his wallet (`…/confirm`, or the page at
+//! `pay_url`), and the channel tells the shop by a signed callback until that is acknowledged. What was charged is on
+//! disk before it is said, so the ledger decides who is right when another service remembers otherwise.
+//!
+//! | File | What |
+//! | --- | --- |
+//! | `channel` | the operations, each durable before it is answered |
+//! | `rows`, `outbox`, `truth`, `schema` | the rows and the decisions on them |
+//! | `sender`, `signature` | callbacks: sent until acknowledged, signed |
+//! | `plan`, `pace` | what goes wrong, and how slowly |
+//! | `http`, `cashier`, `control` | the interface for shops, for buyers, for tests |
+
+mod cashier;
+mod channel;
+pub mod cli;
+mod control;
+mod http;
+mod metrics;
+mod outbox;
+mod pace;
+mod plan;
+mod rows;
+mod schema;
+mod sender;
+pub mod signature;
+mod truth;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use channel::Channel;
+use plan::Plan;
+use sender::Sender;
+use signature::Secret;
+
+use crate::support::{Running, StartError, Stop, unix_ms};
+
+/// Everything the service can be told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What it announces itself as.
+    pub service: &'static str,
+    /// Name of the channel: it is in the name of the data file and in every report.
+    pub name: String,
+    /// Address to listen on; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Folder of the data file, made when absent.
+    pub data_dir: PathBuf,
+    /// What callbacks are signed with.
+    pub secret: Secret,
+    /// Confirm every payment when it is created, as for a load run without buyers.
+    pub auto_confirm: bool,
+    /// The waits between attempts of a callback are multiplied by this; more than 0.
+    pub time_scale: f64,
+    /// Where buyers reach the service, for `pay_url`; absent: where it listens.
+    pub public_url: Option<String>,
+    /// File with the plan in force at the start; absent: everything goes right.
+    pub plan: Option<PathBuf>,
+}
+
+/// Opens the data, takes up the callbacks that are left and listens.
+///
+/// # Errors
+/// When the address is taken, the data file cannot be opened or was made by a newer version, or a setting makes no
+/// sense.
+pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    if !(settings.time_scale.is_finite() && settings.time_scale > 0.0) {
+        return Err(StartError::Setup("the time scale must be more than 0".to_owned()));
+    }
+    let plan = settings.plan.as_deref().map_or(Ok(Plan::default()), read_plan)?;
+    let channel = Arc::new(Channel::open(&settings, plan, unix_ms())?);
+    let sender = Sender::new(Arc::clone(&channel), settings.secret, settings.time_scale)?;
+    let stop = Stop::new();
+    let sending = tokio::spawn(sender.run(stop.clone()));
+    let router = http::router(Arc::clone(&channel));
+    let running = Running::start(settings.service, settings.listen, router, stop, vec![sending]).await?;
+    channel.listens_on(running.address);
+    Ok(running)
+}
+
+fn read_plan(path: &std::path::Path) -> Result<Plan, StartError> {
+    let failed = |why: String| StartError::Setup(format!("{}: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    Plan::parse(&text).map_err(failed)
+}
