@@ -5,4 +5,5 @@
 //! over HTTP only, so each can be run alone, together in one process, or be replaced.
 
 pub mod card_key;
+pub mod order;
 pub mod support;

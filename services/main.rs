@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate_services::card_key;
 use tidegate_services::support::{log_to_stderr, run_until_signal};
+use tidegate_services::{card_key, order};
 
 /// What can go wrong between the command line and the end; each error brings its own sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -22,6 +22,8 @@ struct Cli {
 enum Command {
     /// Run the card-key service: products, reservations, keys.
     CardKey(card_key::cli::Args),
+    /// Run the order service: orders, payments, the shop page.
+    Order(order::cli::Args),
     /// Send a file of card keys, one a line, to a running card-key service.
     Import(card_key::cli::ImportArgs),
 }
@@ -43,6 +45,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), Failure> {
     let services = match command {
         Command::CardKey(args) => vec![card_key::start(args.into_settings()).await?],
+        Command::Order(args) => vec![order::start(args.into_settings()).await?],
         Command::Import(args) => return card_key::cli::import(args).await,
     };
     Ok(run_until_signal(services).await?)
