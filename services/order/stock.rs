@@ -106,16 +106,14 @@ impl Stock {
         if let Some(fresh) = self.latest(now_ms) {
             return Ok(fresh);
         }
-        let read = self.read_catalogue(now_ms).await;
-        match (read, self.latest.read().clone()) {
-            (Ok(catalogue), _) => {
+        match self.read_catalogue(now_ms).await {
+            Ok(catalogue) => {
                 let catalogue = Arc::new(catalogue);
                 *self.latest.write() = Some(Arc::clone(&catalogue));
                 Ok(catalogue)
             }
             // Names and prices hardly change; an old catalogue is better than an empty shop.
-            (Err(_), Some(old)) => Ok(old),
-            (Err(error), None) => Err(error),
+            Err(error) => self.latest.read().clone().ok_or(error),
         }
     }
 
