@@ -8,4 +8,5 @@ mod limits;
 mod proxy;
 mod reload;
 mod saves;
+mod shop;
 mod support;
