@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+mod custom_filter;
 mod door;
 mod limits;
 mod proxy;
