@@ -116,7 +116,7 @@ impl Report {
             (
                 "paid",
                 self.paid,
-                if self.left_unpaid > 0 { format!("{} left", self.left_unpaid) } else { String::new() },
+                if self.left_unpaid > 0 { format!("{} did not pay", grouped(self.left_unpaid)) } else { String::new() },
             ),
             ("delivered", self.delivered, String::new()),
             ("failed", total(&self.failed), kinds("", &self.failed)),
