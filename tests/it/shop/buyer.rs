@@ -14,7 +14,10 @@ const PATIENCE: Duration = Duration::from_secs(150);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ending {
     /// The key that was delivered, and for which order.
-    Key { order: String, key: String },
+    Key {
+        order: String,
+        key: String,
+    },
     SoldOut,
 }
 
@@ -77,7 +80,8 @@ impl Buyer {
         let number = order["order_no"].as_str().expect("a number").to_owned();
         self.pay(&number, channel).await;
         let path = format!("/api/orders/{number}/keys");
-        let (status, keys) = self.until_answered(Method::POST, &path, Some(json!({ "query_password": PASSWORD }))).await;
+        let (status, keys) =
+            self.until_answered(Method::POST, &path, Some(json!({ "query_password": PASSWORD }))).await;
         assert_eq!(status, StatusCode::OK, "{keys}");
         let keys = keys["keys"].as_array().expect("keys").clone();
         assert_eq!(keys.len(), 1, "{keys:?}");
@@ -104,9 +108,10 @@ impl Buyer {
 
     async fn push_payment(&self, order: &str, channel: &str, seen: &Value) {
         let payments = seen["payments"].as_array().cloned().unwrap_or_default();
-        let live = payments.iter().rev().find(|payment| {
-            matches!(payment["status"].as_str(), Some("CREATED" | "PENDING" | "UNKNOWN" | "SUCCESS"))
-        });
+        let live = payments
+            .iter()
+            .rev()
+            .find(|payment| matches!(payment["status"].as_str(), Some("CREATED" | "PENDING" | "UNKNOWN" | "SUCCESS")));
         let Some(payment) = live else {
             let wanted = Some(json!({ "channel": channel }));
             let _ = self.once(Method::POST, &format!("/api/orders/{order}/payments"), wanted).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::Value;
@@ -9,17 +10,20 @@ use serde_json::Value;
 use super::buyer::{Buyer, Ending, client};
 use super::set_up::Shop;
 
-/// Endings of this many buyers, all at once, each on one of the three channels.
-pub(super) async fn everybody_buys(shop: &Shop, client: &Client, buyers: usize) -> Vec<Ending> {
+/// Endings of this many buyers, one every `apart`, each on one of the three channels.
+pub(super) async fn everybody_buys(shop: &Shop, client: &Client, buyers: u32, apart: Duration) -> Vec<Ending> {
     let base = shop.url("gateway");
     let tasks: Vec<_> = (0..buyers)
         .map(|number| {
             let buyer = Buyer::new(client, &base, &format!("buyer-{number}"));
-            let channel = ["alipay", "wechat", "union"][number % 3];
-            tokio::spawn(async move { buyer.buy("flash-100", channel).await })
+            let channel = ["alipay", "wechat", "union"][number as usize % 3];
+            tokio::spawn(async move {
+                tokio::time::sleep(apart * number).await;
+                buyer.buy("flash-100", channel).await
+            })
         })
         .collect();
-    let mut endings = Vec::with_capacity(buyers);
+    let mut endings = Vec::new();
     for task in tasks {
         endings.push(task.await.expect("a buyer's ending"));
     }
@@ -38,16 +42,25 @@ pub(super) async fn all_is_right(shop: &Shop, client: &Client, endings: &[Ending
     let distinct: BTreeSet<&str> = keys.iter().copied().collect();
     assert_eq!((keys.len(), distinct.len()), (100, 100), "a hundred keys, each once");
     assert_eq!(endings.len() - keys.len(), endings.iter().filter(|ending| **ending == Ending::SoldOut).count());
-    let check: Value =
-        client.get(format!("{}/admin/check", shop.url("order"))).send().await.expect("an answer").json().await.expect("JSON");
+    let check: Value = client
+        .get(format!("{}/admin/check", shop.url("order")))
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
     assert_eq!(check["violations"], serde_json::json!([]), "{check}");
     let mut charged = 0;
     for channel in ["alipay", "wechat", "union"] {
         let ledger = client.get(format!("{}/sim/ledger.ndjson", shop.url(channel))).send().await.expect("an answer");
         let ledger = ledger.text().await.expect("text");
         let lines: Vec<Value> = ledger.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        let charges: Vec<&str> =
-            lines.iter().filter(|line| line["kind"] == "charge").filter_map(|line| line["payment_no"].as_str()).collect();
+        let charges: Vec<&str> = lines
+            .iter()
+            .filter(|line| line["kind"] == "charge")
+            .filter_map(|line| line["payment_no"].as_str())
+            .collect();
         assert_eq!(charges.len(), charges.iter().collect::<BTreeSet<_>>().len(), "{channel} charged a payment twice");
         assert!(lines.iter().all(|line| line["kind"] != "refund"), "nobody had to be paid back: {ledger}");
         charged += charges.len();
@@ -69,7 +82,7 @@ async fn a_thousand_buyers_get_a_hundred_keys_while_a_flood_from_one_user_is_ref
         }
         refused
     });
-    let endings = everybody_buys(&shop, &client, 1_000).await;
+    let endings = everybody_buys(&shop, &client, 1_000, Duration::ZERO).await;
     all_is_right(&shop, &client, &endings).await;
     let refused = flood.await.expect("the flood's end");
     assert!(refused >= 300, "of 400 requests of one user only {refused} were refused");

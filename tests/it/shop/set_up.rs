@@ -51,7 +51,8 @@ impl Shop {
     pub(super) fn start() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let ports = free_ports();
-        let mut yaml = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tidegate.yaml")).expect("the file");
+        let mut yaml =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tidegate.yaml")).expect("the file");
         for (shipped, name) in SHIPPED {
             yaml = yaml.replace(&format!("127.0.0.1:{shipped}"), &format!("127.0.0.1:{}", ports[name]));
         }
