@@ -4,7 +4,7 @@
 //! ([`snapshot::build`]), swap one pointer. Until the swap nothing that serves has been touched, so an error on the way
 //! leaves the old file serving. States are found by what they are for and not made anew, so nobody's debt is forgiven.
 //!
-//! [`watch`] notices changes of the file; SIGHUP and the admin side ask for a reload by themselves.
+//! `watch` notices changes of the file; SIGHUP and the admin side ask for a reload by themselves.
 
 mod report;
 #[cfg(test)]
