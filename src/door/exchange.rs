@@ -12,6 +12,7 @@ use pingora::server::ShutdownWatch;
 use smallvec::SmallVec;
 use tidegate_filters::engine::{Decision, HeaderPair, Reply, ReplyBody, RequestHead};
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::Instrument;
 
 use super::Door;
 use super::answer::{Answer, Framed};
@@ -240,7 +241,7 @@ async fn hand_over(
     let mut session = ServerSession::new_http1(stream);
     session.set_pipelined_prefix(rewritten);
     session.set_connection_user_context(Some(flow));
-    let exchange = door.proxy.process_new_http(session, shutdown);
+    let exchange = door.proxy.process_new_http(session, shutdown).instrument(crate::proxy::span("h1"));
     let cut = tokio::select! {
         biased;
         reused = exchange => {

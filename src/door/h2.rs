@@ -14,6 +14,7 @@ use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::Instrument;
 
 use super::conn::Conn;
 use crate::config::Limits;
@@ -90,7 +91,8 @@ impl HttpServerApp for StreamApp {
         let limits = self.gateway.snapshot().config.server.limits.clone();
         let progress = Arc::new(Progress::default());
         let watched = progress.clone();
-        let exchange = PROGRESS.scope(progress, self.proxy.process_new_http(session, shutdown));
+        let exchange = self.proxy.process_new_http(session, shutdown).instrument(crate::proxy::span("h2"));
+        let exchange = PROGRESS.scope(progress, exchange);
         tokio::select! {
             biased;
             reused = exchange => reused,

@@ -67,6 +67,12 @@ impl Adapter {
     }
 }
 
+/// The span of one request behind the door; shown with `RUST_LOG=tidegate::request=debug`.
+pub(crate) fn span(protocol: &'static str) -> tracing::Span {
+    let empty = tracing::field::Empty;
+    tracing::debug_span!(target: "tidegate::request", "request", protocol, request_id = empty, route = empty)
+}
+
 /// The request's state; `None` only before its request stage began.
 type Ctx = Option<Box<Flow>>;
 
@@ -112,6 +118,11 @@ impl ProxyHttp for Adapter {
             *ctx = Some(view::begin(&self.gateway, self.listener, session));
         }
         let flow = ctx.as_mut().ok_or_else(lost)?;
+        let span = tracing::Span::current();
+        if !span.is_disabled() {
+            span.record("request_id", flow.id.as_str());
+            span.record("route", flow.route.as_ref().map_or("", |route| &route.name));
+        }
         park::request_stage(session, flow).await
     }
 
