@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -82,6 +82,19 @@ fn from_elsewhere(headers: &HeaderMap) -> bool {
     site || origin
 }
 
+/// What is told here is told to the one who asked: nothing keeps it, and no page of another site embeds it.
+fn closed(mut response: Response) -> Response {
+    let rules = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in rules {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
 /// Lets a request in or answers it; notes who changed what.
 pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
@@ -89,9 +102,9 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if let Some(problem) = guard.refusal(&request) {
         tracing::warn!(target: "tidegate::admin", peer, %method, path, "refused");
-        return problem.into_response();
+        return closed(problem.into_response());
     }
-    let response = next.run(request).await;
+    let response = closed(next.run(request).await);
     if method != Method::GET && method != Method::HEAD {
         let status = response.status().as_u16();
         tracing::info!(target: "tidegate::admin", peer, %method, path, status, "changed by an operator");
