@@ -13,7 +13,7 @@ mod compare;
 mod files;
 mod report;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watch;
 
 use std::collections::VecDeque;

@@ -120,7 +120,7 @@ pub struct Status {
 }
 
 /// Why a configuration was not taken over.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadError {
     /// The file has problems.
     Problems(Report),
