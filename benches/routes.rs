@@ -11,9 +11,8 @@ use criterion::Criterion;
 use http::Method;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
-use tidegate::config::secret::Secret;
-use tidegate::config::types::{
-    IdentitySource, JwtAlgorithm, JwtKey, JwtSource, Listener, PathMatch, Route, RouteMatch,
+use tidegate::config::{
+    IdentitySource, JwtAlgorithm, JwtKey, JwtSource, Listener, PathMatch, Route, RouteMatch, Secret,
 };
 use tidegate::identity::Identities;
 use tidegate::snapshot::path::normalise;

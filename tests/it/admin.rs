@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Gateway, Origin, Raw, exchange, get, one_route};
+use crate::support::{Gateway, Origin, Raw, eventually, exchange, get, one_route};
 
 fn gateway(origin: &Origin) -> Gateway {
     let filter = "filters:
@@ -25,6 +25,8 @@ fn health_readiness_metrics_and_routes_are_shown() {
     assert_eq!(get(gateway.public(), "/", "").status, 200);
     assert_eq!(gateway.admin("GET", "/-/health").status, 200);
     assert_eq!(gateway.admin("GET", "/-/ready").status, 200);
+    // A request is counted when its answer has been written, which is just after the client has read it.
+    eventually("it is counted", Duration::from_secs(5), || gateway.metric("tidegate_requests_total{") > 0.5);
     let metrics = gateway.admin("GET", "/metrics");
     assert!(metrics.header("content-type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4")));
     for name in [

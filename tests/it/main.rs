@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod admin;
+mod custom_filter;
 mod door;
 mod limits;
 mod proxy;
 mod reload;
 mod saves;
+mod shop;
 mod support;

@@ -1,0 +1,200 @@
+//! The result: what became of everybody, how long it took, and whether anybody was cheated.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::Args;
+use crate::histogram::Latency;
+use crate::tally::{Counts, Flooder, Tally, total};
+
+/// A driver that is later than this by itself measures its own machine.
+const LATE_DRIVER_MS: f64 = 50.0;
+
+/// Everything there is to say about a run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    sku: String,
+    users: u32,
+    rate: String,
+    seconds: f64,
+    stock_before: u64,
+    arrived: u64,
+    limited: BTreeMap<String, u64>,
+    sold_out: u64,
+    ordered: u64,
+    left_unpaid: u64,
+    paid: u64,
+    delivered: u64,
+    failed: BTreeMap<String, u64>,
+    /// As the gateway counted, in every step of a purchase.
+    refused_by_limit: BTreeMap<String, u64>,
+    told_to_wait_after_ordering: BTreeMap<String, u64>,
+    errors_mended_by_repeating: BTreeMap<String, u64>,
+    flooder: Flooder,
+    /// From the moment a buyer meant to ask.
+    latency: Latencies,
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Serialize)]
+struct Latencies {
+    order: Latency,
+    refusal: Latency,
+    purchase: Latency,
+    driver_late: Latency,
+}
+
+/// Something that must hold, whatever the load.
+#[derive(Debug, Serialize)]
+struct Check {
+    what: String,
+    passed: bool,
+}
+
+impl Report {
+    pub(crate) fn new(args: &Args, stock: u64, ran: Duration, tally: &Tally, refused: BTreeMap<String, u64>) -> Self {
+        let counts = tally.counts();
+        let checks = checks(&counts, stock);
+        Self {
+            sku: args.sku.clone(),
+            users: args.users,
+            rate: args.rate.to_string(),
+            seconds: (ran.as_secs_f64() * 10.0).round() / 10.0,
+            stock_before: stock,
+            arrived: counts.arrived,
+            sold_out: counts.sold_out,
+            ordered: counts.ordered,
+            left_unpaid: counts.unpaid,
+            paid: counts.paid,
+            delivered: counts.delivered,
+            flooder: counts.flooder,
+            latency: Latencies {
+                order: counts.answered.latency(),
+                refusal: counts.refused.latency(),
+                purchase: counts.bought.latency(),
+                driver_late: counts.driver_late.latency(),
+            },
+            limited: counts.limited,
+            failed: counts.failed,
+            told_to_wait_after_ordering: counts.waited,
+            errors_mended_by_repeating: counts.repeated,
+            refused_by_limit: refused,
+            checks,
+        }
+    }
+
+    /// Whether every check passed.
+    pub(crate) fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.passed)
+    }
+
+    /// The same for people.
+    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let (sku, rate, seconds) = (&self.sku, &self.rate, self.seconds);
+        let (users, stock) = (grouped(self.users.into()), grouped(self.stock_before));
+        writeln!(out, "{users} people wanted {sku} ({stock} on sale): {rate} for {seconds} s\n")?;
+        self.print_funnel(out)?;
+        self.print_latency(out)?;
+        for check in &self.checks {
+            writeln!(out, "  {}  {}", if check.passed { "ok    " } else { "FAILED" }, check.what)?;
+        }
+        if self.stock_before == 0 {
+            writeln!(out, "\nNothing was on sale. `./dev run --fresh` restocks; `--sku steam-50` has more.")?;
+        }
+        Ok(())
+    }
+
+    fn print_funnel(&self, out: &mut impl Write) -> io::Result<()> {
+        let rows = [
+            ("arrived", self.arrived, String::new()),
+            ("limited", total(&self.limited), kinds("by ", &self.limited)),
+            ("sold out", self.sold_out, String::new()),
+            ("ordered", self.ordered, String::new()),
+            (
+                "paid",
+                self.paid,
+                if self.left_unpaid > 0 { format!("{} did not pay", grouped(self.left_unpaid)) } else { String::new() },
+            ),
+            ("delivered", self.delivered, String::new()),
+            ("failed", total(&self.failed), kinds("", &self.failed)),
+        ];
+        for (name, count, remark) in rows {
+            writeln!(out, "{}", format!("  {name:<12}{:>10}   {remark}", grouped(count)).trim_end())?;
+        }
+        let Flooder { arrived, limited, ordered } = self.flooder;
+        if arrived > 0 {
+            let [arrived, limited, ordered] = [arrived, limited, ordered].map(grouped);
+            writeln!(out, "\n  one of them came {arrived} times: {limited} limited, {ordered} ordered")?;
+        }
+        let remarks = [
+            ("refusals by limit, as the gateway counted", &self.refused_by_limit),
+            ("told to wait after ordering, and came back", &self.told_to_wait_after_ordering),
+            ("errors after ordering, mended by repeating", &self.errors_mended_by_repeating),
+        ];
+        for (what, counts) in remarks.into_iter().filter(|(_, counts)| !counts.is_empty()) {
+            writeln!(out, "  {what}: {}", kinds("", counts))?;
+        }
+        writeln!(out)
+    }
+
+    fn print_latency(&self, out: &mut impl Write) -> io::Result<()> {
+        let Latencies { order, refusal, purchase, driver_late } = &self.latency;
+        writeln!(out, "  {:<12}{:>12}{:>12}{:>12}   from the intended start", "latency", "p50", "p99", "max")?;
+        let rows = [("order", order), ("refusal", refusal), ("purchase", purchase)];
+        for (name, Latency { p50_ms, p99_ms, max_ms, .. }) in rows.into_iter().filter(|(_, row)| row.count > 0) {
+            writeln!(out, "  {name:<12}{p50_ms:>9.1} ms{p99_ms:>9.1} ms{max_ms:>9.1} ms")?;
+        }
+        if driver_late.p99_ms > LATE_DRIVER_MS {
+            let late = driver_late.p99_ms;
+            writeln!(
+                out,
+                "  (the driver itself was up to {late:.0} ms late for 99 % of them: too much for this machine)"
+            )?;
+        }
+        writeln!(out)
+    }
+}
+
+fn checks(counts: &Counts, stock: u64) -> Vec<Check> {
+    let check = |what: String, passed| Check { what, passed };
+    let Counts { keys, keys_seen_twice, paid, delivered, not_started, ordered, .. } = counts;
+    vec![
+        check(format!("no key was sold twice ({keys} keys, {keys_seen_twice} seen before)"), *keys_seen_twice == 0),
+        check(format!("no more delivered than were there ({delivered} of {stock})"), *delivered <= stock),
+        check(format!("every paid order was delivered ({delivered} of {paid})"), delivered == paid),
+        check(format!("something was sold ({ordered} orders)"), *ordered > 0 || stock == 0),
+        check(format!("everybody on the schedule came ({not_started} had no room in the driver)"), *not_started == 0),
+    ]
+}
+
+fn kinds(prefix: &str, counts: &BTreeMap<String, u64>) -> String {
+    let parts: Vec<_> = counts.iter().map(|(kind, count)| format!("{prefix}{kind} {}", grouped(*count))).collect();
+    parts.join(", ")
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        let shown = [0, 12, 999, 1_000, 123_456, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "12", "999", "1,000", "123,456", "1,234,567"]);
+    }
+}

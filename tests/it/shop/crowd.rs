@@ -1,0 +1,89 @@
+//! A thousand buyers, a hundred keys.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, Method};
+use serde_json::Value;
+
+use super::buyer::{Buyer, Ending, client};
+use super::set_up::Shop;
+
+/// Endings of this many buyers, one every `apart`, each on one of the three channels.
+pub(super) async fn everybody_buys(shop: &Shop, client: &Client, buyers: u32, apart: Duration) -> Vec<Ending> {
+    let base = shop.url("gateway");
+    let tasks: Vec<_> = (0..buyers)
+        .map(|number| {
+            let buyer = Buyer::new(client, &base, &format!("buyer-{number}"));
+            let channel = ["alipay", "wechat", "union"][number as usize % 3];
+            tokio::spawn(async move {
+                tokio::time::sleep(apart * number).await;
+                buyer.buy("flash-100", channel).await
+            })
+        })
+        .collect();
+    let mut endings = Vec::new();
+    for task in tasks {
+        endings.push(task.await.expect("a buyer's ending"));
+    }
+    endings
+}
+
+/// What must hold whatever has happened on the way.
+pub(super) async fn all_is_right(shop: &Shop, client: &Client, endings: &[Ending]) {
+    let keys: Vec<&str> = endings
+        .iter()
+        .filter_map(|ending| match ending {
+            Ending::Key { key, .. } => Some(key.as_str()),
+            Ending::SoldOut => None,
+        })
+        .collect();
+    let distinct: BTreeSet<&str> = keys.iter().copied().collect();
+    assert_eq!((keys.len(), distinct.len()), (100, 100), "a hundred keys, each once");
+    assert_eq!(endings.len() - keys.len(), endings.iter().filter(|ending| **ending == Ending::SoldOut).count());
+    let check: Value = client
+        .get(format!("{}/admin/check", shop.url("order")))
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(check["violations"], serde_json::json!([]), "{check}");
+    let mut charged = 0;
+    for channel in ["alipay", "wechat", "union"] {
+        let ledger = client.get(format!("{}/sim/ledger.ndjson", shop.url(channel))).send().await.expect("an answer");
+        let ledger = ledger.text().await.expect("text");
+        let lines: Vec<Value> = ledger.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let charges: Vec<&str> = lines
+            .iter()
+            .filter(|line| line["kind"] == "charge")
+            .filter_map(|line| line["payment_no"].as_str())
+            .collect();
+        assert_eq!(charges.len(), charges.iter().collect::<BTreeSet<_>>().len(), "{channel} charged a payment twice");
+        assert!(lines.iter().all(|line| line["kind"] != "refund"), "nobody had to be paid back: {ledger}");
+        charged += charges.len();
+    }
+    assert_eq!(charged, 100, "by the channels' own ledgers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_buyers_get_a_hundred_keys_while_a_flood_from_one_user_is_refused() {
+    let shop = Shop::start();
+    let client = client();
+    let greedy = Arc::new(Buyer::new(&client, &shop.url("gateway"), "greedy"));
+    let flood = tokio::spawn(async move {
+        let mut refused = 0;
+        for _ in 0..400 {
+            // Every try is another order to pay for, of something that is not what the others want.
+            let wanted = serde_json::json!({ "sku": "no-such-thing", "qty": 1, "query_password": "password" });
+            refused += usize::from(greedy.once(Method::POST, "/api/orders", Some(wanted)).await.is_none());
+        }
+        refused
+    });
+    let endings = everybody_buys(&shop, &client, 1_000, Duration::ZERO).await;
+    all_is_right(&shop, &client, &endings).await;
+    let refused = flood.await.expect("the flood's end");
+    assert!(refused >= 300, "of 400 requests of one user only {refused} were refused");
+}

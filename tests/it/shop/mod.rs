@@ -1,0 +1,7 @@
+//! The bundled shop behind the gateway, with the configuration that is shipped: what a buyer and a shop are promised.
+
+mod browser;
+mod buyer;
+mod crash;
+mod crowd;
+mod set_up;
