@@ -110,7 +110,7 @@ fn answer(done: Result<Result<Attempt, ReloadError>, Problem>, headers: &HeaderM
 fn refused(error: &ReloadError, headers: &HeaderMap) -> Response {
     let (status, code) = match error {
         ReloadError::Problems(_) => (StatusCode::UNPROCESSABLE_ENTITY, "configuration-refused"),
-        ReloadError::RestartRequired(_) => (StatusCode::CONFLICT, "restart-required"),
+        ReloadError::RestartRequired(_) => (StatusCode::UNPROCESSABLE_ENTITY, "restart-required"),
         ReloadError::Build(_) => (StatusCode::UNPROCESSABLE_ENTITY, "configuration-refused"),
         ReloadError::UnknownVersion(_) => (StatusCode::NOT_FOUND, "unknown-version"),
     };

@@ -17,6 +17,8 @@ use crate::gateway::Gateway;
 
 /// Paths that tell nobody anything, for load balancers.
 const OPEN: [&str; 2] = ["/-/health", "/-/ready"];
+/// Asks what a change would do, and is none.
+const DRY_RUN: &str = "/-/config/check";
 /// The page itself holds no figure; it asks for the token and fetches them.
 const SHELL: [&str; 3] = ["/", "/-/dashboard.js", "/-/dashboard.css"];
 
@@ -105,9 +107,10 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
         return closed(problem.into_response());
     }
     let response = closed(next.run(request).await);
-    if method != Method::GET && method != Method::HEAD {
-        let status = response.status().as_u16();
-        tracing::info!(target: "tidegate::admin", peer, %method, path, status, "changed by an operator");
+    if method != Method::GET && method != Method::HEAD && path != DRY_RUN {
+        let status = response.status();
+        let what = if status.is_success() { "changed by an operator" } else { "a change was asked for and refused" };
+        tracing::info!(target: "tidegate::admin", peer, %method, path, status = status.as_u16(), "{what}");
     }
     response
 }

@@ -225,7 +225,9 @@ fn a_reload_is_answered_for_programs_and_for_people() {
 
     let restart = file("").replace("server: {", "server: {threads: 3, ");
     admin.case.write(&restart);
-    assert!(admin.ask("POST /-/reload").body.contains("server.threads"));
+    let refused = admin.ask("POST /-/reload");
+    assert_eq!(refused.problem(), (422, "restart-required".to_owned()));
+    assert!(refused.body.contains("server.threads"), "{}", refused.body);
     assert_eq!(admin.case.generation(), 3);
 }
 
