@@ -1,5 +1,7 @@
 //! What a decision costs: one key and a million, one thread and two, one policy and the shipped three.
 
+#![allow(clippy::unwrap_used)]
+
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

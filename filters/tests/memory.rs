@@ -1,6 +1,7 @@
 //! How much a million keys weigh, and what a flood of hostile ones changes. A binary of its own: the whole process is on
 //! the scales.
 
+#![allow(clippy::unwrap_used)]
 #![cfg(target_os = "linux")]
 
 use std::num::NonZeroU32;

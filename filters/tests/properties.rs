@@ -1,5 +1,7 @@
 //! What the limits owe for every input, checked against plain models.
 
+#![allow(clippy::unwrap_used)]
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};

@@ -75,7 +75,7 @@ impl<'t> Checker<'_, 't> {
         Some(Config { server: server?, admin: admin?, stores, identity, upstreams, filters, routes })
     }
 
-    fn stores(&self, file: &Named<super::file::StoreFile>) -> BTreeMap<String, StoreSpec> {
+    fn stores(&self, file: &Named<super::file_server::StoreFile>) -> BTreeMap<String, StoreSpec> {
         let mut stores = BTreeMap::new();
         for (name, store) in &file.0 {
             self.name(store.at, name, "a store");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_filters::engine::ByteSize;
 
 use super::check::{Checker, DAY, split_address};
-use super::file::{AdminFile, LimitsFile, ListenerFile, PathCaseFile, ProtocolFile, ServerFile, ThreadsFile};
+use super::file_server::{AdminFile, LimitsFile, ListenerFile, PathCaseFile, ProtocolFile, ServerFile, ThreadsFile};
 use super::placed::At;
 use super::secret::Secret;
 use super::types::{Admin, Limits, Listener, Server};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::check::Checker;
-use super::file::{ChannelFile, ProtocolFile, UpstreamFile};
+use super::file::{ChannelFile, UpstreamFile};
+use super::file_server::ProtocolFile;
 use super::placed::{At, Named};
 use super::types::{Channel, Upstream};
 

@@ -1,6 +1,6 @@
 //! The configuration file: its format, its checks, and what it means.
 //!
-//! Text → [`parse`] (a tree with places) → [`decode`] (the structs of [`file`]) → [`check`] (a [`Config`]). Each step
+//! Text → `parse` (a tree with places) → `decode` (the structs of `file`) → `check` (a [`Config`]). Each step
 //! goes on behind what it finds wrong, so that one run reports everything: unknown keys, wrong types, impossible
 //! numbers, names that nobody defines. Nothing here opens a socket or remembers anything; a reload calls it again and
 //! keeps the old configuration when a [`Report`] comes back.
@@ -18,6 +18,7 @@ mod decode;
 mod decode_error;
 mod environment;
 mod file;
+mod file_server;
 mod finding;
 mod load;
 mod made_up;

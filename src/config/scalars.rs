@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::file::{NetFile, ThreadsFile};
+use super::file_server::{NetFile, ThreadsFile};
 
 impl<'de> Deserialize<'de> for NetFile {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -43,7 +43,7 @@ pub(crate) enum Next {
 
 /// What a request stage at the door came to.
 enum Step {
-    Answer(Box<Flow>, Reply),
+    Answer(Box<Flow>, Box<Reply>),
     HandOver(Box<Flow>, BytesMut),
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn one(
     match step {
         Step::Answer(flow, reply) => {
             let stopping = *shutdown.borrow();
-            answer(conn, flow, reply, &head, buf, stopping).await
+            answer(conn, flow, *reply, &head, buf, stopping).await
         }
         Step::HandOver(flow, rewritten) => {
             buf.advance(end);
@@ -116,7 +116,7 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
         Decision::Respond(reply) if !streamed(&reply) => {
             flow.method.push_str(view.method);
             flow.target.push_str(text(&head.target));
-            return Ok(Step::Answer(flow, *reply));
+            return Ok(Step::Answer(flow, reply));
         }
         other => other,
     };

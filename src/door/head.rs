@@ -256,6 +256,10 @@ struct Seen {
 }
 
 impl Seen {
+    fn announces(&mut self, length: u64) -> Result<(), HeadError> {
+        if self.length.replace(length).is_some() { Err(refuse(400, "several lengths")) } else { Ok(()) }
+    }
+
     fn header(&mut self, name: &[u8], value: &[u8], head: &mut Head, bytes: &[u8]) -> Result<(), HeadError> {
         // The length tells most headers apart from the few that matter here.
         match name.len() {
@@ -265,11 +269,7 @@ impl Seen {
                     return Err(refuse(400, "several hosts"));
                 }
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if self.length.replace(content_length(value)?).is_some() {
-                    return Err(refuse(400, "several lengths"));
-                }
-            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.announces(content_length(value)?)?,
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 if self.chunked || head.old {
                     return Err(refuse(400, "several transfer codings"));

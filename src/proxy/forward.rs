@@ -85,7 +85,8 @@ pub(crate) fn added(flow: &Flow, head: &RequestHead<'_>, authority: &[u8], mut p
     if !(trusted && head.header(X_FORWARDED_PROTO.as_str()).is_some()) {
         put(&X_FORWARDED_PROTO, if flow.arrival.secure { b"https" } else { b"http" });
     }
-    if !authority.is_empty() && !(trusted && head.header(X_FORWARDED_HOST.as_str()).is_some()) {
+    let told_by_proxy = trusted && head.header(X_FORWARDED_HOST.as_str()).is_some();
+    if !authority.is_empty() && !told_by_proxy {
         put(&X_FORWARDED_HOST, authority);
     }
     if head.header(TRACEPARENT.as_str()).is_none() {

@@ -7,7 +7,7 @@
 //! Compiling finds or makes states, so it is first rehearsed among states of its own: a text that is only asked about, or
 //! that cannot be compiled, leaves no trace, and what is said about kept and new memory is true.
 //!
-//! [`watch`] notices changes of the file; SIGHUP and the admin side ask for a reload by themselves.
+//! `watch` notices changes of the file; SIGHUP and the admin side ask for a reload by themselves.
 
 mod compare;
 mod files;

@@ -1,6 +1,6 @@
 //! A client that writes bytes as told and reads answers one at a time.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -161,9 +161,8 @@ impl Raw {
             self.patience(left);
             match self.stream.read(&mut [0; 4096]) {
                 Ok(0) => return Some(start.elapsed()),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                    ()
-                }
+                // Out of patience, or something came: look again.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => (),
                 Err(_) => return Some(start.elapsed()),
                 Ok(_) => (),
             }
