@@ -105,6 +105,12 @@ impl StateRegistry {
         any.downcast().ok()
     }
 
+    /// Whether there is a state of that key, in use or lingering.
+    #[must_use]
+    pub fn contains(&self, key: &StateKey) -> bool {
+        self.entries.lock().contains_key(key)
+    }
+
     /// All states of one type, with their keys, in the order of the keys.
     #[must_use]
     pub fn all<S: State>(&self) -> Vec<(StateKey, Arc<S>)> {

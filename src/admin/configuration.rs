@@ -1,15 +1,18 @@
 //! The running configuration: shown, checked against a text, reloaded, gone back to.
 
+use std::net::SocketAddr;
+
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::AdminState;
+use super::extract::{Asked, Text};
 use super::problem::Problem;
-use crate::reload::{Attempt, ReloadError, Reloader, Source};
+use crate::reload::{Attempt, Preview, ReloadError, Reloader, Source, Status};
 
 /// The file that serves, without secrets.
 pub(super) async fn show(State(state): State<AdminState>) -> Response {
@@ -17,9 +20,23 @@ pub(super) async fn show(State(state): State<AdminState>) -> Response {
     ([(header::CONTENT_TYPE, "application/yaml; charset=utf-8")], text).into_response()
 }
 
-/// Generation, hash, how the last reload went.
+#[derive(Serialize)]
+struct Standing {
+    #[serde(flatten)]
+    status: Status,
+    listeners: Vec<Listening>,
+}
+
+#[derive(Serialize)]
+struct Listening {
+    name: String,
+    address: SocketAddr,
+}
+
+/// Generation, hash, how the last reload went, and where the gateway listens.
 pub(super) async fn status(State(state): State<AdminState>) -> Response {
-    Json(state.reloader.status()).into_response()
+    let listeners = state.addresses.iter().map(|(name, address)| Listening { name: name.clone(), address: *address });
+    Json(Standing { status: state.reloader.status(), listeners: listeners.collect() }).into_response()
 }
 
 /// What can be gone back to.
@@ -27,11 +44,18 @@ pub(super) async fn versions(State(state): State<AdminState>) -> Response {
     Json(json!({ "versions": state.reloader.versions() })).into_response()
 }
 
+#[derive(Serialize)]
+struct Fine {
+    ok: bool,
+    #[serde(flatten)]
+    preview: Preview,
+}
+
 /// What the text in the body would change, if it would be accepted.
-pub(super) async fn check(State(state): State<AdminState>, headers: HeaderMap, body: String) -> Response {
+pub(super) async fn check(State(state): State<AdminState>, headers: HeaderMap, Text(body): Text) -> Response {
     let checked = blocking(&state, move |reloader| reloader.check(&body)).await;
     match checked {
-        Ok(Ok(changes)) => Json(json!({ "ok": true, "changes": changes })).into_response(),
+        Ok(Ok(preview)) => Json(Fine { ok: true, preview }).into_response(),
         Ok(Err(error)) => refused(&error, &headers),
         Err(problem) => problem.into_response(),
     }
@@ -46,15 +70,21 @@ pub(super) async fn reload(State(state): State<AdminState>, headers: HeaderMap) 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
-    generation: u64,
+    generation: Option<u64>,
 }
 
-/// Goes back to a generation.
+/// Goes back to a generation: `?generation=3`, or `{"generation": 3}` in the body.
 pub(super) async fn rollback(
     State(state): State<AdminState>,
     headers: HeaderMap,
-    Query(Rollback { generation }): Query<Rollback>,
+    Asked(asked): Asked<Rollback>,
+    Text(body): Text,
 ) -> Response {
+    let told = || serde_json::from_str::<Rollback>(&body).ok()?.generation;
+    let Some(generation) = asked.generation.or_else(told) else {
+        let title = "Say which generation, as in {\"generation\": 3}";
+        return Problem::new(StatusCode::BAD_REQUEST, "bad-request", title).into_response();
+    };
     let done = blocking(&state, move |reloader| reloader.rollback(generation)).await;
     answer(done, &headers)
 }
@@ -80,7 +110,7 @@ fn answer(done: Result<Result<Attempt, ReloadError>, Problem>, headers: &HeaderM
 fn refused(error: &ReloadError, headers: &HeaderMap) -> Response {
     let (status, code) = match error {
         ReloadError::Problems(_) => (StatusCode::UNPROCESSABLE_ENTITY, "configuration-refused"),
-        ReloadError::RestartRequired(_) => (StatusCode::CONFLICT, "restart-required"),
+        ReloadError::RestartRequired(_) => (StatusCode::UNPROCESSABLE_ENTITY, "restart-required"),
         ReloadError::Build(_) => (StatusCode::UNPROCESSABLE_ENTITY, "configuration-refused"),
         ReloadError::UnknownVersion(_) => (StatusCode::NOT_FOUND, "unknown-version"),
     };
@@ -88,6 +118,7 @@ fn refused(error: &ReloadError, headers: &HeaderMap) -> Response {
         return (status, format!("{error}\n")).into_response();
     }
     let title = match error {
+        ReloadError::Problems(report) if report.problems.len() == 1 => "The configuration has 1 problem".to_owned(),
         ReloadError::Problems(report) => format!("The configuration has {} problems", report.problems.len()),
         other => other.to_string(),
     };
@@ -102,7 +133,8 @@ fn wants_text(headers: &HeaderMap) -> bool {
 fn text(attempt: &Attempt) -> String {
     let mut out = format!("{}: generation {}\n", attempt.result, attempt.generation);
     for change in &attempt.changes {
-        out.push_str(&format!("  {:9} {} ({})\n", change.fate.as_str(), change.filter, change.kind));
+        let why = change.why.as_deref().map_or_else(String::new, |why| format!(": {why}"));
+        out.push_str(&format!("  {:9} {} ({}){why}\n", change.fate.as_str(), change.filter, change.kind));
     }
     out
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -17,6 +17,8 @@ use crate::gateway::Gateway;
 
 /// Paths that tell nobody anything, for load balancers.
 const OPEN: [&str; 2] = ["/-/health", "/-/ready"];
+/// Asks what a change would do, and is none.
+const DRY_RUN: &str = "/-/config/check";
 /// The page itself holds no figure; it asks for the token and fetches them.
 const SHELL: [&str; 3] = ["/", "/-/dashboard.js", "/-/dashboard.css"];
 
@@ -82,6 +84,19 @@ fn from_elsewhere(headers: &HeaderMap) -> bool {
     site || origin
 }
 
+/// What is told here is told to the one who asked: nothing keeps it, and no page of another site embeds it.
+fn closed(mut response: Response) -> Response {
+    let rules = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in rules {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
 /// Lets a request in or answers it; notes who changed what.
 pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
@@ -89,12 +104,13 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if let Some(problem) = guard.refusal(&request) {
         tracing::warn!(target: "tidegate::admin", peer, %method, path, "refused");
-        return problem.into_response();
+        return closed(problem.into_response());
     }
-    let response = next.run(request).await;
-    if method != Method::GET && method != Method::HEAD {
-        let status = response.status().as_u16();
-        tracing::info!(target: "tidegate::admin", peer, %method, path, status, "changed by an operator");
+    let response = closed(next.run(request).await);
+    if method != Method::GET && method != Method::HEAD && path != DRY_RUN {
+        let status = response.status();
+        let what = if status.is_success() { "changed by an operator" } else { "a change was asked for and refused" };
+        tracing::info!(target: "tidegate::admin", peer, %method, path, status = status.as_u16(), "{what}");
     }
     response
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidegate_filters::engine::{Key, Nanos};
+use tidegate_filters::engine::{Key, Nanos, StateKey};
 use tidegate_filters::rate_limit::{Buckets, KeyRule};
 
 use super::AdminState;
+use super::extract::Asked;
 use super::problem::Problem;
 
 #[derive(Deserialize)]
@@ -23,7 +24,7 @@ pub(super) struct Wanted {
 }
 
 /// Without a key: the policies. With one: how its buckets stand.
-pub(super) async fn show(State(state): State<AdminState>, Query(wanted): Query<Wanted>) -> Response {
+pub(super) async fn show(State(state): State<AdminState>, Asked(wanted): Asked<Wanted>) -> Response {
     let now = state.gateway.shared.clock.now();
     let found = policies(&state, &wanted);
     if found.is_empty() {
@@ -41,7 +42,7 @@ pub(super) async fn show(State(state): State<AdminState>, Query(wanted): Query<W
 }
 
 /// Forgets what the key has used of each policy asked for.
-pub(super) async fn forget(State(state): State<AdminState>, Query(wanted): Query<Wanted>) -> Response {
+pub(super) async fn forget(State(state): State<AdminState>, Asked(wanted): Asked<Wanted>) -> Response {
     let (Some(_), Some(text)) = (&wanted.policy, &wanted.key) else {
         return Problem::new(StatusCode::BAD_REQUEST, "bad-request", "`policy` and `key` are required").into_response();
     };
@@ -66,9 +67,18 @@ fn bad_key() -> Response {
 
 fn policies(state: &AdminState, wanted: &Wanted) -> Vec<Arc<Buckets>> {
     let matches = |asked: &Option<String>, name: &str| asked.as_deref().is_none_or(|asked| asked == name);
-    let all = state.gateway.shared.states.all::<Buckets>().into_iter().map(|(_, buckets)| buckets);
-    all.filter(|buckets| matches(&wanted.policy, buckets.policy()) && matches(&wanted.filter, buckets.filter()))
-        .collect()
+    // Those that linger after a change decide nothing.
+    let snapshot = state.gateway.snapshot();
+    let used = |key: &StateKey| {
+        let mut acquired = snapshot.filters.iter().flat_map(|filter| &filter.acquired);
+        acquired.any(|acquired| acquired.key == *key)
+    };
+    let all = state.gateway.shared.states.all::<Buckets>().into_iter();
+    all.filter(|(key, buckets)| {
+        matches(&wanted.policy, buckets.policy()) && matches(&wanted.filter, buckets.filter()) && used(key)
+    })
+    .map(|(_, buckets)| buckets)
+    .collect()
 }
 
 fn key(state: &AdminState, buckets: &Buckets, text: &str) -> Option<Key> {

@@ -5,14 +5,19 @@
 
 mod configuration;
 mod dashboard;
+mod extract;
 mod guard;
 mod limits;
 mod problem;
 mod routes;
+#[cfg(test)]
+mod tests;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -26,19 +31,21 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 
 use crate::config::LARGEST_FILE;
 use crate::gateway::Gateway;
 use crate::reload::Reloader;
 use problem::Problem;
 
-/// Connections served at once; more wait in the listener's backlog.
+/// Connections served at once. For one more the oldest has to go: one that lasts is one that nobody uses.
 const MOST_CONNECTIONS: usize = 64;
 /// Longest time for a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Longest life of a connection: scrapers and pages simply connect anew, and nobody can hold a place for ever.
 const LONGEST_CONNECTION: Duration = Duration::from_secs(60);
+/// Time for the answer that is being given at the end of that life.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// Pause after an accept that failed, for the usual reason is that the process has no file left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -68,13 +75,13 @@ pub async fn serve(listener: std::net::TcpListener, state: AdminState) -> io::Re
     let listener = TcpListener::from_std(listener)?;
     let loopback = listener.local_addr()?.ip().is_loopback();
     let router = router(state, loopback);
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                make_room(&mut open);
                 let router = router.clone().layer(Extension(Peer(peer)));
-                tokio::spawn(connection(stream, router, place));
+                open.push_back(tokio::spawn(connection(stream, router)).abort_handle());
             }
             Err(error) => {
                 tracing::warn!(target: "tidegate::admin", %error, "a connection could not be accepted");
@@ -84,12 +91,26 @@ pub async fn serve(listener: std::net::TcpListener, state: AdminState) -> io::Re
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, _place: OwnedSemaphorePermit) {
+fn make_room(open: &mut VecDeque<AbortHandle>) {
+    if open.len() >= MOST_CONNECTIONS {
+        open.retain(|connection| !connection.is_finished());
+    }
+    if open.len() >= MOST_CONNECTIONS
+        && let Some(oldest) = open.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router) {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
-    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
     // A connection that breaks has nobody left to tell.
-    let _ = tokio::time::timeout(LONGEST_CONNECTION, served).await;
+    if tokio::time::timeout(LONGEST_CONNECTION, served.as_mut()).await.is_err() {
+        served.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(LAST_ANSWER, served).await;
+    }
 }
 
 fn router(state: AdminState, loopback: bool) -> Router {

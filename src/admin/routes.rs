@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tidegate_filters::engine::RequestHead;
 
 use super::AdminState;
+use super::extract::Asked;
 use super::problem::Problem;
 use crate::config;
 use crate::proxy::forward::host_of;
@@ -19,7 +20,7 @@ use crate::snapshot::{Snapshot, path};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct Wanted {
     path: Option<String>,
     method: Option<String>,
     host: Option<String>,
@@ -27,7 +28,7 @@ pub(super) struct Asked {
 }
 
 /// Without a path: all routes. With one: the route that such a request would take.
-pub(super) async fn show(State(state): State<AdminState>, Query(asked): Query<Asked>) -> Response {
+pub(super) async fn show(State(state): State<AdminState>, Asked(asked): Asked<Wanted>) -> Response {
     let snapshot = state.gateway.snapshot();
     let Some(target) = &asked.path else {
         let routes: Vec<Value> = (0..snapshot.routes.len()).map(|at| view(&snapshot, at)).collect();
@@ -39,7 +40,7 @@ pub(super) async fn show(State(state): State<AdminState>, Query(asked): Query<As
     }
 }
 
-fn explain(snapshot: &Snapshot, target: &str, path: &str, asked: &Asked) -> Response {
+fn explain(snapshot: &Snapshot, target: &str, path: &str, asked: &Wanted) -> Response {
     let listeners = &snapshot.config.server.listeners;
     let listener = match &asked.listener {
         None => Some(0),

@@ -4,11 +4,16 @@
 //! ([`snapshot::build`]), swap one pointer. Until the swap nothing that serves has been touched, so an error on the way
 //! leaves the old file serving. States are found by what they are for and not made anew, so nobody's debt is forgiven.
 //!
+//! Compiling finds or makes states, so it is first rehearsed among states of its own: a text that is only asked about, or
+//! that cannot be compiled, leaves no trace, and what is said about kept and new memory is true.
+//!
 //! `watch` notices changes of the file; SIGHUP and the admin side ask for a reload by themselves.
 
+mod compare;
+mod files;
 mod report;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watch;
 
 use std::collections::VecDeque;
@@ -17,14 +22,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidegate_filters::engine::Kinds;
+use tidegate_filters::engine::{Kinds, StateRegistry};
 
 use crate::config::{self, Loaded};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Shared};
 use crate::snapshot::{self, Snapshot};
+use crate::telemetry::{AccessLogTarget, Telemetry};
 
-pub use report::{Attempt, Change, Fate, ReloadError, Source, Status, Version};
-use report::{Done, compare};
+use compare::compare;
+pub use compare::{Change, Fate};
+use report::Done;
+pub use report::{Attempt, Preview, ReloadError, Source, Status, Version};
 
 /// How many good configurations can be gone back to.
 const KEPT_VERSIONS: usize = 10;
@@ -57,6 +65,8 @@ struct Memory {
     files: Vec<PathBuf>,
     /// Hash of the text on disk that a rollback left behind: only a change of the file, or an operator, applies again.
     passed_over: Option<String>,
+    /// The file on disk was refused when it was last read.
+    refused: bool,
 }
 
 impl Reloader {
@@ -73,6 +83,7 @@ impl Reloader {
             warnings: first.warnings.clone(),
             files: first.files.clone(),
             passed_over: None,
+            refused: false,
             versions: VecDeque::from([(version, Arc::new(first))]),
         };
         Self { file, kinds, env, gateway, turn: Mutex::new(()), memory: Mutex::new(memory) }
@@ -91,25 +102,50 @@ impl Reloader {
     /// [`ReloadError`]; the running configuration goes on.
     pub fn reload(&self, source: Source) -> Result<Attempt, ReloadError> {
         let _turn = self.turn.lock();
+        let result = self.take_file(source);
+        self.conclude(source, result)
+    }
+
+    /// Tries a refused file again. To be refused for the same reason as before is no news.
+    fn retry(&self) {
+        let _turn = self.turn.lock();
+        let result = self.take_file(Source::Watch);
+        let known = |error: &ReloadError| {
+            let memory = self.memory.lock();
+            memory.last.as_ref().is_some_and(|last| last.error.as_deref() == Some(&error.to_string()))
+        };
+        if !result.as_ref().err().is_some_and(known) {
+            // The error stands in log, metrics and status.
+            let _ = self.conclude(Source::Watch, result);
+        }
+    }
+
+    /// Whether the file on disk was refused when it was last read.
+    fn is_refused(&self) -> bool {
+        self.memory.lock().refused
+    }
+
+    fn take_file(&self, source: Source) -> Result<Done, ReloadError> {
         let loaded = config::load(&self.file, &self.kinds, &*self.env);
         if let Ok(loaded) = &loaded {
             self.memory.lock().files.clone_from(&loaded.files);
         }
         let result = loaded.map_err(ReloadError::Problems).and_then(|loaded| self.adopt(Arc::new(loaded), source));
-        self.conclude(source, result)
+        self.memory.lock().refused = result.is_err();
+        result
     }
 
-    /// What a reload with this text would do. Nothing that serves changes.
+    /// What a reload with this text would do. Nothing that serves changes, and nothing is remembered.
     ///
     /// # Errors
     /// What a reload with it would be refused for.
-    pub fn check(&self, text: &str) -> Result<Vec<Change>, ReloadError> {
+    pub fn check(&self, text: &str) -> Result<Preview, ReloadError> {
         let base = self.file.parent().unwrap_or(std::path::Path::new(""));
         let loaded = config::load_text(text, "request body", base, &self.kinds, &*self.env);
         let loaded = loaded.map_err(ReloadError::Problems)?;
         let running = self.gateway.snapshot();
-        let next = self.compile(&loaded, &running)?;
-        Ok(compare(&running, &next))
+        let changes = self.rehearse(&loaded, &running)?;
+        Ok(Preview { unchanged: loaded.hash == running.hash, hash: loaded.hash, changes, warnings: loaded.warnings })
     }
 
     /// Goes back to a configuration that was served before. The file on disk stays as it is and is taken over again
@@ -130,7 +166,8 @@ impl Reloader {
                 let on_disk = config::load(&self.file, &self.kinds, &*self.env).map(|loaded| loaded.hash).ok();
                 let done = self.adopt(loaded, Source::Rollback);
                 if done.is_ok() {
-                    self.memory.lock().passed_over = on_disk;
+                    let mut memory = self.memory.lock();
+                    (memory.passed_over, memory.refused) = (on_disk, false);
                 }
                 done
             }
@@ -164,13 +201,18 @@ impl Reloader {
         if files.is_empty() { vec![self.file.clone()] } else { files }
     }
 
-    fn compile(&self, loaded: &Loaded, running: &Snapshot) -> Result<Snapshot, ReloadError> {
+    /// Compiles apart from everything that runs, and says what would become of each filter.
+    fn rehearse(&self, loaded: &Loaded, running: &Snapshot) -> Result<Vec<Change>, ReloadError> {
         let restart = config::restart_required(&running.config, &loaded.config);
         if !restart.is_empty() {
             return Err(ReloadError::RestartRequired(restart));
         }
-        let next = running.generation + 1;
-        snapshot::build(loaded, next, &self.gateway.shared).map_err(|error| ReloadError::Build(error.0))
+        let shared = &self.gateway.shared;
+        let telemetry = Telemetry::new(AccessLogTarget::Off).map_err(|error| ReloadError::Build(error.to_string()))?;
+        let apart =
+            Shared { states: StateRegistry::new(), hasher: shared.hasher.clone(), clock: shared.clock, telemetry };
+        let next = compile(loaded, running, &apart)?;
+        Ok(compare(running, &next, &shared.states))
     }
 
     fn adopt(&self, loaded: Arc<Loaded>, source: Source) -> Result<Done, ReloadError> {
@@ -179,8 +221,8 @@ impl Reloader {
         if loaded.hash == running.hash || (source == Source::Watch && passed_over) {
             return Ok(Done::Unchanged);
         }
-        let next = Arc::new(self.compile(&loaded, &running)?);
-        let changes = compare(&running, &next);
+        let changes = self.rehearse(&loaded, &running)?;
+        let next = Arc::new(compile(&loaded, &running, &self.gateway.shared)?);
         self.gateway.swap(next.clone());
         let at_unix = unix(&self.gateway);
         let version = Version { generation: next.generation, hash: next.hash.clone(), at_unix, source };
@@ -231,10 +273,14 @@ impl Reloader {
     }
 }
 
+fn compile(loaded: &Loaded, running: &Snapshot, shared: &Shared) -> Result<Snapshot, ReloadError> {
+    snapshot::build(loaded, running.generation + 1, shared).map_err(|error| ReloadError::Build(error.0))
+}
+
 fn log_applied(snapshot: &Snapshot, source: Source, changes: &[Change]) {
     let touched: Vec<String> = changes
         .iter()
-        .filter(|change| change.fate != Fate::Kept)
+        .filter(|change| change.changed || change.fate != Fate::Kept)
         .map(|change| format!("{} {}", change.filter, change.fate.as_str()))
         .collect();
     tracing::info!(

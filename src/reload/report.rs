@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::compare::Change;
 use crate::config::{Problem, Report};
-use crate::snapshot::{BuiltFilter, Snapshot};
 
 /// What caused a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,69 +37,17 @@ impl Source {
     }
 }
 
-/// What became of a filter's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fate {
-    /// Settings and memory are the same.
-    Kept,
-    /// Settings changed; the memory stayed and counts by the new ones.
-    Rescaled,
-    /// Some memory means something else now and began anew.
-    Reset,
-    /// The filter was not there before.
-    New,
-    /// The filter is gone; its memory lingers for ten minutes.
-    Dropped,
-}
-
-impl Fate {
-    /// The word used in logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kept => "kept",
-            Self::Rescaled => "rescaled",
-            Self::Reset => "reset",
-            Self::New => "new",
-            Self::Dropped => "dropped",
-        }
-    }
-}
-
-/// One filter in a reload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Change {
-    /// Its name.
-    pub filter: String,
-    /// Its kind.
-    pub kind: String,
-    /// What became of its memory.
-    pub fate: Fate,
-}
-
-/// Each filter of both configurations, those of the new one first.
-pub(super) fn compare(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
-    let change = |built: &BuiltFilter, fate| Change { filter: built.name.to_string(), kind: built.kind.clone(), fate };
-    let before = |name: &str| old.filters.iter().find(|built| &*built.name == name);
-    let gone = old.filters.iter().filter(|built| !new.filters.iter().any(|other| other.name == built.name));
-    let stay = new.filters.iter().map(|built| change(built, fate(before(&built.name), built)));
-    stay.chain(gone.map(|built| change(built, Fate::Dropped))).collect()
-}
-
-fn fate(before: Option<&BuiltFilter>, after: &BuiltFilter) -> Fate {
-    let all_found = after.acquired.iter().all(|acquired| acquired.found);
-    let Some(before) = before else {
-        // Back within ten minutes: what it knew is still there.
-        return if all_found && !after.acquired.is_empty() { Fate::Kept } else { Fate::New };
-    };
-    if before.kind != after.kind || !all_found {
-        Fate::Reset
-    } else if before.fingerprint == after.fingerprint {
-        Fate::Kept
-    } else {
-        Fate::Rescaled
-    }
+/// What a configuration would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Preview {
+    /// Its hash.
+    pub hash: String,
+    /// Whether it is the running one, so that a reload would do nothing.
+    pub unchanged: bool,
+    /// What would become of each filter.
+    pub changes: Vec<Change>,
+    /// What is allowed and still deserves a word.
+    pub warnings: Vec<Problem>,
 }
 
 /// How an accepted reload ended.
@@ -172,7 +120,7 @@ pub struct Status {
 }
 
 /// Why a configuration was not taken over.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadError {
     /// The file has problems.
     Problems(Report),
@@ -199,7 +147,9 @@ impl fmt::Display for ReloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Problems(report) => report.fmt(f),
-            Self::RestartRequired(names) => write!(f, "only a restart can change {}", names.join(", ")),
+            Self::RestartRequired(names) => {
+                write!(f, "only a restart can change `{}`: undo that, or restart the gateway", names.join("`, `"))
+            }
             Self::Build(why) => f.write_str(why),
             Self::UnknownVersion(generation) => write!(f, "no version {generation} is kept"),
         }

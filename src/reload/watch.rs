@@ -5,191 +5,209 @@
 //! link on the way is watched, which is how the `..data` swap of a ConfigMap is seen. An event is only a hint; what
 //! counts is whether the files' stamps differ. A change is taken over once the stamps have been quiet for a moment, so
 //! that two saves in a row are one reload and a half-written file is none. File systems that send no events are covered
-//! by comparing the contents every few seconds.
+//! by comparing the contents every few seconds. A file that was refused is tried again as often, since the reason may lie
+//! elsewhere: a name that did not resolve, a key file that was not there yet.
+//!
+//! Whatever touches the disk runs off the admin side's own thread: a network file system that hangs must not take the
+//! health check with it.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher};
-use sha2::{Digest, Sha256};
-use tokio::signal::unix::{SignalKind, signal};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::files::{Seen, Sights, any_absent, contents, stamps};
 use super::{Reloader, Source};
 
 /// Quiet time after a change before it is taken over.
 const QUIET: Duration = Duration::from_millis(250);
 /// Longest wait for quiet: somebody who saves all the time is served all the same.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// How long a file may be missing before that counts as a change.
+/// How long a file may be missing or empty before that counts as a change.
 const ABSENCE: Duration = Duration::from_secs(1);
 /// How often stamps are looked at while waiting for quiet, and at most how often hints are followed.
 const LOOK: Duration = Duration::from_millis(25);
 /// How often contents are compared without any hint.
 const POLL: Duration = Duration::from_secs(5);
-/// Links followed on the way to a file; the kernel's own bound.
-const MOST_LINKS: usize = 40;
 
 /// Watches until the task is dropped.
 pub(super) async fn run(reloader: Arc<Reloader>) {
-    let hint = Arc::new(Notify::new());
-    let mut hangup = signal(SignalKind::hangup()).ok();
+    let mut hangup = signal(SignalKind::hangup())
+        .inspect_err(|error| tracing::warn!(target: "tidegate::reload", %error, "SIGHUP will not reload"))
+        .ok();
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut files = reloader.files();
-    let mut watcher = arm(&files, &hint, &reloader);
-    let mut seen = Seen::of(&files);
+    let mut watch = Watch::new(reloader);
     // The file may have changed between the start and the watch.
-    reload(&reloader, Source::Watch).await;
+    watch.take_over().await;
     loop {
-        let changed = tokio::select! {
-            () = hint.notified() => {
-                sleep(LOOK).await;
-                stamps(&files) != seen.stamps
-            }
-            _ = poll.tick() => contents(&files) != seen.contents,
-            () = hung_up(&mut hangup) => {
-                reload(&reloader, Source::Signal).await;
-                false
-            }
-        };
-        if changed {
-            settle(&files).await;
-            seen = Seen::of(&files);
-            reload(&reloader, Source::Watch).await;
-        } else if files == reloader.files() {
-            continue;
-        }
-        // Folders may have been replaced together with the file, and the file may name others now.
-        let now = reloader.files();
-        if now != files {
-            files = now;
-            seen = Seen::of(&files);
-        }
-        drop(watcher);
-        watcher = arm(&files, &hint, &reloader);
-        if stamps(&files) != seen.stamps {
-            hint.notify_one();
+        watch.arm().await;
+        tokio::select! {
+            () = watch.hint.notified() => watch.hinted().await,
+            _ = poll.tick() => watch.polled().await,
+            () = hung_up(&mut hangup) => watch.reload(Source::Signal).await,
         }
     }
 }
 
-async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
+async fn hung_up(hangup: &mut Option<Signal>) {
     match hangup {
         Some(signal) => _ = signal.recv().await,
         None => std::future::pending().await,
     }
 }
 
-async fn reload(reloader: &Arc<Reloader>, source: Source) {
-    let reloader = reloader.clone();
-    // How it went stands in log, metrics and status.
-    let _ = tokio::task::spawn_blocking(move || reloader.reload(source)).await;
+/// What the watcher knows of the files.
+struct Watch {
+    reloader: Arc<Reloader>,
+    hint: Arc<Notify>,
+    files: Vec<PathBuf>,
+    seen: Seen,
+    sights: Sights,
+    watcher: Option<RecommendedWatcher>,
+    warned: bool,
 }
 
-/// Waits until the files have been as they are for a moment.
-async fn settle(files: &[PathBuf]) {
-    let begun = Instant::now();
-    let mut last = stamps(files);
-    let mut quiet_since = begun;
-    while begun.elapsed() < LONGEST_WAIT {
+impl Watch {
+    fn new(reloader: Arc<Reloader>) -> Self {
+        let files = reloader.files();
+        let (seen, sights) = (Seen::default(), Sights::default());
+        Self { reloader, hint: Arc::default(), files, seen, sights, watcher: None, warned: false }
+    }
+
+    /// What `look` sees of the files; its default should the thread for it be missing.
+    async fn see<T: Default + Send + 'static>(&self, look: fn(&[PathBuf]) -> T) -> T {
+        let files = self.files.clone();
+        tokio::task::spawn_blocking(move || look(&files)).await.unwrap_or_default()
+    }
+
+    async fn reload(&self, source: Source) {
+        let reloader = self.reloader.clone();
+        // How it went stands in log, metrics and status.
+        let _ = tokio::task::spawn_blocking(move || reloader.reload(source)).await;
+    }
+
+    async fn hinted(&mut self) {
         sleep(LOOK).await;
-        let now = stamps(files);
-        if now != last {
-            last = now;
-            quiet_since = Instant::now();
+        if self.see(stamps).await != self.seen.stamps {
+            self.settle().await;
+            self.take_over().await;
         }
-        let missing = last.contains(&None) && begun.elapsed() < ABSENCE;
-        if quiet_since.elapsed() >= QUIET && !missing {
+    }
+
+    async fn polled(&mut self) {
+        if self.see(contents).await != self.seen.contents {
+            self.settle().await;
+            self.take_over().await;
+        } else if self.reloader.is_refused() {
+            let reloader = self.reloader.clone();
+            let _ = tokio::task::spawn_blocking(move || reloader.retry()).await;
+        }
+    }
+
+    /// Waits until the files have been as they are for a moment.
+    async fn settle(&self) {
+        let begun = Instant::now();
+        let mut last = self.see(stamps).await;
+        let mut quiet_since = begun;
+        while begun.elapsed() < LONGEST_WAIT {
+            sleep(LOOK).await;
+            let now = self.see(stamps).await;
+            if now != last {
+                last = now;
+                quiet_since = Instant::now();
+            }
+            let absent = any_absent(&last) && begun.elapsed() < ABSENCE;
+            if quiet_since.elapsed() >= QUIET && !absent {
+                return;
+            }
+        }
+    }
+
+    /// Reloads. What was seen is noted first, so that what changes meanwhile is a change still.
+    async fn take_over(&mut self) {
+        self.seen = self.see(Seen::of).await;
+        self.reload(Source::Watch).await;
+    }
+
+    /// Looks where the files are now: the file may name others, and folders may have been replaced.
+    async fn arm(&mut self) {
+        let files = self.reloader.files();
+        if files != self.files {
+            self.files = files;
+            // The new ones may have changed since they were read; nothing is done when they have not.
+            self.take_over().await;
+        }
+        let sights = self.see(Sights::of).await;
+        if sights == self.sights && self.watcher.is_some() {
             return;
         }
+        // The old one goes when the new one is there: no gap.
+        self.watcher = self.watcher_of(&sights);
+        self.sights = sights;
+        if self.see(stamps).await != self.seen.stamps {
+            self.hint.notify_one();
+        }
+    }
+
+    fn watcher_of(&mut self, sights: &Sights) -> Option<RecommendedWatcher> {
+        let on_event = listener(self.reloader.clone(), self.hint.clone(), sights.paths.clone());
+        let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
+            let mut folders = sights.folders.keys();
+            folders.try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive))?;
+            Ok(watcher)
+        });
+        match watcher {
+            Ok(watcher) => {
+                self.warned = false;
+                Some(watcher)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.warned, true) {
+                    let every = POLL.as_secs();
+                    tracing::warn!(target: "tidegate::reload", %error, "no events of the file; it is read every {every}s");
+                }
+                None
+            }
+        }
     }
 }
 
-fn arm(files: &[PathBuf], hint: &Arc<Notify>, reloader: &Arc<Reloader>) -> Option<notify::RecommendedWatcher> {
-    let (hint, gateway) = (hint.clone(), reloader.gateway.clone());
-    let on_event = move |event: notify::Result<notify::Event>| {
-        let kind = match event.map(|event| event.kind) {
-            Ok(notify::EventKind::Access(_)) => return,
-            Ok(notify::EventKind::Create(_)) => "create",
-            Ok(notify::EventKind::Modify(_)) => "modify",
-            Ok(notify::EventKind::Remove(_)) => "remove",
-            Ok(notify::EventKind::Any | notify::EventKind::Other) => "other",
+/// Counts events of the paths that matter and gives the hint. Others of the same folder, a log's say, are nothing.
+fn listener(
+    reloader: Arc<Reloader>,
+    hint: Arc<Notify>,
+    paths: BTreeSet<PathBuf>,
+) -> impl Fn(notify::Result<notify::Event>) + Send + 'static {
+    move |event| {
+        let kind = match event {
+            Ok(event) if !event.need_rescan() && !event.paths.iter().any(|path| paths.contains(path)) => return,
+            Ok(event) => match kind_of(event.kind) {
+                Some(kind) => kind,
+                None => return,
+            },
             Err(_) => "error",
         };
-        gateway.shared.telemetry.metrics().watch_event(kind);
+        reloader.gateway.shared.telemetry.metrics().watch_event(kind);
         hint.notify_one();
-    };
-    let warn = |error: &notify::Error| {
-        tracing::warn!(target: "tidegate::reload", %error, "changes are found by looking every few seconds only");
-    };
-    let mut watcher = notify::recommended_watcher(on_event).inspect_err(warn).ok()?;
-    for folder in files.iter().flat_map(|file| folders(file)).collect::<BTreeSet<_>>() {
-        let _ = watcher.watch(&folder, RecursiveMode::NonRecursive).inspect_err(warn);
     }
-    Some(watcher)
 }
 
-/// The folder of the file and of every link on the way to it.
-pub(super) fn folders(file: &Path) -> BTreeSet<PathBuf> {
-    let mut folders = BTreeSet::new();
-    let mut ways = vec![std::path::absolute(file).unwrap_or_else(|_| file.to_owned())];
-    let mut links = 0;
-    while let Some(way) = ways.pop() {
-        folders.extend(way.parent().map(Path::to_owned));
-        for part in way.ancestors() {
-            let (Ok(target), Some(folder)) = (std::fs::read_link(part), part.parent()) else { continue };
-            links += 1;
-            if links > MOST_LINKS {
-                return folders;
-            }
-            folders.insert(folder.to_owned());
-            let rest = way.strip_prefix(part).unwrap_or(Path::new(""));
-            let target = folder.join(target);
-            ways.push(if rest.as_os_str().is_empty() { target } else { target.join(rest) });
-        }
-    }
-    folders
-}
-
-/// What tells one version of a file from another without reading it; `None` when there is no such file.
-type Stamp = Option<(u64, u64, i64, i64, u64)>;
-
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    let stamp = |file: &PathBuf| {
-        let meta = std::fs::metadata(file).ok()?;
-        Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
-    };
-    files.iter().map(stamp).collect()
-}
-
-fn contents(files: &[PathBuf]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for file in files {
-        // A file that cannot be read differs from an empty one.
-        match std::fs::read(file) {
-            Ok(bytes) => {
-                hash.update(bytes.len().to_le_bytes());
-                hash.update(bytes);
-            }
-            Err(_) => hash.update([0xff]),
-        }
-    }
-    hash.finalize().into()
-}
-
-/// The files as they were when they were last taken over.
-struct Seen {
-    stamps: Vec<Stamp>,
-    contents: [u8; 32],
-}
-
-impl Seen {
-    fn of(files: &[PathBuf]) -> Self {
-        Self { stamps: stamps(files), contents: contents(files) }
+/// The metric's word for an event; `None` for those that change nothing, as our own reading is.
+fn kind_of(kind: EventKind) -> Option<&'static str> {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some("write"),
+        EventKind::Access(_) => None,
+        EventKind::Create(_) => Some("create"),
+        EventKind::Modify(ModifyKind::Name(_)) => Some("rename"),
+        EventKind::Modify(_) => Some("modify"),
+        EventKind::Remove(_) => Some("remove"),
+        EventKind::Any | EventKind::Other => Some("other"),
     }
 }
