@@ -142,7 +142,8 @@ class Callgrind:
 
     def kilo_instructions(self, peer, requests, connections):
         """User instructions per request, in thousands. The profile stays in the scratch folder."""
-        out = os.path.join(self.machine.scratch, "callgrind.%s" % peer.name.replace(", ", "-").replace(" ", "-"))
+        name = "%s%s" % (peer.name.replace(",", ""), peer.path)
+        out = os.path.join(self.machine.scratch, "callgrind." + name.replace(" ", "-").replace("/", "-"))
         under = ["env", "GLIBC_TUNABLES=" + HONEST_COPIES, "valgrind", "--tool=callgrind", "--callgrind-out-file=" + out]
         self.machine.start(peer, under, patience=120)
         try:
