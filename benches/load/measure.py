@@ -144,7 +144,8 @@ class Callgrind:
         """User instructions per request, in thousands. The profile stays in the scratch folder."""
         name = "%s%s" % (peer.name.replace(",", ""), peer.path)
         out = os.path.join(self.machine.scratch, "callgrind." + name.replace(" ", "-").replace("/", "-"))
-        under = ["env", "GLIBC_TUNABLES=" + HONEST_COPIES, "valgrind", "--tool=callgrind", "--callgrind-out-file=" + out]
+        under = ["env", "GLIBC_TUNABLES=" + HONEST_COPIES, "valgrind", "--tool=callgrind",
+                 "--callgrind-out-file=" + out]
         self.machine.start(peer, under, patience=120)
         try:
             client = Client(peer, connections)
