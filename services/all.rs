@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::support::{Running, StartError};
-use crate::{card_key, channel_simulator};
+use crate::{card_key, channel_simulator, order};
 
 /// Arguments of `all`. Secrets come from the same environment variables as for the single services.
 #[derive(Debug, clap::Args)]
@@ -19,6 +19,15 @@ pub struct Args {
     /// Confirm every payment when it is created, as for a load run without buyers.
     #[arg(long)]
     auto_confirm: bool,
+    /// Address of the order service.
+    #[arg(long, default_value = "127.0.0.1:7001")]
+    order: SocketAddr,
+    /// Where the order service reaches payment channels: the gateway's egress listener.
+    #[arg(long, default_value = "http://127.0.0.1:8081")]
+    egress: String,
+    /// Where payment channels reach the order service: the gateway's public address.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    public_url: String,
     /// Address of the card-key service.
     #[arg(long, default_value = "127.0.0.1:7002")]
     card_key: SocketAddr,
@@ -51,7 +60,11 @@ pub async fn start(args: Args) -> Result<Vec<Running>, StartError> {
 
 /// One service a line; this is the list.
 async fn start_into(running: &mut Vec<Running>, args: &Args) -> Result<(), StartError> {
-    running.push(card_key::start(card_keys(args)?).await?);
+    let card_key = card_key::start(card_keys(args)?).await?;
+    // Port 0 has become a real one by now.
+    let card_key_url = format!("http://{}", card_key.address);
+    running.push(card_key);
+    running.push(order::start(orders(args, &card_key_url)?).await?);
     running.push(channel_simulator::start(channel(args, "channel-alipay", "alipay", args.alipay)?).await?);
     running.push(channel_simulator::start(channel(args, "channel-wechat", "wechat", args.wechat)?).await?);
     running.push(channel_simulator::start(channel(args, "channel-union", "union", args.union)?).await?);
@@ -61,6 +74,12 @@ async fn start_into(running: &mut Vec<Running>, args: &Args) -> Result<(), Start
 fn card_keys(args: &Args) -> Result<card_key::Settings, StartError> {
     let seed = args.seed_demo.then_some("--seed-demo");
     let own: card_key::cli::Args = arguments(args, args.card_key, seed)?;
+    Ok(own.into_settings())
+}
+
+fn orders(args: &Args, card_key: &str) -> Result<order::Settings, StartError> {
+    let more = ["--card-key", card_key, "--egress", &args.egress, "--public-url", &args.public_url];
+    let own: order::cli::Args = arguments(args, args.order, more)?;
     Ok(own.into_settings())
 }
 

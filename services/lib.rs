@@ -7,4 +7,5 @@
 pub mod all;
 pub mod card_key;
 pub mod channel_simulator;
+pub mod order;
 pub mod support;

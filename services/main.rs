@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tidegate_services::support::{log_to_stderr, run_until_signal};
-use tidegate_services::{all, card_key, channel_simulator};
+use tidegate_services::{all, card_key, channel_simulator, order};
 
 /// What can go wrong between the command line and the end; each error brings its own sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -26,6 +26,8 @@ enum Command {
     ChannelSimulator(channel_simulator::cli::Args),
     /// Run all of them in one process.
     All(all::Args),
+    /// Run the order service: orders, payments, the shop page.
+    Order(order::cli::Args),
     /// Send a file of card keys, one a line, to a running card-key service.
     Import(card_key::cli::ImportArgs),
 }
@@ -49,6 +51,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::CardKey(args) => vec![card_key::start(args.into_settings()).await?],
         Command::ChannelSimulator(args) => vec![channel_simulator::start(args.into_settings()).await?],
         Command::All(args) => all::start(args).await?,
+        Command::Order(args) => vec![order::start(args.into_settings()).await?],
         Command::Import(args) => return card_key::cli::import(args).await,
     };
     Ok(run_until_signal(services).await?)

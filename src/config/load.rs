@@ -23,7 +23,7 @@ use super::types::Config;
 pub const LARGEST_FILE: usize = 4 << 20;
 
 /// A file that was read and found right.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     /// What it says.
     pub config: Arc<Config>,

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn bytes_behind_the_body_are_left_alone() {
         assert_eq!(length_of(b"3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1"), Ok((13, true)));
-        assert_eq!(length_of(b"3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n"), Ok((24, true)));
+        assert_eq!(length_of(b"3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n"), Ok((23, true)));
         assert_eq!(length_of(b"3\r\nab"), Ok((5, false)));
     }
 

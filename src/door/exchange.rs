@@ -223,6 +223,7 @@ async fn hand_over(
     let id = flow.id;
     let limits = &flow.snapshot.config.server.limits;
     let idle = limits.idle_timeout.as_secs().max(1);
+    flow.keep_alive = (head.keep_alive && !*shutdown.borrow()).then_some(idle);
     let (total, read_timeout) = flow
         .route
         .as_ref()
@@ -237,7 +238,6 @@ async fn hand_over(
     }
     let stream = conn.lend(head.framing, head.websocket, limits.body_timeout);
     let mut session = ServerSession::new_http1(stream);
-    session.set_keepalive((head.keep_alive && !*shutdown.borrow()).then_some(idle));
     session.set_pipelined_prefix(rewritten);
     session.set_connection_user_context(Some(flow));
     let exchange = door.proxy.process_new_http(session, shutdown);

@@ -69,6 +69,8 @@ pub struct Flow {
     pub(crate) target: String,
     /// Whether the head was rewritten at the door already.
     pub(crate) rewritten: bool,
+    /// Seconds the client's connection may idle behind this request; `None`: it closes. HTTP/1 only.
+    pub(crate) keep_alive: Option<u64>,
     pub(crate) person: bool,
     pub(crate) websocket: bool,
     pub(crate) conn: Option<Conn>,
@@ -103,6 +105,7 @@ impl Flow {
             method: String::new(),
             target: String::new(),
             rewritten: false,
+            keep_alive: None,
             person: false,
             websocket: false,
             conn: None,

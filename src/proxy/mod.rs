@@ -98,6 +98,10 @@ impl ProxyHttp for Adapter {
         session.set_write_timeout(Some(silence));
         session.set_min_send_rate(Some(SLOWEST_READER));
         session.set_total_drain_timeout(Some(DRAIN_TIME));
+        // The door has read what the client wants; pingora no longer sees the header that says so.
+        if let Some(flow) = ctx {
+            session.set_keepalive(flow.keep_alive);
+        }
         // A client that leaves does not cut a payment in the middle: the exchange with the upstream ends properly.
         session.set_abort_on_close(false);
         Ok(())

@@ -18,10 +18,14 @@ fn ask(gateway: &Gateway, who: &str) -> crate::support::Answer {
 fn a_wait_that_is_announced_is_enough_and_not_too_long() {
     let origin = Origin::ok();
     let gateway = Gateway::start(&with(origin.address, "        - {name: client, key: client, rate: 2/4s}", ""));
+    let begun = Instant::now();
     assert_eq!((get(gateway.public(), "/", "").status, get(gateway.public(), "/", "").status), (200, 200));
     let refused = get(gateway.public(), "/", "");
     assert_eq!(refused.status, 429);
-    assert!(refused.header("ratelimit-policy").is_some_and(|policy| policy.contains("\"client\";q=2;w=4")), "{refused:?}");
+    assert!(
+        refused.header("ratelimit-policy").is_some_and(|policy| policy.contains("\"client\";q=2;w=4")),
+        "{refused:?}"
+    );
     assert!(refused.header("ratelimit").is_some_and(|limit| limit.contains("\"client\";r=0")), "{refused:?}");
     let wait: u64 = refused.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
     assert!((1..=2).contains(&wait), "{wait}");
@@ -30,14 +34,16 @@ fn a_wait_that_is_announced_is_enough_and_not_too_long() {
         assert!(start.elapsed() < Duration::from_secs(3));
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(start.elapsed() <= Duration::from_secs(wait), "longer than announced: {:?}", start.elapsed());
-    assert!(start.elapsed() >= Duration::from_millis(1500), "before its time: {:?}", start.elapsed());
+    // A try every 20 ms, and some time for the machine.
+    assert!(start.elapsed() <= Duration::from_secs(wait) + Duration::from_millis(300), "late: {:?}", start.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(2), "before its time: {:?}", begun.elapsed());
 }
 
 #[test]
 fn a_refusal_by_one_policy_costs_the_others_nothing() {
     let origin = Origin::ok();
-    let policies = "        - {name: who, key: {header: x-who}, rate: 2/h}\n        - {name: all, key: global, rate: 5/h}";
+    let policies =
+        "        - {name: who, key: {header: x-who}, rate: 2/h}\n        - {name: all, key: global, rate: 5/h}";
     let gateway = Gateway::start(&with(origin.address, policies, ""));
     // Ten tries of one who is allowed two: eight refusals that must not use up what all share.
     let greedy: Vec<u16> = (0..10).map(|_| ask(&gateway, "greedy").status).collect();
@@ -53,13 +59,16 @@ fn a_refusal_by_one_policy_costs_the_others_nothing() {
 #[test]
 fn a_shadow_counts_and_changes_nothing() {
     let origin = Origin::ok();
-    let gateway = Gateway::start(&with(origin.address, "        - {name: client, key: client, rate: 1/h}", "    mode: shadow\n"));
+    let gateway =
+        Gateway::start(&with(origin.address, "        - {name: client, key: client, rate: 1/h}", "    mode: shadow\n"));
     for _ in 0..5 {
         let answer = get(gateway.public(), "/", "");
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("ratelimit"), None, "a shadow is not seen");
     }
-    let would = gateway.metric("tidegate_filter_decisions_total{filter=\"quota\",policy=\"client\",outcome=\"refused\",mode=\"shadow\"");
+    let would = gateway.metric(
+        "tidegate_filter_decisions_total{filter=\"quota\",policy=\"client\",outcome=\"reject\",mode=\"shadow\"",
+    );
     assert!((would - 4.0).abs() < 0.1, "{would}\n{}", gateway.admin("GET", "/metrics").text());
     assert!(gateway.access_log(5)[4].to_string().contains("shadow"), "{:?}", gateway.access_log(5)[4]);
 }

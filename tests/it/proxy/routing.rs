@@ -41,7 +41,7 @@ routes:
 fn the_most_specific_route_wins() {
     let origin = Origin::ok();
     let gateway = Gateway::start(&file(origin.address, "sensitive"));
-    let mut check = |listener: &str, request: &str, expected: Option<&str>| {
+    let check = |listener: &str, request: &str, expected: Option<&str>| {
         let answer = exchange(gateway.address(listener), request);
         assert_eq!(answer.status, 200, "{request}: {answer:?}");
         let seen = origin.seen();

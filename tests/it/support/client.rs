@@ -170,14 +170,6 @@ impl Raw {
         }
         None
     }
-
-    /// Whether nothing comes within `time`, and the connection stays.
-    pub(crate) fn silent_for(&mut self, time: Duration) -> bool {
-        self.patience(time);
-        let read = self.stream.read(&mut [0; 1]);
-        self.patience(Duration::from_secs(10));
-        self.buffer.is_empty() && matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-    }
 }
 
 /// One request on its own connection.

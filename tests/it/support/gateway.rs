@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::{Answer, eventually, exchange};
 pub(crate) struct Gateway {
     child: Child,
     dir: TempDir,
+    file: PathBuf,
     addresses: HashMap<String, SocketAddr>,
 }
 
@@ -26,10 +27,20 @@ impl Gateway {
     }
 
     /// Starts another binary that has the same command line.
-    pub(crate) fn start_binary(binary: &std::path::Path, yaml: &str) -> Self {
+    pub(crate) fn start_binary(binary: &Path, yaml: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("tidegate.yaml");
         std::fs::write(&file, yaml.replace("DATA_DIR", &dir.path().display().to_string())).expect("write the file");
+        Self::spawn(binary, dir, file)
+    }
+
+    /// Starts the built binary on a file that is there already.
+    pub(crate) fn start_on(file: &Path) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        Self::spawn(env!("CARGO_BIN_EXE_tidegate").as_ref(), dir, file.to_owned())
+    }
+
+    fn spawn(binary: &Path, dir: TempDir, file: PathBuf) -> Self {
         let stderr = std::fs::File::create(dir.path().join("stderr")).expect("a file for stderr");
         let mut child = Command::new(binary)
             .args(["run", "--log-format", "text", "--access-log"])
@@ -56,7 +67,7 @@ impl Gateway {
                 break;
             }
         }
-        let gateway = Self { child, dir, addresses };
+        let gateway = Self { child, dir, file, addresses };
         assert!(gateway.addresses.contains_key("admin"), "the gateway did not start:\n{}", gateway.stderr());
         // It has said where it listens just before it does.
         let address = gateway.address("public");
@@ -75,20 +86,10 @@ impl Gateway {
         self.address("public")
     }
 
-    /// The configuration file.
-    pub(crate) fn file(&self) -> PathBuf {
-        self.dir.path().join("tidegate.yaml")
-    }
-
-    /// The folder of its files.
-    pub(crate) fn dir(&self) -> &std::path::Path {
-        self.dir.path()
-    }
-
     /// Writes the configuration file anew, in place.
     pub(crate) fn write_config(&self, yaml: &str) {
         let text = yaml.replace("DATA_DIR", &self.dir.path().display().to_string());
-        std::fs::write(self.file(), text).expect("write the file");
+        std::fs::write(&self.file, text).expect("write the file");
     }
 
     /// Writes the file anew and waits until the gateway serves it.

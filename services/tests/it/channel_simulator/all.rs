@@ -23,10 +23,10 @@ impl Drop for Guard {
 #[tokio::test]
 async fn all_services_run_in_one_process() {
     let folder = TempDir::new().expect("a folder");
-    let names = ["card-key", "channel-alipay", "channel-wechat", "channel-union"];
+    let names = ["card-key", "order", "channel-alipay", "channel-wechat", "channel-union"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-services"));
     command.args(["all", "--seed-demo", "--data-dir"]).arg(folder.path()).env("RUST_LOG", "error");
-    for option in ["--card-key", "--alipay", "--wechat", "--union"] {
+    for option in ["--card-key", "--order", "--alipay", "--wechat", "--union"] {
         command.args([option, "127.0.0.1:0"]);
     }
     let mut process = Guard(command.stdout(Stdio::piped()).spawn().expect("the binary starts"));

@@ -1,0 +1,77 @@
+//! The command line of the order service.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Settings, SharedSecret};
+
+/// Unit of the waiting times between tries.
+const RETRY_UNIT: Duration = Duration::from_secs(1);
+
+/// Longest a buyer waits for a channel; after that he is told to look again.
+const ANSWER_WITHIN: Duration = Duration::from_millis(2_500);
+
+/// Arguments of `order`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:7001")]
+    listen: SocketAddr,
+    /// Folder for order.sqlite and order.key.
+    #[arg(long, default_value = "data")]
+    data_dir: PathBuf,
+    /// Where the card-key service listens.
+    #[arg(long, default_value = "http://127.0.0.1:7002")]
+    card_key: String,
+    /// Where the gateway's egress listener is: payment channels are reached through it.
+    #[arg(long, default_value = "http://127.0.0.1:8081")]
+    egress: String,
+    /// Where payment channels reach this service: the gateway's public address.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    public_url: String,
+    /// Secret that signs the tokens of buyers. Better given as the environment variable TIDEGATE_JWT_SECRET: every user of the machine can read arguments.
+    #[arg(long)]
+    jwt_secret: Option<String>,
+    /// Secret that signs the notifications of channels, or the environment variable TIDEGATE_CHANNEL_SECRET.
+    #[arg(long)]
+    channel_secret: Option<String>,
+    /// Seconds to pay within.
+    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=3_000))]
+    pay_within: u64,
+    /// Seconds a call to a channel may take. Longer than the gateway's own limit, which knows more about the outcome.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=300))]
+    channel_timeout: u64,
+    /// Seconds after which a channel that does not know a payment is believed.
+    #[arg(long, default_value_t = 60)]
+    not_found_min_age: u64,
+    /// Milliseconds between two looks for work that is due.
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    sweep_every_ms: u64,
+}
+
+impl Args {
+    /// The settings these arguments stand for.
+    pub fn into_settings(self) -> Settings {
+        let secret = |given: Option<String>, variable: &str, default: &str| {
+            SharedSecret(
+                given.or_else(|| std::env::var(variable).ok()).unwrap_or_else(|| default.to_owned()).into_bytes(),
+            )
+        };
+        Settings {
+            listen: self.listen,
+            data_dir: self.data_dir,
+            card_key: self.card_key,
+            egress: self.egress,
+            public_url: self.public_url,
+            jwt_secret: secret(self.jwt_secret, "TIDEGATE_JWT_SECRET", super::DEFAULT_JWT_SECRET),
+            channel_secret: secret(self.channel_secret, "TIDEGATE_CHANNEL_SECRET", super::DEFAULT_CHANNEL_SECRET),
+            pay_within: Duration::from_secs(self.pay_within),
+            channel_timeout: Duration::from_secs(self.channel_timeout),
+            answer_within: ANSWER_WITHIN,
+            not_found_min_age: Duration::from_secs(self.not_found_min_age),
+            retry_unit: RETRY_UNIT,
+            sweep_every: Duration::from_millis(self.sweep_every_ms),
+        }
+    }
+}

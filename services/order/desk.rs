@@ -1,0 +1,341 @@
+//! The operations of the order service: each decided and committed by the writer before it is answered or acted upon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::Rng;
+use reqwest::{Client, StatusCode};
+use rusqlite::Connection;
+use tidegate_durable::{Options, Store, WriteError};
+use tokio::sync::watch;
+
+use super::channel::Channels;
+use super::metrics::Counters;
+use super::model::{Channel, Order, OrderStatus, Payment, Refusal};
+use super::rows::{self, NewOrder};
+use super::secret::Secret;
+use super::stock::{Answer, Stock, Unreachable};
+use super::{DATA_FILE, Settings, number, payments, resolver, schema, settle};
+use crate::support::{Problem, StartError, unix_ms};
+
+/// Whoever places an order reserves at once; the background takes over after this long, in milliseconds.
+const RESERVE_GRACE_MS: i64 = 5_000;
+
+/// Longest time to get a connection. Everything is on the same machine or network.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a buyer asks for.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) user: String,
+    pub(super) idem_key: String,
+    pub(super) sku: String,
+    pub(super) qty: u32,
+    pub(super) password: Option<String>,
+}
+
+/// What the service holds while it runs.
+pub(super) struct Desk {
+    pub(super) store: Store,
+    pub(super) stock: Stock,
+    pub(super) channels: Channels,
+    pub(super) settings: Settings,
+    pub(super) counters: Counters,
+    /// Rung whenever there may be something to do in the background.
+    pub(super) bell: watch::Sender<()>,
+    secret: Secret,
+}
+
+impl Desk {
+    /// Opens the data; what a crash left behind is due at once.
+    pub(super) async fn open(settings: Settings) -> Result<Self, StartError> {
+        let secret = Secret::open(&settings.data_dir)?;
+        let store = Store::open(&settings.data_dir.join(DATA_FILE), schema::MIGRATIONS, Options::default())?;
+        let now_ms = unix_ms();
+        let recovered = store.write(move |connection| payments::look_at_all(connection, now_ms)).await;
+        recovered.map_err(|error| match error {
+            WriteError::Op(error) => StartError::Store(error.into()),
+            WriteError::Store(error) => StartError::Store(error),
+        })?;
+        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).build();
+        let client = client.map_err(|error| StartError::Setup(format!("cannot make an HTTP client: {error}")))?;
+        let stock = Stock::new(&settings.card_key, client.clone());
+        let channels = Channels::new(&settings.egress, &settings.public_url, client, settings.channel_timeout);
+        let counters = Counters::default();
+        Ok(Self { store, stock, channels, settings, counters, bell: watch::Sender::new(()), secret })
+    }
+
+    /// Wakes the background: there may be something to do.
+    pub(super) fn ring(&self) {
+        self.bell.send_replace(());
+    }
+
+    /// Places an order, once per idempotency key. `true` when that happened now.
+    ///
+    /// The order that is answered is never CREATING.
+    pub(super) async fn place(self: &Arc<Self>, wanted: Wanted, now_ms: i64) -> Result<(bool, Order), Problem> {
+        let desk = Arc::clone(self);
+        to_the_end(async move {
+            let password = wanted.password.as_deref().unwrap_or("").as_bytes();
+            let has_password = [u8::from(wanted.password.is_some())];
+            let parts = [wanted.sku.as_bytes(), &wanted.qty.to_be_bytes(), &has_password, password];
+            let fingerprint = desk.secret.fingerprint(&parts);
+            let (user, key) = (wanted.user.clone(), wanted.idem_key.clone());
+            let earlier = desk.read(move |connection| rows::find_same(connection, &user, &key, &fingerprint)).await?;
+            let (now, order) = match earlier {
+                Some(order) => (false, order),
+                None => {
+                    let new = desk.price(wanted.clone(), fingerprint, now_ms).await?;
+                    let due_ms = now_ms + RESERVE_GRACE_MS;
+                    desk.write(move |connection| rows::create(connection, &new, now_ms, due_ms)).await?
+                }
+            };
+            if order.status != OrderStatus::Creating {
+                return Ok((now, order));
+            }
+            // Whoever repeats the request does the same as the first: the reservation goes by the order's number.
+            Ok((now, desk.reserve(&order, wanted.password.as_deref(), unix_ms()).await?))
+        })
+        .await
+    }
+
+    /// Turns a wish into an order with a number and a price.
+    async fn price(&self, wanted: Wanted, fingerprint: [u8; 32], now_ms: i64) -> Result<NewOrder, Problem> {
+        let catalogue = self.stock.catalogue(now_ms).await?;
+        let product = catalogue.product(&wanted.sku).ok_or_else(unknown_sku)?;
+        // In a flash sale most requests come after the last key is gone. They cost no row.
+        if catalogue.is_fresh(now_ms) && product.stock < u64::from(wanted.qty) {
+            return Err(sold_out());
+        }
+        let amount = product.price.checked_mul(i64::from(wanted.qty));
+        let amount = amount.ok_or_else(|| Problem::invalid("the amount is too large"))?;
+        let order_no = number::order(&wanted.user, now_ms, rand::rng().random());
+        let password = match &wanted.password {
+            Some(password) => Some(self.secret.seal(&order_no, password).ok_or_else(Problem::internal)?),
+            None => None,
+        };
+        let pay_within_ms = i64::try_from(self.settings.pay_within.as_millis()).unwrap_or(i64::MAX);
+        Ok(NewOrder {
+            order_no,
+            user: wanted.user,
+            idem_key: wanted.idem_key,
+            fingerprint,
+            sku: wanted.sku,
+            qty: wanted.qty,
+            amount,
+            currency: product.currency.clone(),
+            password,
+            expires_ms: now_ms.saturating_add(pay_within_ms),
+        })
+    }
+
+    /// Reserves the keys of a CREATING order and decides by the answer what becomes of it.
+    async fn reserve(&self, order: &Order, password: Option<&str>, now_ms: i64) -> Result<Order, Problem> {
+        let answer = self.stock.reserve(order, password, now_ms).await;
+        let order_no = order.order_no.clone();
+        match answer {
+            Ok(Answer::Done) => {
+                let order = self.write(move |connection| rows::reserved(connection, &order_no, now_ms)).await?;
+                Ok(order)
+            }
+            Ok(Answer::Refused(code)) => {
+                let code = if code == "OUT_OF_STOCK" { "SOLD_OUT".to_owned() } else { code };
+                self.write(move |connection| rows::failed(connection, &order_no, &code, false, now_ms)).await
+            }
+            Err(error) => {
+                tracing::warn!(%error, order_no, "keys could not be reserved, trying again");
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The same for an order that somebody left behind.
+    pub(super) async fn reserve_left_behind(&self, order_no: &str, now_ms: i64) -> Result<(), Problem> {
+        let number = order_no.to_owned();
+        let (order, sealed) = self
+            .read(move |connection| Ok((rows::get(connection, &number)?, rows::password(connection, &number)?)))
+            .await?;
+        let password = sealed.as_deref().map(|sealed| self.secret.open_sealed(order_no, sealed));
+        let order_no = order_no.to_owned();
+        match password {
+            Some(None) => {
+                tracing::error!(order_no, "the password of an order cannot be opened: the key file was changed");
+                let lost = "PASSWORD_LOST";
+                self.write(move |connection| rows::failed(connection, &order_no, lost, true, now_ms)).await?;
+            }
+            password => {
+                self.reserve(&order, password.flatten().as_deref(), now_ms).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An order of this user with all its payments.
+    pub(super) async fn order(&self, order_no: &str, user: &str) -> Result<(Order, Vec<Payment>), Problem> {
+        let (order_no, user) = (order_no.to_owned(), user.to_owned());
+        self.read(move |connection| {
+            let order = rows::get_owned(connection, &order_no, &user)?;
+            Ok((order, payments::of_order(connection, &order_no)?))
+        })
+        .await
+    }
+
+    /// Gives an order up. Answered is CANCELLED, or CLOSING while a channel has not closed its payment yet.
+    pub(super) async fn cancel(
+        self: &Arc<Self>,
+        order_no: String,
+        user: String,
+        now_ms: i64,
+    ) -> Result<Order, Problem> {
+        let (number, close_at_ms) = (order_no.clone(), self.after_a_call(now_ms));
+        let order = self
+            .write(move |connection| {
+                rows::get_owned(connection, &number, &user)?;
+                settle::close_order(connection, &number, OrderStatus::Cancelled, close_at_ms, now_ms)
+            })
+            .await?;
+        self.ring();
+        if order.status != OrderStatus::Closing {
+            return Ok(order);
+        }
+        let number = order_no.clone();
+        if let Some(payment) = self.read(move |connection| Ok(payments::live(connection, &number)?)).await? {
+            self.in_time(resolver::close(Arc::clone(self), payment)).await;
+        }
+        self.read(move |connection| rows::get(connection, &order_no)).await
+    }
+
+    /// Starts a payment, or finds the one under way. `true` when it was started now.
+    pub(super) async fn pay(
+        self: &Arc<Self>,
+        order_no: String,
+        user: String,
+        channel: Channel,
+        now_ms: i64,
+    ) -> Result<(bool, Payment), Problem> {
+        let due_ms = self.after_a_call(now_ms);
+        let (now, payment) = self
+            .write(move |connection| payments::begin(connection, &order_no, &user, channel, now_ms, due_ms))
+            .await?;
+        if !now {
+            return Ok((false, payment));
+        }
+        self.in_time(resolver::start(Arc::clone(self), payment.clone())).await;
+        Ok((true, self.payment(&payment.payment_no).await?))
+    }
+
+    /// The payment as it is now.
+    pub(super) async fn payment(&self, payment_no: &str) -> Result<Payment, Problem> {
+        let payment_no = payment_no.to_owned();
+        self.read(move |connection| payments::get(connection, &payment_no)).await
+    }
+
+    /// A payment of an order of this user.
+    pub(super) async fn owned_payment(&self, order_no: &str, payment_no: &str, user: &str) -> Result<Payment, Problem> {
+        let (_, payments) = self.order(order_no, user).await?;
+        let found = payments.into_iter().find(|payment| payment.payment_no == payment_no);
+        found.ok_or_else(|| Refusal::NoPayment.into())
+    }
+
+    /// Closes a payment so that another way to pay can be taken.
+    pub(super) async fn close_payment(self: &Arc<Self>, payment: Payment, now_ms: i64) -> Result<Payment, Problem> {
+        let payment_no = payment.payment_no.clone();
+        if payment.status.is_live() {
+            let (number, due_ms) = (payment_no.clone(), self.after_a_call(now_ms));
+            self.write(move |connection| Ok(payments::want_close(connection, &number, due_ms)?)).await?;
+            self.in_time(resolver::close(Arc::clone(self), payment)).await;
+        }
+        self.payment(&payment_no).await
+    }
+
+    /// Shows the keys of an order to whoever knows its password.
+    pub(super) async fn keys(
+        &self,
+        order_no: &str,
+        password: &str,
+    ) -> Result<(StatusCode, Option<u64>, Bytes), Problem> {
+        Ok(self.stock.query(order_no, password).await?)
+    }
+
+    /// When the resolver may look at a payment whose channel is being called by somebody else: that call is at most two,
+    /// and two seconds are for writing the answer down.
+    fn after_a_call(&self, now_ms: i64) -> i64 {
+        let calls_ms = i64::try_from(self.settings.channel_timeout.as_millis() * 2).unwrap_or(i64::MAX);
+        now_ms.saturating_add(calls_ms).saturating_add(2_000)
+    }
+
+    /// Waits for `work`, but not longer than a buyer likes to; it goes on in any case.
+    async fn in_time(&self, work: impl Future<Output = ()> + Send + 'static) {
+        // An error is a client that will see an open payment and ask again.
+        let _ = tokio::time::timeout(self.settings.answer_within, tokio::spawn(work)).await;
+    }
+
+    /// Runs an operation in the writer and turns its refusal into an answer.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        op: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.store.write(op).await.map_err(|error| match error {
+            WriteError::Op(refusal) => refusal.into(),
+            WriteError::Store(error) => error.into(),
+        })
+    }
+
+    /// The same on a reading connection.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        op: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Problem> {
+        // The pool knows SQLite's errors only; ours travel inside.
+        Ok(self.store.read(move |connection| Ok(op(connection))).await??)
+    }
+}
+
+/// 409 for an order that finds no keys.
+pub(super) fn sold_out() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "SOLD_OUT", "There are not enough keys left.")
+}
+
+/// 404 for a product nobody knows.
+pub(super) fn unknown_sku() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "UNKNOWN_SKU", "There is no such product.")
+}
+
+impl From<Unreachable> for Problem {
+    fn from(error: Unreachable) -> Self {
+        tracing::warn!(%error, "a request has to be repeated");
+        let detail = "The stock cannot be asked at the moment. Repeat the request with the same key.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "STOCK_UNAVAILABLE", detail).retry_after(1)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let conflict = |code, detail: String| Self::new(StatusCode::CONFLICT, code, detail);
+        match refusal {
+            Refusal::NoOrder => Self::new(StatusCode::NOT_FOUND, "UNKNOWN_ORDER", "There is no such order."),
+            Refusal::NoPayment => Self::new(StatusCode::NOT_FOUND, "UNKNOWN_PAYMENT", "There is no such payment."),
+            Refusal::KeyReused => {
+                let detail = "This Idempotency-Key was used with another request.";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", detail)
+            }
+            Refusal::WrongState(status) => conflict("WRONG_STATE", format!("The order is {}.", status.as_str())),
+            Refusal::TooLate => conflict("ORDER_EXPIRED", "The time to pay is over.".to_owned()),
+            Refusal::PaymentLive(payment_no) => {
+                conflict("PAYMENT_LIVE", format!("Payment {payment_no} is not decided yet."))
+            }
+            Refusal::Sqlite(error) => tidegate_durable::StoreError::from(error).into(),
+        }
+    }
+}
+
+/// Runs `work` to its end even if the client goes away.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "an operation ended abnormally");
+        Err(Problem::internal())
+    })
+}

@@ -1,0 +1,111 @@
+//! Does everything add up: figures from the rows, and the invariants.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::model::{OrderStatus, PaymentStatus};
+
+/// Where everything stands.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Figures {
+    /// Orders by state; states without any are there with 0.
+    pub(super) orders: BTreeMap<&'static str, i64>,
+    pub(super) payments: BTreeMap<&'static str, i64>,
+    /// Tasks not done yet.
+    pub(super) outbox: i64,
+    /// Age of the oldest payment without an outcome; 0 when there is none.
+    pub(super) oldest_open_payment_ms: i64,
+}
+
+/// Counts everything.
+pub(super) fn figures(connection: &Connection, now_ms: i64) -> rusqlite::Result<Figures> {
+    let mut orders: BTreeMap<_, _> = OrderStatus::ALL.iter().map(|status| (status.as_str(), 0)).collect();
+    for (status, count) in counts::<OrderStatus>(connection, "SELECT status, count(*) FROM orders GROUP BY status")? {
+        orders.insert(status.as_str(), count);
+    }
+    let mut payments: BTreeMap<_, _> = PaymentStatus::ALL.iter().map(|status| (status.as_str(), 0)).collect();
+    let by_status = "SELECT status, count(*) FROM payments GROUP BY status";
+    for (status, count) in counts::<PaymentStatus>(connection, by_status)? {
+        payments.insert(status.as_str(), count);
+    }
+    let outbox = connection.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0))?;
+    let oldest: Option<i64> = connection.query_row(
+        "SELECT min(created_ms) FROM payments WHERE status IN ('CREATED', 'PENDING', 'UNKNOWN')",
+        [],
+        |row| row.get(0),
+    )?;
+    let oldest_open_payment_ms = oldest.map_or(0, |created_ms| now_ms - created_ms);
+    Ok(Figures { orders, payments, outbox, oldest_open_payment_ms })
+}
+
+fn counts<T: rusqlite::types::FromSql>(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<(T, i64)>> {
+    connection.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Each query answers one line of text per violation.
+const CHECKS: &[(&str, &str)] = &[
+    (
+        "order paid or delivered without a payment that succeeded",
+        "SELECT o.order_no FROM orders o LEFT JOIN payments p ON p.payment_no = o.paid_payment AND p.status = 'SUCCESS'
+         WHERE o.status IN ('PAID', 'DELIVERED', 'REFUNDING', 'REFUNDED') AND p.payment_no IS NULL",
+    ),
+    (
+        "payment that succeeded for nothing and is not paid back",
+        "SELECT p.payment_no FROM payments p JOIN orders o ON o.order_no = p.order_no WHERE p.status = 'SUCCESS'
+         AND p.refund IS NULL AND (o.paid_payment IS NOT p.payment_no OR o.status NOT IN ('PAID', 'DELIVERED'))",
+    ),
+    (
+        "delivered and paid back",
+        "SELECT o.order_no FROM orders o JOIN payments p ON p.payment_no = o.paid_payment
+         WHERE o.status = 'DELIVERED' AND p.refund IS NOT NULL",
+    ),
+    (
+        "payment of another amount than its order",
+        "SELECT p.payment_no FROM payments p JOIN orders o ON o.order_no = p.order_no
+         WHERE p.amount <> o.amount OR p.currency <> o.currency",
+    ),
+    (
+        "order ended with a payment under way",
+        "SELECT p.payment_no FROM payments p JOIN orders o ON o.order_no = p.order_no
+         WHERE p.status IN ('CREATED', 'PENDING', 'UNKNOWN') AND o.status IN ('CREATING', 'FAILED', 'CANCELLED', 'EXPIRED')",
+    ),
+    (
+        "closing for ever: no payment under way",
+        "SELECT o.order_no FROM orders o WHERE o.status = 'CLOSING' AND NOT EXISTS (SELECT 1 FROM payments p
+         WHERE p.order_no = o.order_no AND p.status IN ('CREATED', 'PENDING', 'UNKNOWN') AND p.close_wanted = 1)",
+    ),
+    (
+        "forgotten: no task for what is to be done",
+        "SELECT o.order_no FROM orders o WHERE o.status IN ('CREATING', 'PAID') AND NOT EXISTS (SELECT 1 FROM tasks t
+         WHERE t.subject = o.order_no AND t.kind = CASE o.status WHEN 'PAID' THEN 'DELIVER' ELSE 'RESERVE' END)
+         UNION ALL SELECT p.payment_no FROM payments p WHERE p.refund = 'WANTED' AND NOT EXISTS
+         (SELECT 1 FROM tasks t WHERE t.subject = p.payment_no AND t.kind = 'REFUND')",
+    ),
+    (
+        "history does not end with the state",
+        "SELECT o.order_no FROM orders o WHERE o.status IS NOT (SELECT e.kind FROM order_events e
+         WHERE e.order_no = o.order_no AND e.kind IN ('CREATING', 'PENDING_PAYMENT', 'CLOSING', 'PAID', 'DELIVERED',
+         'REFUNDING', 'REFUNDED', 'FAILED', 'CANCELLED', 'EXPIRED') ORDER BY e.id DESC LIMIT 1)",
+    ),
+];
+
+/// Violations listed per check; one is bad enough.
+const MAX_LISTED: usize = 20;
+
+/// All violated invariants in words; empty when everything adds up.
+pub(super) fn violations(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    // One transaction, so that all checks see the same moment.
+    let moment = connection.unchecked_transaction()?;
+    let mut found = Vec::new();
+    for (name, sql) in CHECKS {
+        let mut rows = moment.prepare(sql)?;
+        let mut rows = rows.query([])?;
+        for _ in 0..MAX_LISTED {
+            let Some(row) = rows.next()? else { break };
+            found.push(format!("{name}: {}", row.get::<_, String>(0)?));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,137 @@
+//! The order service: takes orders, has them paid through the gateway's egress, has the keys issued; and the shop page.
+//!
+//! An order is a row before anything else happens, and every further step is decided in one transaction together with
+//! the row for what has to be done next. Calls to others come after the commit and are all idempotent, so a kill at any
+//! moment loses nothing and does nothing twice.
+//!
+//! ```text
+//! CREATING ─ reserved ─> PENDING_PAYMENT ─ success ─> PAID ─ issued ─> DELIVERED
+//!     └ no keys ─> FAILED       │                       └ no keys ─> REFUNDING ─> REFUNDED
+//!                               └ cancel, time ─> (CLOSING: payment closed at its channel) ─> CANCELLED, EXPIRED
+//! ```
+//!
+//! | File | What |
+//! | --- | --- |
+//! | `desk` | the operations, each durable before it is answered |
+//! | `settle` | what follows from the outcome of a payment |
+//! | `rows`, `payments`, `schema`, `model` | the rows and their states |
+//! | `resolver`, `work` | finding out how payments ended; the background |
+//! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
+//! | `notify`, `signature` | notifications of the channels |
+//! | `http`, `view`, `token` | the interface for buyers, and who they are |
+//! | `secret`, `number` | the key of this service, order numbers |
+//! | `inspect`, `metrics` | does everything add up |
+//! | `page` | the shop: HTML, CSS and JavaScript, no build step |
+
+mod channel;
+pub mod cli;
+mod desk;
+mod http;
+mod inspect;
+mod metrics;
+mod model;
+mod notify;
+mod number;
+mod page;
+mod payments;
+mod resolver;
+mod rows;
+mod schema;
+mod secret;
+mod settle;
+mod signature;
+mod stock;
+#[cfg(test)]
+mod tests;
+mod token;
+mod view;
+mod work;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use desk::Desk;
+
+use crate::support::{Running, StartError, Stop};
+
+/// Name of the data file inside the data folder.
+const DATA_FILE: &str = "order.sqlite";
+
+/// Signs the tokens of buyers unless another secret is given; the gateway's example configuration has the same.
+pub const DEFAULT_JWT_SECRET: &str = "development-only-secret-of-the-bundled-shop";
+
+/// Signs the notifications of channels unless another secret is given; the channel simulator has the same.
+pub const DEFAULT_CHANNEL_SECRET: &str = "development-only-secret-of-the-channels";
+
+/// A secret shared with somebody. It is not shown in logs.
+#[derive(Clone)]
+pub struct SharedSecret(pub Vec<u8>);
+
+impl fmt::Debug for SharedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedSecret(..)")
+    }
+}
+
+/// Everything the service can be told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address to listen on; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Folder of the data file and the key file, made when absent.
+    pub data_dir: PathBuf,
+    /// Base URL of the card-key service.
+    pub card_key: String,
+    /// Base URL under which the payment channels are reached.
+    pub egress: String,
+    /// Base URL under which the payment channels reach this service.
+    pub public_url: String,
+    /// Signs the tokens of buyers.
+    pub jwt_secret: SharedSecret,
+    /// Signs the notifications of channels.
+    pub channel_secret: SharedSecret,
+    /// Time to pay.
+    pub pay_within: Duration,
+    /// Longest a call to a channel may take.
+    pub channel_timeout: Duration,
+    /// Longest a buyer waits for a channel before he is told to look again.
+    pub answer_within: Duration,
+    /// Age of a payment from which a channel that does not know it is believed.
+    pub not_found_min_age: Duration,
+    /// Unit of the waiting times between tries: 1, 2, 4, 8, 15, 30, then 60 of them.
+    pub retry_unit: Duration,
+    /// How often rows that are due are looked for.
+    pub sweep_every: Duration,
+}
+
+/// Opens the data, resumes what a crash left behind, and listens.
+///
+/// # Errors
+/// When the address is taken or the data cannot be opened. The card-key service and the channels may come later.
+pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    for (secret, default) in
+        [(&settings.jwt_secret, DEFAULT_JWT_SECRET), (&settings.channel_secret, DEFAULT_CHANNEL_SECRET)]
+    {
+        if secret.0.is_empty() {
+            return Err(StartError::Setup("a shared secret must not be empty".to_owned()));
+        }
+        if secret.0 == default.as_bytes() {
+            tracing::warn!(secret = default, "a secret that everybody knows is in use");
+        }
+    }
+    let listen = settings.listen;
+    let desk = Arc::new(Desk::open(settings).await?);
+    let stop = Stop::new();
+    let workers = work::start(&desk, &stop);
+    Running::start("order", listen, http::router(desk), stop, workers).await
+}
+
+/// How long to wait after the `tries`-th failure (from 0), in milliseconds.
+fn backoff_ms(unit: Duration, tries: u32) -> i64 {
+    const STEPS: [u32; 7] = [1, 2, 4, 8, 15, 30, 60];
+    let step = STEPS[(tries as usize).min(STEPS.len() - 1)];
+    i64::try_from((unit * step).as_millis()).unwrap_or(i64::MAX)
+}

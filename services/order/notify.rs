@@ -1,0 +1,109 @@
+//! Notifications of the channels: `POST /notify/{channel}`.
+//!
+//! The order of things is fixed: signature on the raw bytes, then one transaction with the inbox, the checks, the
+//! payment, the order and the task to deliver; the answer comes after its commit. A repetition finds the inbox row and
+//! gets the same answer. Money is never refused because the order is in the wrong state: `settle` finds a use for it.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::channel;
+use super::desk::Desk;
+use super::model::{Channel, Refusal};
+use super::settle::{self, Report};
+use super::{payments, signature};
+use crate::support::{Problem, unix_ms};
+
+/// Longest notification id and payment number in bytes.
+const MAX_ID: usize = 128;
+
+/// The members every notification has; those that say where the payment stands are read by [`channel::report`].
+#[derive(Debug, Deserialize)]
+struct Notice {
+    notify_id: String,
+    payment_no: String,
+    amount: i64,
+    currency: String,
+}
+
+/// What came of a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Now,
+    Earlier,
+    Mismatch,
+}
+
+/// Takes a notification in.
+pub(super) async fn receive(
+    State(desk): State<Arc<Desk>>,
+    Path(channel): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, "UNKNOWN_CHANNEL", "There is no such channel.");
+    let channel = Channel::parse(&channel).ok_or_else(unknown)?;
+    let now_ms = unix_ms();
+    let signed = headers.get(signature::HEADER).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if !signature::is_valid(&desk.settings.channel_secret.0, signed, &body, now_ms / 1_000) {
+        desk.counters.bad_signatures.add(1);
+        let detail = "The signature is missing, wrong or too old.";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "BAD_SIGNATURE", detail));
+    }
+    let (notice, report) = parse(&body)?;
+    let taken = desk.write(move |connection| take_in(connection, channel, &notice, &report, now_ms)).await?;
+    match taken {
+        Taken::Mismatch => {
+            desk.counters.mismatches.add(1);
+            let detail = "The payment has another amount or currency.";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "AMOUNT_MISMATCH", detail));
+        }
+        Taken::Earlier => desk.counters.notified_again.add(1),
+        Taken::Now => {
+            desk.counters.notified.add(1);
+            desk.ring();
+        }
+    }
+    Ok(axum::Json(json!({ "code": "SUCCESS" })).into_response())
+}
+
+fn parse(body: &[u8]) -> Result<(Notice, Report), Problem> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| Problem::invalid(error.to_string()))?;
+    let report = channel::report(&value).ok_or_else(|| Problem::invalid("status is missing or unknown"))?;
+    let notice: Notice = serde_json::from_value(value).map_err(|error| Problem::invalid(error.to_string()))?;
+    let plain = |id: &str| !id.is_empty() && id.len() <= MAX_ID;
+    if !plain(&notice.notify_id) || !plain(&notice.payment_no) {
+        return Err(Problem::invalid(format!("notify_id and payment_no must be 1 to {MAX_ID} bytes")));
+    }
+    Ok((notice, report))
+}
+
+/// All that follows from a notification, inside one operation of the writer.
+fn take_in(
+    connection: &rusqlite::Connection,
+    channel: Channel,
+    notice: &Notice,
+    report: &Report,
+    now_ms: i64,
+) -> Result<Taken, Refusal> {
+    match payments::notified(connection, channel, &notice.notify_id)? {
+        Some(true) => return Ok(Taken::Earlier),
+        Some(false) => return Ok(Taken::Mismatch),
+        None => {}
+    }
+    let payment = payments::get(connection, &notice.payment_no)?;
+    if payment.channel != channel {
+        return Err(Refusal::NoPayment);
+    }
+    // The amount is a must here, whatever a query may leave out.
+    let report = Report { amount: Some(notice.amount), currency: Some(notice.currency.clone()), ..report.clone() };
+    let accepted = settle::apply(connection, &notice.payment_no, &report, "notification", now_ms)?;
+    payments::remember(connection, channel, &notice.notify_id, &notice.payment_no, accepted, now_ms)?;
+    Ok(if accepted { Taken::Now } else { Taken::Mismatch })
+}

@@ -1,0 +1,112 @@
+//! Finds out how payments ended, for as long as it takes.
+//!
+//! A payment whose outcome is open is asked for at its own channel, under our number, after 1, 2, 4, 8, 15, 30 and then
+//! every 60 seconds; a notification makes that unnecessary at any time. A channel that does not know the number proves
+//! nothing while the first call may still be on its way. Two things are safe then: sending the same payment with the
+//! same number again, and closing it.
+
+use std::sync::Arc;
+
+use super::channel::Reply;
+use super::desk::Desk;
+use super::model::{Payment, PaymentStatus};
+use super::settle::{self, Report, Told};
+use super::{backoff_ms, payments};
+use crate::support::unix_ms;
+
+/// "Not found" so often in a row is believed.
+const BELIEVED: u32 = 2;
+
+/// Calls the channel for a payment that has just been written down.
+pub(super) async fn start(desk: Arc<Desk>, payment: Payment) {
+    match desk.channels.create(&payment).await {
+        Reply::NotSent(why) => not_sent(&desk, &payment, why).await,
+        Reply::NotFound => not_sent(&desk, &payment, "the channel has no such service".to_owned()).await,
+        reply => absorb(&desk, &payment, reply, "answer").await,
+    }
+}
+
+/// Asks for a payment that is due, or closes it if that is wanted.
+pub(super) async fn resolve(desk: Arc<Desk>, payment: Payment) {
+    if payment.close_wanted {
+        return close(desk, payment).await;
+    }
+    match desk.channels.query(&payment).await {
+        // The same payment again, with the same number and key: at worst the channel says that it has it already.
+        Reply::NotFound if payment.not_found + 1 >= BELIEVED => {
+            let reply = desk.channels.create(&payment).await;
+            absorb(&desk, &payment, reply, "answer").await;
+        }
+        reply => absorb(&desk, &payment, reply, "query").await,
+    }
+}
+
+/// Has the channel close a payment; what it says instead counts as well.
+pub(super) async fn close(desk: Arc<Desk>, payment: Payment) {
+    let reply = match desk.channels.close(&payment).await {
+        told @ Reply::Told(_) => told,
+        Reply::NotFound => {
+            let age_ms = unix_ms() - payment.created_ms;
+            let old = age_ms >= i64::try_from(desk.settings.not_found_min_age.as_millis()).unwrap_or(i64::MAX);
+            // No first call can still be on its way. Should it be, its success is a late payment.
+            if old && payment.not_found + 1 >= BELIEVED { told(Told::Closed) } else { Reply::NotFound }
+        }
+        // Refused, perhaps because it is paid.
+        Reply::NotSent(_) | Reply::Unknown(_) => desk.channels.query(&payment).await,
+    };
+    absorb(&desk, &payment, reply, "close").await;
+}
+
+fn told(state: Told) -> Reply {
+    Reply::Told(Report { state, trade_no: None, amount: None, currency: None })
+}
+
+async fn not_sent(desk: &Desk, payment: &Payment, why: String) {
+    let (payment_no, now_ms) = (payment.payment_no.clone(), unix_ms());
+    let done = desk.write(move |connection| settle::not_sent(connection, &payment_no, &why, now_ms)).await;
+    finish(desk, payment, done.map(|()| true));
+}
+
+/// Writes down what came of a call and, while the outcome is open, when to ask again.
+async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, source: &'static str) {
+    let (payment_no, now_ms) = (payment.payment_no.clone(), unix_ms());
+    let not_found = if reply == Reply::NotFound { payment.not_found + 1 } else { 0 };
+    let due_ms = now_ms + backoff_ms(desk.settings.retry_unit, payment.tries);
+    let done = desk
+        .write(move |connection| {
+            let believed = match &reply {
+                Reply::Told(report) => settle::apply(connection, &payment_no, report, source, now_ms)?,
+                Reply::Unknown(why) | Reply::NotSent(why) => {
+                    settle::unknown(connection, &payment_no, why, now_ms)?;
+                    true
+                }
+                Reply::NotFound => {
+                    settle::unknown(connection, &payment_no, "the channel does not know it", now_ms)?;
+                    true
+                }
+            };
+            if !believed {
+                settle::unknown(connection, &payment_no, "another amount", now_ms)?;
+            }
+            payments::look_again(connection, &payment_no, not_found, due_ms)?;
+            Ok(payments::get(connection, &payment_no)?.status != PaymentStatus::Pending)
+        })
+        .await;
+    finish(desk, payment, done);
+}
+
+/// Wakes the background when something may follow from what was written.
+fn finish(desk: &Desk, payment: &Payment, done: Result<bool, crate::support::Problem>) {
+    match done {
+        Ok(true) => desk.ring(),
+        Ok(false) => {}
+        // The payment stays open, and its turn comes again.
+        Err(problem) => {
+            tracing::warn!(
+                code = problem.code,
+                payment_no = payment.payment_no,
+                "an outcome could not be written down"
+            );
+        }
+    }
+}

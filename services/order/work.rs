@@ -1,0 +1,179 @@
+//! The background: tasks at the card-key service, open payments and refunds at the channels, orders whose time is over.
+//!
+//! Everything to be done is a row with a time. A loop takes due rows for a while (their time is moved), works on a
+//! bounded number of them at once, and whoever dies in between leaves them to be taken again. Channels and stock have
+//! a loop each, so that channels that hang do not keep paid orders from their keys.
+
+use std::sync::Arc;
+
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::desk::Desk;
+use super::model::{Payment, TaskKind};
+use super::stock::Answer;
+use super::{backoff_ms, payments, resolver, rows, settle};
+use crate::support::{Problem, Stop, unix_ms};
+
+/// Jobs of one loop at the same time.
+const AT_ONCE: usize = 64;
+
+/// How long a taken row is left alone, in milliseconds. Longer than any job at the card-key service takes.
+const LEASE_MS: i64 = 30_000;
+
+/// Orders ended in one transaction.
+const SWEEP_BATCH: u32 = 200;
+
+/// Which rows a loop works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Stock,
+    Channels,
+}
+
+/// One thing to do.
+enum Job {
+    Task(TaskKind, String, u32),
+    Payment(Box<Payment>),
+}
+
+/// Starts the loops; they end after `stop` was requested.
+pub(super) fn start(desk: &Arc<Desk>, stop: &Stop) -> Vec<JoinHandle<()>> {
+    vec![
+        tokio::spawn(work_on(Field::Stock, Arc::clone(desk), stop.clone())),
+        tokio::spawn(work_on(Field::Channels, Arc::clone(desk), stop.clone())),
+        tokio::spawn(sweep(Arc::clone(desk), stop.clone())),
+    ]
+}
+
+async fn work_on(field: Field, desk: Arc<Desk>, stop: Stop) {
+    let mut bell = desk.bell.subscribe();
+    let mut jobs = JoinSet::new();
+    loop {
+        while jobs.try_join_next().is_some() {}
+        let room = AT_ONCE - jobs.len();
+        let claimed = claim(field, &desk, room).await.unwrap_or_else(|problem| {
+            tracing::warn!(code = problem.code, "the work to do could not be read, trying again");
+            Vec::new()
+        });
+        // With all hands busy there may be more; otherwise nothing is due.
+        let full = claimed.len() == room;
+        for job in claimed {
+            jobs.spawn(perform(Arc::clone(&desk), job));
+        }
+        tokio::select! {
+            // Jobs are dropped where they stand, as in a crash: their rows are due again after the next start.
+            () = stop.requested() => return,
+            _ = jobs.join_next(), if full && !jobs.is_empty() => {}
+            _ = bell.changed(), if !full => {}
+            () = tokio::time::sleep(desk.settings.sweep_every) => {}
+        }
+    }
+}
+
+async fn claim(field: Field, desk: &Desk, room: usize) -> Result<Vec<Job>, Problem> {
+    if room == 0 {
+        return Ok(Vec::new());
+    }
+    let now_ms = unix_ms();
+    // A job at a channel is at most two calls.
+    let calls_ms = i64::try_from(desk.settings.channel_timeout.as_millis() * 2).unwrap_or(i64::MAX);
+    let lease_ms = now_ms.saturating_add(calls_ms).saturating_add(LEASE_MS);
+    desk.write(move |connection| {
+        let channels = field == Field::Channels;
+        let tasks = rows::claim_tasks(connection, channels, now_ms, lease_ms, room)?;
+        let mut jobs: Vec<Job> =
+            tasks.into_iter().map(|(kind, subject, tries)| Job::Task(kind, subject, tries)).collect();
+        if channels {
+            let due = payments::claim(connection, now_ms, lease_ms, room - jobs.len())?;
+            jobs.extend(due.into_iter().map(|payment| Job::Payment(Box::new(payment))));
+        }
+        Ok(jobs)
+    })
+    .await
+}
+
+async fn perform(desk: Arc<Desk>, job: Job) {
+    match job {
+        Job::Payment(payment) => resolver::resolve(desk, *payment).await,
+        Job::Task(kind, subject, tries) => {
+            let done = match kind {
+                TaskKind::Reserve => desk.reserve_left_behind(&subject, unix_ms()).await,
+                TaskKind::Release => release(&desk, subject.clone()).await,
+                TaskKind::Deliver => deliver(&desk, subject.clone()).await,
+                TaskKind::Refund => refund(&desk, subject.clone()).await,
+            };
+            if let Err(problem) = done {
+                tracing::warn!(
+                    kind = kind.as_str(),
+                    subject,
+                    tries,
+                    code = problem.code,
+                    "a task failed, trying again"
+                );
+                postpone(&desk, kind, subject, tries).await;
+            }
+        }
+    }
+}
+
+async fn postpone(desk: &Desk, kind: TaskKind, subject: String, tries: u32) {
+    let due_ms = unix_ms() + backoff_ms(desk.settings.retry_unit, tries.saturating_sub(1));
+    let done = desk.write(move |connection| Ok(rows::postpone(connection, kind, &subject, due_ms)?)).await;
+    if let Err(problem) = done {
+        tracing::warn!(code = problem.code, "a task could not be postponed; its time comes when it is given up");
+    }
+}
+
+async fn release(desk: &Desk, order_no: String) -> Result<(), Problem> {
+    // Refused means that the keys were issued in the meantime: a late payment. Nothing is left to give back.
+    let _ = desk.stock.release(&order_no).await?;
+    desk.write(move |connection| Ok(rows::end_task(connection, TaskKind::Release, &order_no)?)).await
+}
+
+async fn deliver(desk: &Desk, order_no: String) -> Result<(), Problem> {
+    let number = order_no.clone();
+    let order = desk.read(move |connection| rows::get(connection, &number)).await?;
+    let answer = desk.stock.allocate(&order).await?;
+    let now_ms = unix_ms();
+    match answer {
+        Answer::Done => desk.write(move |connection| settle::delivered(connection, &order_no, now_ms)).await,
+        Answer::Refused(code) => {
+            tracing::warn!(order_no, code, "a paid order cannot be delivered and is paid back");
+            desk.write(move |connection| settle::undeliverable(connection, &order_no, &code, now_ms)).await?;
+            desk.ring();
+            Ok(())
+        }
+    }
+}
+
+async fn refund(desk: &Desk, payment_no: String) -> Result<(), Problem> {
+    let payment = desk.payment(&payment_no).await?;
+    if let Err(why) = desk.channels.refund(&payment).await {
+        tracing::warn!(payment_no, why, "a refund was not accepted");
+        let detail = "The channel has not accepted the refund.";
+        return Err(Problem::new(axum::http::StatusCode::BAD_GATEWAY, "REFUND_OPEN", detail));
+    }
+    let now_ms = unix_ms();
+    desk.write(move |connection| settle::refunded(connection, &payment_no, now_ms)).await
+}
+
+/// Ends the orders whose time is over.
+async fn sweep(desk: Arc<Desk>, stop: Stop) {
+    loop {
+        let now_ms = unix_ms();
+        match desk.write(move |connection| settle::expire(connection, now_ms, SWEEP_BATCH)).await {
+            Ok(0) => {}
+            Ok(ended) => {
+                desk.ring();
+                if ended >= SWEEP_BATCH as usize {
+                    continue;
+                }
+            }
+            Err(problem) => tracing::warn!(code = problem.code, "orders could not be ended, trying again"),
+        }
+        tokio::select! {
+            () = stop.requested() => return,
+            () = tokio::time::sleep(desk.settings.sweep_every) => {}
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The admin side: health, metrics, the running configuration, limits, and a page that shows them.
+//!
+//! It has a thread and a listener of its own, so an operator gets an answer whatever the data path does. What changes
+//! something leaves a line in the log with who asked.
+
+mod configuration;
+mod dashboard;
+mod guard;
+mod limits;
+mod problem;
+mod routes;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::LARGEST_FILE;
+use crate::gateway::Gateway;
+use crate::reload::Reloader;
+use problem::Problem;
+
+/// Connections served at once; more wait in the listener's backlog.
+const MOST_CONNECTIONS: usize = 64;
+/// Longest time for a request's head.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Longest life of a connection: scrapers and pages simply connect anew, and nobody can hold a place for ever.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(60);
+/// Pause after an accept that failed, for the usual reason is that the process has no file left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the admin side looks at.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// Reloads its configuration.
+    pub reloader: Arc<Reloader>,
+    /// Whether the process is on its way out.
+    pub stopping: Arc<AtomicBool>,
+    /// Names of the public listeners and where they listen.
+    pub addresses: Vec<(String, SocketAddr)>,
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy)]
+struct Peer(SocketAddr);
+
+/// Serves until the task is dropped.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub async fn serve(listener: std::net::TcpListener, state: AdminState) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let loopback = listener.local_addr()?.ip().is_loopback();
+    let router = router(state, loopback);
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let router = router.clone().layer(Extension(Peer(peer)));
+                tokio::spawn(connection(stream, router, place));
+            }
+            Err(error) => {
+                tracing::warn!(target: "tidegate::admin", %error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, _place: OwnedSemaphorePermit) {
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // A connection that breaks has nobody left to tell.
+    let _ = tokio::time::timeout(LONGEST_CONNECTION, served).await;
+}
+
+fn router(state: AdminState, loopback: bool) -> Router {
+    let guard = guard::Guard::new(state.gateway.clone(), loopback);
+    Router::new()
+        .route("/", get(dashboard::page))
+        .route("/-/dashboard.js", get(dashboard::script))
+        .route("/-/dashboard.css", get(dashboard::style))
+        .route("/-/health", get(health))
+        .route("/-/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/-/config", get(configuration::show))
+        .route("/-/config/status", get(configuration::status))
+        .route("/-/config/check", post(configuration::check))
+        .route("/-/config/versions", get(configuration::versions))
+        .route("/-/config/rollback", post(configuration::rollback))
+        .route("/-/reload", post(configuration::reload))
+        .route("/-/limits", get(limits::show).delete(limits::forget))
+        .route("/-/routes", get(routes::show))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know that method")
+        })
+        .layer(axum::extract::DefaultBodyLimit::max(LARGEST_FILE))
+        .layer(axum::middleware::from_fn_with_state(guard, guard::check))
+        .with_state(state)
+}
+
+/// The process answers.
+async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// New requests are welcome.
+async fn ready(State(state): State<AdminState>) -> Response {
+    if state.stopping.load(SeqCst) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn metrics(State(state): State<AdminState>) -> Result<Response, Infallible> {
+    let text = state.gateway.shared.telemetry.render(&state.gateway);
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
