@@ -4,12 +4,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::{Gateway, Origin, eventually, get, one_route};
+use crate::support::{Gateway, Origin, eventually, free_port, get, one_route};
 
 struct Case {
     gateway: Gateway,
     origin: Origin,
     folder: tempfile::TempDir,
+    ports: [u16; 2],
 }
 
 impl Case {
@@ -17,10 +18,11 @@ impl Case {
     fn new(lay_out: impl FnOnce(&Path, &str)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let origin = Origin::ok();
-        let text = text(&origin, folder.path(), "0");
+        let ports = [free_port(), free_port()];
+        let text = text(&origin, folder.path(), ports, "0");
         lay_out(folder.path(), &text);
         let gateway = Gateway::start_on(&folder.path().join("tidegate.yaml"));
-        Self { gateway, origin, folder }
+        Self { gateway, origin, folder, ports }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -28,7 +30,7 @@ impl Case {
     }
 
     fn text(&self, mark: &str) -> String {
-        text(&self.origin, self.folder.path(), mark)
+        text(&self.origin, self.folder.path(), self.ports, mark)
     }
 
     /// Waits until the mark is served, then makes sure that it took one generation.
@@ -40,10 +42,11 @@ impl Case {
     }
 }
 
-fn text(origin: &Origin, folder: &Path, mark: &str) -> String {
+fn text(origin: &Origin, folder: &Path, ports: [u16; 2], mark: &str) -> String {
     let filter = format!("filters: {{mark: {{headers: {{response: {{set: {{x-mark: \"{mark}\"}}}}}}}}}}");
     let yaml = one_route(origin.address, "", "    filters: [mark]", &filter);
-    yaml.replace("DATA_DIR", &folder.display().to_string())
+    let yaml = yaml.replace("DATA_DIR", &folder.display().to_string());
+    ports.iter().fold(yaml, |yaml, port| yaml.replacen("127.0.0.1:0\"", &format!("127.0.0.1:{port}\""), 1))
 }
 
 fn plain(folder: &Path, text: &str) {

@@ -1,11 +1,11 @@
 //! Origins that fail in all the usual ways: a clear status, in time, and never a second try that might act twice.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Gateway, Origin, Raw, exchange, get, one_route};
+use crate::support::{Answer, Gateway, Origin, Raw, exchange, free_port, get, one_route};
 
 const POST: &str = "POST /pay HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
 
@@ -15,7 +15,7 @@ fn outcome(answer: &Answer) -> (u16, Option<&str>) {
 
 #[test]
 fn a_dead_origin_is_told_at_once_and_nothing_was_sent() {
-    let dead = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let dead = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let gateway = Gateway::start(&one_route(dead, "", "", ""));
     let start = Instant::now();
     for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", POST] {
@@ -129,7 +129,7 @@ fn interim_answers_pass_and_the_final_one_follows() {
 #[test]
 fn channels_take_turns_and_a_dead_one_is_left_out() {
     let (first, second) = (Origin::ok(), Origin::ok());
-    let dead = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let dead = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let yaml = one_route(first.address, "", "", "").replace(
         &format!("      - {{name: origin, endpoints: [\"{}\"]}}\n", first.address),
         &format!(

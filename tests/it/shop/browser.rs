@@ -1,6 +1,5 @@
 //! A person with a phone buys a key.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::json;
 
 use super::set_up::Shop;
-use crate::support::eventually;
+use crate::support::{eventually, free_port};
 
 struct Driver {
     process: Child,
@@ -17,7 +16,7 @@ struct Driver {
 
 impl Driver {
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let port = free_port();
         let process = Command::new("chromedriver")
             .arg(format!("--port={port}"))
             .stdout(Stdio::null())

@@ -1,7 +1,7 @@
 //! The shipped set-up on free ports: the gateway and each service as a process that can be killed and started again.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::eventually;
+use crate::support::{eventually, free_port};
 
 /// The processes, in the order in which they are started. Each is one that a crash test kills.
 pub(super) const PROCESSES: [&str; 6] = ["card-key", "alipay", "wechat", "union", "order", "gateway"];
@@ -32,11 +32,8 @@ pub(super) struct Shop {
     running: Mutex<BTreeMap<&'static str, Child>>,
 }
 
-/// Ports that were free a moment ago; held together so that they differ.
 fn free_ports() -> BTreeMap<&'static str, u16> {
-    let held: Vec<_> = SHIPPED.iter().map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    let port = |listener: &TcpListener| listener.local_addr().expect("its address").port();
-    SHIPPED.iter().zip(&held).map(|((_, name), listener)| (*name, port(listener))).collect()
+    SHIPPED.iter().map(|(_, name)| (*name, free_port())).collect()
 }
 
 /// The services' binary lies beside the gateway's; `cargo build --workspace` makes both.

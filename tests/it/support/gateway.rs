@@ -18,6 +18,7 @@ pub(crate) struct Gateway {
     dir: TempDir,
     file: PathBuf,
     addresses: HashMap<String, SocketAddr>,
+    ports: Vec<u16>,
 }
 
 impl Gateway {
@@ -30,17 +31,18 @@ impl Gateway {
     pub(crate) fn start_binary(binary: &Path, yaml: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("tidegate.yaml");
+        let (yaml, ports) = with_ports(yaml, &[]);
         std::fs::write(&file, yaml.replace("DATA_DIR", &dir.path().display().to_string())).expect("write the file");
-        Self::spawn(binary, dir, file)
+        Self::spawn(binary, dir, file, ports)
     }
 
     /// Starts the built binary on a file that is there already.
     pub(crate) fn start_on(file: &Path) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        Self::spawn(env!("CARGO_BIN_EXE_tidegate").as_ref(), dir, file.to_owned())
+        Self::spawn(env!("CARGO_BIN_EXE_tidegate").as_ref(), dir, file.to_owned(), Vec::new())
     }
 
-    fn spawn(binary: &Path, dir: TempDir, file: PathBuf) -> Self {
+    fn spawn(binary: &Path, dir: TempDir, file: PathBuf, ports: Vec<u16>) -> Self {
         let stderr = std::fs::File::create(dir.path().join("stderr")).expect("a file for stderr");
         let mut child = Command::new(binary)
             .args(["run", "--log-format", "text", "--access-log"])
@@ -67,7 +69,7 @@ impl Gateway {
                 break;
             }
         }
-        let gateway = Self { child, dir, file, addresses };
+        let gateway = Self { child, dir, file, addresses, ports };
         assert!(gateway.addresses.contains_key("admin"), "the gateway did not start:\n{}", gateway.stderr());
         // It has said where it listens just before it does.
         let address = gateway.address("public");
@@ -88,6 +90,7 @@ impl Gateway {
 
     /// Writes the configuration file anew, in place.
     pub(crate) fn write_config(&self, yaml: &str) {
+        let (yaml, _) = with_ports(yaml, &self.ports);
         let text = yaml.replace("DATA_DIR", &self.dir.path().display().to_string());
         std::fs::write(&self.file, text).expect("write the file");
     }
@@ -174,6 +177,19 @@ impl Drop for Gateway {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Fills in every port 0, in order, with the ports of an earlier call or new ones; returns the ports, too.
+fn with_ports(yaml: &str, earlier: &[u16]) -> (String, Vec<u16>) {
+    let mut parts = yaml.split("127.0.0.1:0\"");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    let mut ports = Vec::new();
+    for (number, part) in parts.enumerate() {
+        let port = earlier.get(number).copied().unwrap_or_else(super::free_port);
+        ports.push(port);
+        text.push_str(&format!("127.0.0.1:{port}\"{part}"));
+    }
+    (text, ports)
 }
 
 /// A file with one route for every path to one origin. `more` is put behind it at top level, `route` within the route,

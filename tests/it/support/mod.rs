@@ -3,12 +3,14 @@
 mod client;
 mod gateway;
 mod origin;
+mod ports;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Answer, Raw, exchange, get};
 pub(crate) use gateway::{Gateway, one_route};
 pub(crate) use origin::{Origin, Seen};
+pub(crate) use ports::free_port;
 
 /// Waits until `done` says so.
 ///
