@@ -1,9 +1,10 @@
 //! A person with a phone buys a key.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
 use super::set_up::Shop;
@@ -48,8 +49,9 @@ impl Driver {
         let options = json!({ "args": arguments, "mobileEmulation": phone, "prefs": languages });
         let mut wanted = serde_json::Map::new();
         wanted.insert("goog:chromeOptions".to_owned(), options);
-        let builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
-        builder.capabilities_owned(wanted, self.port).await
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(wanted);
+        builder.connect(&format!("http://127.0.0.1:{}", self.port)).await.expect("a browser")
     }
 }
 
@@ -60,20 +62,16 @@ impl Drop for Driver {
     }
 }
 
-trait Wanted {
-    async fn capabilities_owned(self, wanted: serde_json::Map<String, serde_json::Value>, port: u16) -> Client;
-}
-
-impl Wanted for ClientBuilder<hyper_util::client::legacy::connect::HttpConnector> {
-    async fn capabilities_owned(mut self, wanted: serde_json::Map<String, serde_json::Value>, port: u16) -> Client {
-        self.capabilities(wanted);
-        self.connect(&format!("http://127.0.0.1:{port}")).await.expect("a browser")
-    }
-}
-
+/// Looks until it is there. Between two pages the driver answers all sorts of things; none of them is final.
 async fn find(page: &Client, css: &str) -> fantoccini::elements::Element {
-    let wait = page.wait().at_most(Duration::from_secs(15));
-    wait.for_element(Locator::Css(css)).await.unwrap_or_else(|error| panic!("no {css}: {error}"))
+    let begun = Instant::now();
+    loop {
+        match page.find(Locator::Css(css)).await {
+            Ok(found) => return found,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(15), "no {css}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Clicks once the element can be clicked; a page may still be moving.
