@@ -11,6 +11,7 @@ use super::flow::Flow;
 use super::id::RequestId;
 use super::stage::PIN;
 use crate::identity::Identities;
+use crate::telemetry::escape::address;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -73,13 +74,12 @@ pub(crate) fn passes(identities: &Identities, peer: IpAddr, name: &[u8]) -> bool
 /// Hands every header the gateway adds to `put`.
 pub(crate) fn added(flow: &Flow, head: &RequestHead<'_>, authority: &[u8], mut put: impl FnMut(&HeaderName, &[u8])) {
     put(&X_REQUEST_ID, flow.id.as_bytes());
-    let mut chain: SmallVec<[u8; 128]> = SmallVec::new();
+    let mut chain = Vec::with_capacity(64);
     for hop in head.headers_named(X_FORWARDED_FOR.as_str()).filter(|hop| !hop.is_empty()) {
         chain.extend_from_slice(hop);
         chain.extend_from_slice(b", ");
     }
-    // Writing into memory cannot fail.
-    let _ = write!(chain, "{}", flow.arrival.peer.to_canonical());
+    address(&mut chain, flow.arrival.peer.to_canonical());
     put(&X_FORWARDED_FOR, &chain);
     let trusted = flow.snapshot.identities.trusts(flow.arrival.peer);
     if !(trusted && head.header(X_FORWARDED_PROTO.as_str()).is_some()) {

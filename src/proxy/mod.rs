@@ -293,14 +293,14 @@ fn forget_hop(response: &mut ResponseHeader) {
     if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
-    let named: Vec<HeaderName> = match response.headers.get(header::CONNECTION) {
-        None => Vec::new(),
-        Some(_) => {
-            let values = response.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
-            let hops = forward::Hops::of(values);
-            response.headers.keys().filter(|name| hops.has(name.as_str().as_bytes())).cloned().collect()
-        }
-    };
+    let usual = |value: &HeaderValue| value == "keep-alive" || value == "close";
+    let mut named = Vec::new();
+    if response.headers.get_all(header::CONNECTION).iter().any(|value| !usual(value)) {
+        let values = response.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+        let hops = forward::Hops::of(values);
+        let ends_here = |name: &&HeaderName| **name != header::CONNECTION && hops.has(name.as_str().as_bytes());
+        named.extend(response.headers.keys().filter(ends_here).cloned());
+    }
     for name in named.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &header::UPGRADE]) {
         if response.headers.contains_key(name) {
             response.remove_header(name);

@@ -1,6 +1,5 @@
 //! Turns a filter's reply into a head and a body, for the door's raw bytes and for pingora's types alike.
 
-use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use smallvec::SmallVec;
 use tidegate_filters::engine::{HeaderEdit, Problem, Reply, ReplyBody, ReplyStream, RequestHead};
 
 use super::id::RequestId;
+use crate::telemetry::escape::json_text;
 
 /// Somewhere headers are put, in order.
 pub(crate) trait HeaderSink {
@@ -96,15 +96,27 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
 
 /// The problem document of RFC 9457.
 fn document(problem: &Problem, status: u16, id: &RequestId) -> Bytes {
-    let mut out = Vec::with_capacity(256);
-    // Writing into memory cannot fail.
-    let _ = write!(out, r#"{{"type":"urn:tidegate:problem:{}","title":"#, problem.code);
-    let _ = serde_json::to_writer(&mut out, &problem.title);
-    let _ = write!(out, r#","status":{status},"code":"{}","request_id":"{}""#, problem.code, id.as_str());
+    let mut out = Vec::with_capacity(320);
+    let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+    put(r#"{"type":"urn:tidegate:problem:"#);
+    put(problem.code);
+    put(r#"","title":"#);
+    json_text(&mut out, &problem.title);
+    let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+    put(r#","status":"#);
+    put(itoa::Buffer::new().format(status));
+    put(r#","code":""#);
+    put(problem.code);
+    put(r#"","request_id":""#);
+    put(id.as_str());
+    put("\"");
     for (name, json) in &problem.members {
-        let _ = write!(out, r#","{name}":{json}"#);
+        put(",\"");
+        put(name);
+        put("\":");
+        put(json);
     }
-    out.extend_from_slice(b"}\n");
+    put("}\n");
     out.into()
 }
 

@@ -2,7 +2,7 @@
 
 mod access_log;
 mod connections;
-mod escape;
+pub(crate) mod escape;
 mod histogram;
 mod metrics;
 mod process;
