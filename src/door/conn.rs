@@ -108,7 +108,12 @@ impl Conn {
 
     /// Reads what is there into the buffer; 0 at the end.
     pub(crate) async fn read_more(&self) -> io::Result<usize> {
-        std::future::poll_fn(|cx| self.0.lock().poll_fill(cx)).await
+        std::future::poll_fn(|cx| self.poll_read_more(cx)).await
+    }
+
+    /// As [`Conn::read_more`].
+    pub(crate) fn poll_read_more(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.0.lock().poll_fill(cx)
     }
 
     /// What was read and not used yet. The door owns it between requests.

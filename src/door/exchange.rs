@@ -11,15 +11,16 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use smallvec::SmallVec;
 use tidegate_filters::engine::{Decision, HeaderPair, Reply, ReplyBody, RequestHead};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-use super::Door;
+use super::alarm::Alarm;
 use super::answer::{Answer, Framed};
 use super::chunked::Scanner;
 use super::conn::{Conn, Cut};
 use super::head::{Framing, Head, HeadError, Span, parse};
 use super::rewrite::rewrite;
+use super::{Door, Waits};
 use crate::proxy::flow::{Arrival, Flow, Known};
 use crate::proxy::reply::Addressee;
 use crate::proxy::{forward, stage};
@@ -55,6 +56,7 @@ pub(crate) async fn one(
     peer: IpAddr,
     mut buf: BytesMut,
     end: usize,
+    waits: &mut Waits,
     shutdown: &ShutdownWatch,
 ) -> Next {
     let bounds = Door::bounds(&door.gateway.snapshot().config.server.limits);
@@ -74,7 +76,7 @@ pub(crate) async fn one(
         Step::HandOver(flow, rewritten) => {
             buf.advance(end);
             conn.put_buffer(buf);
-            hand_over(door, conn, flow, rewritten, &head, shutdown).await
+            hand_over(door, conn, flow, rewritten, &head, &mut waits.alarm, shutdown).await
         }
     }
 }
@@ -218,6 +220,7 @@ async fn hand_over(
     mut flow: Box<Flow>,
     rewritten: BytesMut,
     head: &Head,
+    alarm: &mut Alarm,
     shutdown: &ShutdownWatch,
 ) -> Next {
     flow.conn = Some(conn.clone());
@@ -248,7 +251,7 @@ async fn hand_over(
             let keep = reused.is_some() && conn.at_request_boundary();
             return if keep { Next::Keep } else { Next::Close };
         }
-        cut = out_of_time(conn, first_byte, total) => cut,
+        cut = out_of_time(alarm, conn, first_byte, total) => cut,
     };
     // The exchange was dropped with its upstream connection; its flow's drop wrote the log line.
     if cut == Cut::NoAnswer {
@@ -268,11 +271,11 @@ async fn hand_over(
 
 /// Resolves when the request has run out of time: `first_byte` from the end of its body to the first byte of an answer,
 /// `total` over all. Connections that became another protocol are exempt.
-async fn out_of_time(conn: &Conn, first_byte: Duration, total: Duration) -> Cut {
+async fn out_of_time(alarm: &mut Alarm, conn: &Conn, first_byte: Duration, total: Duration) -> Cut {
     let begun = Instant::now();
     let mut next = begun + first_byte;
     loop {
-        sleep_until(next.min(begun + total)).await;
+        alarm.until(next.min(begun + total)).await;
         if conn.is_raw() {
             std::future::pending::<()>().await;
         }

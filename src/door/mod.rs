@@ -5,6 +5,7 @@
 //! which makes it about a third of the work of one behind pingora. What pingora leaves open (no deadline for a whole
 //! head, endless idle connections, bodies that drip for ever) is closed here, over its public interface.
 
+mod alarm;
 mod answer;
 mod chunked;
 pub(crate) mod conn;
@@ -14,8 +15,11 @@ pub(crate) mod head;
 mod rewrite;
 mod seats;
 
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,12 +28,13 @@ use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::gateway::Gateway;
 use crate::proxy::Adapter;
 
+use alarm::Alarm;
 use answer::Answer;
 use conn::Conn;
 use exchange::Next;
@@ -76,6 +81,38 @@ enum Arrived {
     Refused(HeadError),
 }
 
+/// What a connection waits for besides bytes, made once for all its requests.
+struct Waits {
+    alarm: Alarm,
+    stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Waits {
+    fn new(mut shutdown: ShutdownWatch, deadline: Instant) -> Self {
+        let stopping = Box::pin(async move {
+            // An error means that nobody is left to stop us.
+            if shutdown.wait_for(|stopping| *stopping).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
+        Self { alarm: Alarm::new(deadline), stopping }
+    }
+
+    /// Reads what comes; `None` when the time is over or, between requests (`idle`), when the gateway is stopping.
+    async fn read(&mut self, conn: &Conn, deadline: Instant, idle: bool) -> Option<std::io::Result<usize>> {
+        poll_fn(|cx| {
+            if let Poll::Ready(read) = conn.poll_read_more(cx) {
+                return Poll::Ready(Some(read));
+            }
+            if idle && self.stopping.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            self.alarm.poll(cx, deadline).map(|()| None)
+        })
+        .await
+    }
+}
+
 impl Door {
     /// A door in front of `proxy`.
     #[must_use]
@@ -105,13 +142,16 @@ impl Door {
             return self.h2.serve(conn, &limits, shutdown).await;
         }
         let mut first = true;
+        let mut waits = Waits::new(shutdown.clone(), Instant::now() + limits.header_timeout);
         loop {
-            match self.read_head(conn, first, &limits, shutdown).await {
-                Arrived::Head(buf, end) => match exchange::one(self, conn, peer, buf, end, shutdown).await {
-                    Next::Keep => first = false,
-                    Next::Close => return conn.close_gently(FAREWELL).await,
-                    Next::Gone => return,
-                },
+            match self.read_head(conn, first, &limits, &mut waits).await {
+                Arrived::Head(buf, end) => {
+                    match exchange::one(self, conn, peer, buf, end, &mut waits, shutdown).await {
+                        Next::Keep => first = false,
+                        Next::Close => return conn.close_gently(FAREWELL).await,
+                        Next::Gone => return,
+                    }
+                }
                 Arrived::H2 => return self.h2.serve(conn, &limits, shutdown).await,
                 Arrived::Nothing => return,
                 Arrived::Refused(error) => {
@@ -125,7 +165,7 @@ impl Door {
         }
     }
 
-    async fn read_head(&self, conn: &Conn, first: bool, limits: &Limits, shutdown: &ShutdownWatch) -> Arrived {
+    async fn read_head(&self, conn: &Conn, first: bool, limits: &Limits, waits: &mut Waits) -> Arrived {
         let max = usize::try_from(limits.max_header_size.0).unwrap_or(usize::MAX);
         let mut buf = conn.take_buffer();
         let silence = if first { limits.header_timeout } else { limits.idle_timeout };
@@ -148,7 +188,7 @@ impl Door {
             }
             seen = buf.len();
             conn.put_buffer(buf);
-            let read = self.read_some(conn, deadline, seen == 0 && !first, shutdown).await;
+            let read = waits.read(conn, deadline, seen == 0 && !first).await;
             buf = conn.take_buffer();
             match read {
                 Some(Ok(read)) if read > 0 => {
@@ -160,26 +200,6 @@ impl Door {
                 None if buf.is_empty() => return Arrived::Nothing,
                 None => return Arrived::Refused(HeadError { status: 408, reason: "head too slow" }),
             }
-        }
-    }
-
-    /// `None` when the time is over or, between requests, when the gateway is stopping.
-    async fn read_some(
-        &self,
-        conn: &Conn,
-        deadline: Instant,
-        idle: bool,
-        shutdown: &ShutdownWatch,
-    ) -> Option<std::io::Result<usize>> {
-        let read = timeout_at(deadline, conn.read_more());
-        if !idle {
-            return read.await.ok();
-        }
-        let mut shutdown = shutdown.clone();
-        tokio::select! {
-            biased;
-            read = read => read.ok(),
-            _ = shutdown.wait_for(|stopping| *stopping) => None,
         }
     }
 
