@@ -1,25 +1,10 @@
 //! Counters and figures from the rows, in text form for a scraper.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::desk::Desk;
 use super::inspect::{self, Figures};
-use crate::support::{Problem, unix_ms};
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::support::{Counter, Problem, unix_ms};
 
 /// What happened since the start.
 #[derive(Debug, Default)]

@@ -1,11 +1,13 @@
-//! What all services share: starting and stopping, the form of an error answer, logging, the clock.
+//! What all services share: starting and stopping, the form of an error answer, logging, the clock, counters.
 
 mod clock;
+mod counter;
 mod logging;
 mod problem;
 mod running;
 
 pub use clock::unix_ms;
+pub use counter::Counter;
 pub use logging::log_to_stderr;
 pub use problem::{PROBLEM_JSON, Problem};
 pub use running::{Running, StartError, Stop, run_until_signal};
