@@ -77,6 +77,7 @@ struct Inner {
     body_bytes: u64,
     body_done: Option<Instant>,
     malformed: bool,
+    whole: bool,
     cut: Cut,
 }
 
@@ -102,6 +103,7 @@ impl Conn {
             body_bytes: 0,
             body_done: None,
             malformed: false,
+            whole: false,
             cut: Cut::No,
         })))
     }
@@ -140,6 +142,7 @@ impl Conn {
         inner.body_timeout = body_timeout;
         inner.body_bytes = 0;
         inner.malformed = false;
+        inner.whole = false;
         inner.cut = Cut::No;
         inner.body_done = None;
         inner.mode = match framing {
@@ -185,6 +188,16 @@ impl Conn {
     /// Whether the body's chunks were malformed.
     pub(crate) fn malformed(&self) -> bool {
         self.0.lock().malformed
+    }
+
+    /// Notes that an error was answered in full, so that the next request may follow although pingora gave up.
+    pub(crate) fn set_whole(&self) {
+        self.0.lock().whole = true;
+    }
+
+    /// Whether [`Conn::set_whole`] was called for the running request.
+    pub(crate) fn whole(&self) -> bool {
+        self.0.lock().whole
     }
 
     /// How the request was cut short, if it was.

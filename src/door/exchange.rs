@@ -248,7 +248,11 @@ async fn hand_over(
     let cut = tokio::select! {
         biased;
         reused = exchange => {
-            let keep = reused.is_some() && conn.at_request_boundary();
+            if !conn.at_request_boundary() {
+                return Next::Close;
+            }
+            // What pingora did not mean to reuse it may not have flushed.
+            let keep = reused.is_some() || (conn.whole() && conn.write(&[]).await.is_ok());
             return if keep { Next::Keep } else { Next::Close };
         }
         cut = out_of_time(alarm, conn, first_byte, total) => cut,

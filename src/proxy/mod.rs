@@ -248,15 +248,24 @@ impl ProxyHttp for Adapter {
         };
         tracing::debug!(target: "tidegate::proxy", request_id = flow.id.as_str(), %error, "request failed");
         let mut error_code = 0;
+        // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.
+        let whole = flow.conn.as_ref().is_some_and(crate::door::conn::Conn::at_request_boundary);
+        let mut reusable = whole && flow.keep_alive.is_some() && *error.esource() != ErrorSource::Downstream;
         if session.response_written().is_none()
             && let Some(reply) = attempt::reply_to(flow, error)
         {
             error_code = reply.status.as_u16();
             flow.answers(&reply, "failed");
             // The client may be gone; the log line says what it would have got.
-            let _ = write::reply(session, flow, reply, false).await;
+            reusable &= write::reply(session, flow, reply, reusable).await.is_ok();
+        } else {
+            reusable = false;
         }
-        FailToProxy { error_code, can_reuse_downstream: false }
+        if reusable && let Some(conn) = &flow.conn {
+            // pingora lets go of the connection after any failure; the door knows better.
+            conn.set_whole();
+        }
+        FailToProxy { error_code, can_reuse_downstream: reusable }
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
