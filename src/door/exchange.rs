@@ -92,11 +92,12 @@ async fn refuse(door: &Door, conn: &Conn, error: HeadError) -> Next {
 /// The request stage over the borrowed head.
 fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> Result<Step, HeadError> {
     let part = |span: &Span| &bytes[span.start as usize..span.end as usize];
-    // The head check admits visible ASCII only in what is read as text here.
-    let text = |span: &Span| std::str::from_utf8(part(span)).unwrap_or_default();
+    // The head check admits visible ASCII only in what is read as text here. Method and target share the first line.
+    let line = std::str::from_utf8(&bytes[..head.target.end as usize]).unwrap_or_default();
+    let text = |span: &Span| line.get(span.start as usize..span.end as usize).unwrap_or_default();
     let origin = Some(text(&head.origin)).filter(|origin| !origin.is_empty()).unwrap_or("/");
     let path = path::normalise(origin).map_err(|_| HeadError { status: 400, reason: "malformed path" })?;
-    let authority = text(&head.authority);
+    let authority = std::str::from_utf8(part(&head.authority)).unwrap_or_default();
     let host = forward::host_of(authority);
     let headers: SmallVec<[HeaderPair<'_>; 24]> = head.headers.iter().map(|(n, v)| (part(n), part(v))).collect();
     let secure = conn.is_tls();

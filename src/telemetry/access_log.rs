@@ -218,7 +218,7 @@ fn text(out: &mut Vec<u8>, name: &[u8], value: &str) {
     json_text(out, value);
 }
 
-/// A word of our own, or one that was checked to be a token: nothing in it needs an escape.
+/// A word of our own, a name from the configuration, or a token of the request: nothing in those needs an escape.
 fn word(out: &mut Vec<u8>, name: &[u8], value: &str) {
     out.extend_from_slice(name);
     out.push(b'"');
@@ -237,15 +237,15 @@ fn format(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     out.push(b'.');
     out.extend_from_slice(&fraction);
     word(out, b",\"request_id\":", record.request_id);
-    text(out, b",\"listener\":", record.listener);
-    text(out, b",\"route\":", record.route);
-    text(out, b",\"method\":", record.method);
+    word(out, b",\"listener\":", record.listener);
+    word(out, b",\"route\":", record.route);
+    word(out, b",\"method\":", record.method);
     out.extend_from_slice(b",\"target\":");
     masked_target(out, record.target, LONGEST_TARGET);
     number(out, b",\"status\":", u64::from(record.status));
     word(out, b",\"decision\":", record.decision);
     if let Some((filter, part)) = record.decider {
-        text(out, b",\"decided_by\":", filter);
+        word(out, b",\"decided_by\":", filter);
         if let Some(part) = part {
             text(out, b",\"policy\":", part);
         }
