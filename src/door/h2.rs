@@ -1,10 +1,10 @@
 //! HTTP/2: pingora speaks it, the door bounds it.
 //!
 //! pingora has no deadline for a stream's body and none for a whole stream, so both are here: a stream whose body stalls
-//! or drips, or that takes longer than a request may, is reset.
+//! or drips, whose answer nobody reads, or that takes longer than a request may, is reset.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Bytes of the connection preface (RFC 9113 §3.4).
 const PREFACE_SIZE: u64 = 24;
 /// How often a stream's progress is looked at.
-const CHECK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     /// The running stream's progress, for the proxy to note what arrives.
@@ -38,6 +38,16 @@ tokio::task_local! {
 pub(crate) struct Progress {
     body_done: AtomicBool,
     body_bytes: AtomicU64,
+    /// When the last piece of the answer was handed over and how long the next may take, in milliseconds of the clock
+    /// that [`since_start`] reads; 0 before the first.
+    answer_due: AtomicU64,
+}
+
+/// Milliseconds on a clock of this module's own.
+fn since_start() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // Never 0, which means that there is nothing yet.
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 impl Progress {
@@ -46,6 +56,14 @@ impl Progress {
         let _ = PROGRESS.try_with(|progress| {
             progress.body_bytes.fetch_add(bytes as u64, Relaxed);
             progress.body_done.fetch_or(end, Relaxed);
+        });
+    }
+
+    /// A piece of the answer is about to be written; the next one follows within `silence`, or the client does not read.
+    pub(crate) fn answering(silence: Duration) {
+        let _ = PROGRESS.try_with(|progress| {
+            let silence = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+            progress.answer_due.store(since_start().saturating_add(silence), Relaxed);
         });
     }
 }
@@ -125,6 +143,14 @@ async fn stalled(progress: &Progress, limits: &Limits) {
         let taken = begun.elapsed();
         if taken >= limits.request_timeout {
             return;
+        }
+        // Once the answer has begun only its own pace counts: it may be complete before the request is.
+        let due = progress.answer_due.load(Relaxed);
+        if due > 0 {
+            if since_start() >= due {
+                return;
+            }
+            continue;
         }
         let bytes = progress.body_bytes.load(Relaxed);
         if !progress.body_done.load(Relaxed) && taken >= super::conn::body_allowance(limits.body_timeout, bytes) {

@@ -213,6 +213,7 @@ impl ProxyHttp for Adapter {
         let flow = ctx.as_mut().ok_or_else(lost)?;
         let Some(route) = flow.route.clone() else { return Ok(()) };
         flow.tick();
+        Progress::answering(patience(flow));
         forget_hop(response);
         route.chain.on_response(response.as_ref(), &mut flow.cx);
         apply(&mut flow.cx.to_client, &mut Downward(response));
@@ -233,6 +234,7 @@ impl ProxyHttp for Adapter {
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
         let flow = ctx.as_mut().ok_or_else(lost)?;
+        Progress::answering(patience(flow));
         if let Some(route) = flow.route.clone()
             && route.chain.sees_chunks()
         {
@@ -295,6 +297,13 @@ impl ProxyHttp for Adapter {
     ) -> bool {
         true
     }
+}
+
+/// How long an HTTP/2 answer may make no progress: what the upstream may take for its next piece, and what the client may
+/// take to make room for it.
+fn patience(flow: &Flow) -> Duration {
+    let read = flow.route.as_ref().map_or(Duration::ZERO, |route| route.upstream.read_timeout);
+    read + flow.snapshot.config.server.limits.body_timeout
 }
 
 /// Takes out what the upstream said about its own connection. pingora writes `Connection` anew.

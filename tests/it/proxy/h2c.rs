@@ -77,3 +77,69 @@ fn silent_http2_connections_end() {
         assert!(took.is_some(), "still open with {} bytes behind the preface", more.len());
     }
 }
+
+const IMPATIENT: &str = "  limits: {body_timeout: 1s, request_timeout: 60s}";
+
+/// Opens a connection whose streams may receive `window` bytes before they say more.
+async fn connect(gateway: &Gateway, window: u32) -> h2::client::SendRequest<bytes::Bytes> {
+    let socket = tokio::net::TcpStream::connect(gateway.public()).await.expect("connect");
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(window);
+    let (client, connection) = builder.handshake(socket).await.expect("a handshake");
+    tokio::spawn(connection);
+    client.ready().await.expect("ready")
+}
+
+fn request() -> http::Request<()> {
+    http::Request::get("http://shop.test/").body(()).expect("a request")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_answer_nobody_reads_is_reset() {
+    let origin = Origin::with(|_, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n");
+        let chunk = [b'x'; 64 << 10];
+        (0..160).all(|_| stream.write_all(&chunk).is_ok())
+    });
+    let gateway = Gateway::start(&one_route(origin.address, IMPATIENT, "", ""));
+    let mut client = connect(&gateway, 1_000).await;
+    let (answer, _) = client.send_request(request(), true).expect("sent");
+    let mut body = answer.await.expect("a head").into_body();
+    // Read, but no room is given back.
+    let begun = Instant::now();
+    let ended = tokio::time::timeout(Duration::from_secs(15), async { while let Some(Ok(_)) = body.data().await {} });
+    ended.await.expect("the stream is reset");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_that_makes_progress_goes_on() {
+    let origin = Origin::with(|_, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n");
+        (0..6).all(|_| {
+            std::thread::sleep(Duration::from_millis(900));
+            stream.write_all(b"xy").is_ok()
+        })
+    });
+    let gateway = Gateway::start(&one_route(origin.address, IMPATIENT, "", ""));
+    let mut client = connect(&gateway, 65_535).await;
+    let (answer, _) = client.send_request(request(), true).expect("sent");
+    let mut body = answer.await.expect("a head").into_body();
+    let mut got = 0;
+    while let Some(piece) = body.data().await {
+        got += piece.expect("no reset").len();
+    }
+    assert_eq!(got, 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_a_body_may_wait_for_its_answer() {
+    let origin = Origin::with(|_, stream| {
+        std::thread::sleep(Duration::from_millis(2_700));
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
+    });
+    let yaml = one_route(origin.address, IMPATIENT, "", "").replace("read_timeout: 2s", "read_timeout: 4s");
+    let gateway = Gateway::start(&yaml);
+    let answer = client().get(format!("http://{}/", gateway.public())).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+}
