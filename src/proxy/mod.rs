@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -204,17 +204,18 @@ impl ProxyHttp for Adapter {
         Ok(())
     }
 
-    async fn response_filter(
-        &self,
-        _session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         let flow = ctx.as_mut().ok_or_else(lost)?;
         let Some(route) = flow.route.clone() else { return Ok(()) };
         flow.tick();
         Progress::answering(patience(flow));
         forget_hop(response);
+        if session.req_header().version == Version::HTTP_10 && response.headers.contains_key(header::TRANSFER_ENCODING)
+        {
+            // An HTTP/1.0 client knows no chunks (RFC 9112 §6.1): the end of the connection is the end of the body.
+            response.remove_header(&header::TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
         route.chain.on_response(response.as_ref(), &mut flow.cx);
         apply(&mut flow.cx.to_client, &mut Downward(response));
         if route.upstream.channels.len() > 1

@@ -1,5 +1,6 @@
 //! Requests that go through: what the origin sees, what comes back, what happens when it does not.
 
+mod edges;
 mod faults;
 mod forwarding;
 mod h2c;
