@@ -185,7 +185,7 @@ fn nothing_else_is_paid_while_an_outcome_is_unknown() {
     assert!(connection.execute(forced, []).is_err());
     tell(&connection, &first, Told::Declined, 50);
     assert!(pay(&connection, Channel::Wechat, 60).is_ok());
-    assert!(matches!(pay(&connection, Channel::Wechat, 1_000), Ok(_)), "the same payment, found again");
+    assert!(pay(&connection, Channel::Wechat, 1_000).is_ok(), "the same payment, found again");
     assert_sound(&connection);
 }
 

@@ -193,7 +193,8 @@ impl Caller {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("not {status} in time: {order}");
+        assert_eq!(order["status"], status, "not in time: {order}");
+        order
     }
 
     async fn check(&self) -> Value {
