@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng;
+use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use rusqlite::Connection;
 use tidegate_durable::{Options, Store, WriteError};
@@ -58,7 +59,8 @@ impl Desk {
             WriteError::Op(error) => StartError::Store(error.into()),
             WriteError::Store(error) => StartError::Store(error),
         })?;
-        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).build();
+        // A proxy or a redirect would take an order's password, or a payment, somewhere else.
+        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().redirect(Policy::none()).build();
         let client = client.map_err(|error| StartError::Setup(format!("cannot make an HTTP client: {error}")))?;
         let stock = Stock::new(&settings.card_key, client.clone());
         let channels = Channels::new(&settings.egress, &settings.public_url, client, settings.channel_timeout);

@@ -1,1 +1,253 @@
-//! Proofs of the pieces that need no network.
+//! Proofs of the pieces that need no network: tokens, signatures, numbers, sealing, and the decisions on the rows at
+//! times of the test's choosing.
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::model::{Channel, OrderStatus, PaymentStatus, Refusal, TaskKind};
+use super::rows::NewOrder;
+use super::secret::{Secret, hex, unhex};
+use super::settle::{self, Report, Told};
+use super::{backoff_ms, inspect, number, payments, rows, schema, signature, token, view};
+
+const SECRET: &[u8] = b"secret";
+
+#[test]
+fn a_token_names_its_user_until_its_time_is_over_and_no_byte_of_it_can_be_changed() {
+    let token = token::issue(SECRET, "u_1", 1_000);
+    let last = 1_000 + token::LIFETIME_SECONDS - 1;
+    assert_eq!(token::verify(SECRET, &token, 1_000).as_deref(), Some("u_1"));
+    assert_eq!(token::verify(SECRET, &token, last).as_deref(), Some("u_1"));
+    assert_eq!(token::verify(SECRET, &token, last + 1), None);
+    assert_eq!(token::verify(b"other", &token, 1_000), None);
+    for at in 0..token.len() {
+        let mut changed = token.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(changed).expect("still ASCII");
+        assert_eq!(token::verify(SECRET, &changed, 1_000), None, "byte {at}");
+    }
+}
+
+#[test]
+fn a_token_cannot_choose_its_algorithm() {
+    use base64::Engine;
+    use hmac::{Hmac, KeyInit, Mac};
+    let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS512"}"#, r#"{"alg":"HS256","crit":["b64"]}"#] {
+        let message = format!("{}.{}", part(header), part(r#"{"sub":"u_1","exp":9999999999}"#));
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET).expect("any key will do");
+        mac.update(message.as_bytes());
+        let tag = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+        assert_eq!(token::verify(SECRET, &format!("{message}.{tag}"), 1_000), None, "{header}");
+        assert_eq!(token::verify(SECRET, &format!("{message}."), 1_000), None, "{header}");
+    }
+}
+
+#[test]
+fn a_signature_is_good_for_its_body_and_five_minutes() {
+    // HMAC-SHA256 of "1000.{}" under "secret", made with another implementation.
+    let header = "t=1000,v1=026360fb6284f077f1148b1ae7c62679730497810a6a0321574de01e8b009e7a";
+    assert!(signature::is_valid(SECRET, header, b"{}", 1_300));
+    assert!(signature::is_valid(SECRET, header, b"{}", 700));
+    assert!(!signature::is_valid(SECRET, header, b"{}", 1_301));
+    assert!(!signature::is_valid(SECRET, header, b"{}", 699));
+    assert!(!signature::is_valid(SECRET, header, b"{ }", 1_000));
+    assert!(!signature::is_valid(b"other", header, b"{}", 1_000));
+    assert!(!signature::is_valid(SECRET, &header.replace("1000", "1001"), b"{}", 1_000));
+    for header in ["", "t=1000", "v1=00,t=1", "t=1000,v1=zz", "t=1000,v1=0", "t=x,v1=00"] {
+        assert!(!signature::is_valid(SECRET, header, b"{}", 1_000), "{header}");
+    }
+}
+
+#[test]
+fn order_numbers_rise_with_time_and_end_with_the_users_shard() {
+    let early = number::order("u_1", 1_800_000_000_000, u32::MAX);
+    let late = number::order("u_1", 1_800_000_000_001, 0);
+    assert_eq!((early.len(), late.len()), (13, 13));
+    assert!(early < late);
+    let shard = |number: &str| {
+        let last = number.chars().last().expect("13 letters");
+        "0123456789ABCDEFGHJKMNPQRSTVWXYZ".find(last).expect("a letter of base 32") & 0xF
+    };
+    assert_eq!(shard(&early), shard(&late));
+    assert!((0..100).any(|n| shard(&number::order(&format!("u_{n}"), 0, 0)) != shard(&early)));
+}
+
+#[test]
+fn moments_are_written_as_calendars_have_them() {
+    assert_eq!(view::rfc3339(0), "1970-01-01T00:00:00.000Z");
+    assert_eq!(view::rfc3339(951_782_399_999), "2000-02-28T23:59:59.999Z");
+    assert_eq!(view::rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
+    assert_eq!(view::rfc3339(1_793_836_800_000), "2026-11-05T00:00:00.000Z");
+}
+
+#[test]
+fn a_sealed_password_opens_for_its_order_only() {
+    let secret = Secret::random();
+    let sealed = secret.seal("A", "secret-99").expect("short enough");
+    assert!(!sealed.windows(6).any(|bytes| bytes == b"secret"));
+    assert_eq!(secret.open_sealed("A", &sealed).as_deref(), Some("secret-99"));
+    assert_eq!(secret.open_sealed("B", &sealed), None);
+    assert_eq!(Secret::random().open_sealed("A", &sealed), None);
+    assert_eq!(secret.open_sealed("A", &sealed[..5]), None);
+    assert_eq!(secret.fingerprint(&[b"ab", b"c"]), secret.fingerprint(&[b"ab", b"c"]));
+    assert_ne!(secret.fingerprint(&[b"ab", b"c"]), secret.fingerprint(&[b"a", b"bc"]));
+    assert_eq!(unhex(&hex(&sealed)), Some(sealed));
+    assert_eq!(unhex("abc"), None);
+}
+
+#[test]
+fn waiting_grows_to_a_minute() {
+    let unit = std::time::Duration::from_secs(1);
+    assert_eq!([0, 1, 5, 6, 1_000].map(|tries| backoff_ms(unit, tries)), [1_000, 2_000, 30_000, 60_000, 60_000]);
+}
+
+/// A store in memory with one order of `u`, to be paid until 1000.
+fn shop() -> Connection {
+    let connection = Connection::open_in_memory().expect("a database in memory");
+    connection.execute_batch("PRAGMA foreign_keys = ON").expect("foreign keys");
+    connection.execute_batch(schema::MIGRATIONS[0]).expect("the schema is sound");
+    let new = NewOrder {
+        order_no: "A".to_owned(),
+        user: "u".to_owned(),
+        idem_key: "k".to_owned(),
+        fingerprint: [1; 32],
+        sku: "card".to_owned(),
+        qty: 1,
+        amount: 4_900,
+        currency: "CNY".to_owned(),
+        password: Some(vec![1]),
+        expires_ms: 1_000,
+    };
+    assert!(rows::create(&connection, &new, 0, 5).expect("a new order").0);
+    assert!(!rows::create(&connection, &new, 1, 5).expect("the same order").0);
+    let other = NewOrder { fingerprint: [2; 32], ..new };
+    assert!(matches!(rows::create(&connection, &other, 1, 5), Err(Refusal::KeyReused)));
+    connection
+}
+
+fn payable() -> Connection {
+    let connection = shop();
+    rows::reserved(&connection, "A", 2).expect("reserved");
+    assert_eq!(rows::password(&connection, "A").expect("readable"), None, "the password is forgotten");
+    connection
+}
+
+fn pay(connection: &Connection, channel: Channel, now_ms: i64) -> Result<String, Refusal> {
+    payments::begin(connection, "A", "u", channel, now_ms, now_ms + 10).map(|(_, payment)| payment.payment_no)
+}
+
+fn tell(connection: &Connection, payment_no: &str, state: Told, now_ms: i64) {
+    let report =
+        Report { state, trade_no: Some("T".to_owned()), amount: Some(4_900), currency: Some("CNY".to_owned()) };
+    assert!(settle::apply(connection, payment_no, &report, "test", now_ms).expect("applied"));
+}
+
+fn status(connection: &Connection) -> OrderStatus {
+    rows::get(connection, "A").expect("the order").status
+}
+
+fn tasks(connection: &Connection) -> Vec<(TaskKind, String)> {
+    let both = [false, true].map(|refunds| rows::claim_tasks(connection, refunds, i64::MAX, 0, 100).expect("tasks"));
+    both.into_iter().flatten().map(|(kind, subject, _)| (kind, subject)).collect()
+}
+
+fn assert_sound(connection: &Connection) {
+    assert_eq!(inspect::violations(connection).expect("readable"), Vec::<String>::new());
+}
+
+#[test]
+fn an_order_left_creating_fails_when_its_time_is_over_and_gives_back_what_it_may_hold() {
+    let connection = shop();
+    assert_eq!(settle::expire(&connection, 999, 10).expect("the sweep works"), 0);
+    assert_eq!(settle::expire(&connection, 1_000, 10).expect("the sweep works"), 1);
+    assert_eq!(status(&connection), OrderStatus::Failed);
+    assert_eq!(tasks(&connection), [(TaskKind::Release, "A".to_owned())]);
+    // The reservation that answers too late changes nothing.
+    rows::reserved(&connection, "A", 1_001).expect("no harm");
+    assert_eq!(status(&connection), OrderStatus::Failed);
+    assert_sound(&connection);
+}
+
+#[test]
+fn nothing_else_is_paid_while_an_outcome_is_unknown() {
+    let connection = payable();
+    let first = pay(&connection, Channel::Alipay, 10).expect("a payment");
+    settle::unknown(&connection, &first, "a timeout", 20).expect("unknown");
+    assert!(matches!(pay(&connection, Channel::Wechat, 30), Err(Refusal::PaymentLive(no)) if no == first));
+    // A refusal that comes after the doubt proves nothing about the call before.
+    settle::not_sent(&connection, &first, "no connection", 40).expect("no harm");
+    assert_eq!(payments::get(&connection, &first).expect("known").status, PaymentStatus::Unknown);
+    // The table itself would not have it either.
+    let forced =
+        "INSERT INTO payments SELECT 'X', order_no, 9, 'wechat', amount, currency, 'CREATED', NULL, NULL, 0, 0, 0,
+        0, 0, 0 FROM payments";
+    assert!(connection.execute(forced, []).is_err());
+    tell(&connection, &first, Told::Declined, 50);
+    assert!(pay(&connection, Channel::Wechat, 60).is_ok());
+    assert!(pay(&connection, Channel::Wechat, 1_000).is_ok(), "the same payment, found again");
+    assert_sound(&connection);
+}
+
+#[test]
+fn a_success_in_the_last_moment_wins_over_the_end_of_the_order() {
+    let connection = payable();
+    let payment_no = pay(&connection, Channel::Union, 10).expect("a payment");
+    tell(&connection, &payment_no, Told::Pending, 11);
+    assert_eq!(settle::expire(&connection, 1_000, 10).expect("the sweep works"), 1);
+    assert_eq!(status(&connection), OrderStatus::Closing);
+    tell(&connection, &payment_no, Told::Success, 1_001);
+    assert_eq!(status(&connection), OrderStatus::Paid);
+    // The channel's late word that it is closed is not believed any more.
+    tell(&connection, &payment_no, Told::Closed, 1_002);
+    assert_eq!(payments::get(&connection, &payment_no).expect("known").status, PaymentStatus::Success);
+    assert_eq!(tasks(&connection), [(TaskKind::Deliver, "A".to_owned())]);
+    assert_sound(&connection);
+    settle::delivered(&connection, "A", 1_003).expect("delivered");
+    settle::undeliverable(&connection, "A", "OUT_OF_STOCK", 1_004).expect("no harm");
+    assert_eq!(status(&connection), OrderStatus::Delivered);
+    assert_sound(&connection);
+}
+
+#[test]
+fn a_payment_for_a_cancelled_order_goes_back() {
+    let connection = payable();
+    let payment_no = pay(&connection, Channel::Union, 10).expect("a payment");
+    settle::close_order(&connection, "A", OrderStatus::Cancelled, 20, 20).expect("closing");
+    tell(&connection, &payment_no, Told::Closed, 30);
+    assert_eq!(status(&connection), OrderStatus::Cancelled);
+    tell(&connection, &payment_no, Told::Success, 40);
+    let expected = [(TaskKind::Release, "A".to_owned()), (TaskKind::Refund, payment_no.clone())];
+    assert_eq!(tasks(&connection), expected);
+    settle::refunded(&connection, &payment_no, 50).expect("paid back");
+    settle::refunded(&connection, &payment_no, 60).expect("no harm");
+    assert_eq!(status(&connection), OrderStatus::Cancelled);
+    assert_sound(&connection);
+}
+
+#[test]
+fn history_can_be_added_to_and_nothing_else() {
+    let connection = payable();
+    assert!(connection.execute("UPDATE order_events SET kind = 'PAID'", []).is_err());
+    assert!(connection.execute("DELETE FROM order_events", []).is_err());
+    let kinds: Vec<_> = rows::events(&connection, "A").expect("readable").into_iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, ["CREATING", "PENDING_PAYMENT"]);
+}
+
+#[test]
+fn an_inconsistency_is_found() {
+    let connection = payable();
+    connection.execute("UPDATE orders SET status = 'DELIVERED'", []).expect("a wrong row");
+    let found = inspect::violations(&connection).expect("readable");
+    assert!(found.iter().any(|text| text.starts_with("order paid or delivered without a payment")), "{found:?}");
+    assert!(found.iter().any(|text| text.starts_with("history does not end with the state")), "{found:?}");
+}
+
+#[test]
+fn a_channels_answer_is_read_or_is_no_answer() {
+    let read = |text: &str| super::channel::report(&serde_json::from_str::<Value>(text).expect("JSON"));
+    let known = read(r#"{"status":"SUCCESS","trade_no":"T","amount":4900,"currency":"CNY"}"#).expect("known");
+    assert_eq!((known.state, known.amount), (Told::Success, Some(4_900)));
+    assert_eq!(read(r#"{"status":"SYSTEM_ERROR"}"#), None);
+    assert_eq!(read("{}"), None);
+}

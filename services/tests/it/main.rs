@@ -2,4 +2,5 @@
 
 mod card_key;
 mod channel_simulator;
+mod order;
 mod process;
