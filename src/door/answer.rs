@@ -1,7 +1,10 @@
 //! Answers written by the door itself: one buffer, one write, the connection kept where that is safe.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, StatusCode};
@@ -86,7 +89,11 @@ impl Answer {
 
     /// Sends it. A client that does not read within `patience` is given up.
     pub(crate) async fn send(&self, conn: &Conn, patience: Duration) -> io::Result<()> {
-        let write = conn.write(&self.0);
+        let mut write = pin!(conn.write(&self.0));
+        // An answer nearly always fits into the socket at once; a timer is for those that do not.
+        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await {
+            return done;
+        }
         tokio::time::timeout(patience, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 

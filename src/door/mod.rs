@@ -84,27 +84,37 @@ enum Arrived {
 /// What a connection waits for besides bytes, made once for all its requests.
 struct Waits {
     alarm: Alarm,
+    shutdown: ShutdownWatch,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Whether `stopping` was polled, so that it wakes this connection.
+    listens: bool,
 }
 
 impl Waits {
-    fn new(mut shutdown: ShutdownWatch, deadline: Instant) -> Self {
+    fn new(shutdown: ShutdownWatch, deadline: Instant) -> Self {
+        let mut wish = shutdown.clone();
         let stopping = Box::pin(async move {
             // An error means that nobody is left to stop us.
-            if shutdown.wait_for(|stopping| *stopping).await.is_err() {
+            if wish.wait_for(|stopping| *stopping).await.is_err() {
                 std::future::pending::<()>().await;
             }
         });
-        Self { alarm: Alarm::new(deadline), stopping }
+        Self { alarm: Alarm::new(deadline), shutdown, stopping, listens: false }
     }
 
     /// Reads what comes; `None` when the time is over or, between requests (`idle`), when the gateway is stopping.
     async fn read(&mut self, conn: &Conn, deadline: Instant, idle: bool) -> Option<std::io::Result<usize>> {
+        // A wish that came while a request ran has woken nobody who waits here.
+        if idle && *self.shutdown.borrow() {
+            return None;
+        }
+        // Polled once, the wish to stop wakes this task when it comes; it is asked again only when something woke it.
+        let mut ask = idle && !std::mem::replace(&mut self.listens, idle);
         poll_fn(|cx| {
             if let Poll::Ready(read) = conn.poll_read_more(cx) {
                 return Poll::Ready(Some(read));
             }
-            if idle && self.stopping.as_mut().poll(cx).is_ready() {
+            if std::mem::replace(&mut ask, idle) && self.stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
             self.alarm.poll(cx, deadline).map(|()| None)

@@ -90,6 +90,37 @@ fn a_stop_lets_running_requests_end() {
 }
 
 #[test]
+fn a_stop_ends_idle_connections_and_those_that_become_idle() {
+    let origin = Origin::with(|seen, stream| {
+        if seen.target == "/slow" {
+            std::thread::sleep(Duration::from_millis(700));
+        }
+        std::io::Write::write_all(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
+    });
+    let mut gateway = Gateway::start(&one_route(origin.address, "", "", ""));
+    let mut connections: Vec<Raw> = (0..6).map(|_| Raw::connect(gateway.public())).collect();
+    for raw in &mut connections {
+        for _ in 0..3 {
+            raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(raw.answer().expect("an answer").status, 200);
+        }
+    }
+    // Half of them idle, half with a request under way when the stop comes.
+    for raw in connections.iter_mut().step_by(2) {
+        raw.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    gateway.signal("TERM");
+    for (number, raw) in connections.iter_mut().enumerate() {
+        if number % 2 == 0 {
+            assert_eq!(raw.answer().expect("the running request is answered").status, 200);
+        }
+        assert!(raw.closed_within(Duration::from_secs(3)).is_some(), "connection {number} is still open");
+    }
+    assert!(gateway.ended_within(Duration::from_secs(3)).expect("it ends").success());
+}
+
+#[test]
 fn a_quit_signal_without_a_successor_changes_nothing() {
     let origin = Origin::ok();
     let mut gateway = Gateway::start(&one_route(origin.address, "", "", ""));
