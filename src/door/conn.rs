@@ -165,9 +165,10 @@ impl Conn {
         Box::new(ClientStream(self.clone()))
     }
 
-    /// Whether the next request may follow: the body was read to its end and the protocol is still HTTP/1.
+    /// Whether the next request may follow: the body was read to its end and the protocol is still HTTP/1, be it that
+    /// the upstream did not agree to another.
     pub(crate) fn at_request_boundary(&self) -> bool {
-        matches!(self.0.lock().mode, Mode::Done)
+        matches!(self.0.lock().mode, Mode::Done | Mode::Upgrade)
     }
 
     /// Whether the connection now carries another protocol.

@@ -16,6 +16,7 @@ pub(crate) mod forward;
 pub(crate) mod id;
 mod park;
 pub(crate) mod reply;
+mod sound;
 pub(crate) mod stage;
 mod view;
 mod write;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -46,8 +47,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 const WEBSOCKET_SILENCE: Duration = Duration::from_secs(3_600);
 /// Slowest reader that is not taken for an attack, in bytes a second.
 const SLOWEST_READER: usize = 500;
-/// Largest response head; pingora would take a mebibyte.
-const LARGEST_RESPONSE_HEAD: usize = 64 * 1024;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CHANNEL: HeaderName = HeaderName::from_static("tidegate-channel");
@@ -107,6 +106,10 @@ impl ProxyHttp for Adapter {
         // The door has read what the client wants; pingora no longer sees the header that says so.
         if let Some(flow) = ctx {
             session.set_keepalive(flow.keep_alive);
+        }
+        if session.req_header().version == Version::HTTP_10 {
+            // Interim answers came with HTTP/1.1: a client of 1.0 would take one for the answer.
+            session.as_downstream_mut().set_ignore_info_resp(true);
         }
         // A client that leaves does not cut a payment in the middle: the exchange with the upstream ends properly.
         session.set_abort_on_close(false);
@@ -194,22 +197,16 @@ impl ProxyHttp for Adapter {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let size: usize = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if size > LARGEST_RESPONSE_HEAD {
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "response head too large").into_up());
-        }
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        sound::check(response, flow).map_err(|why| Error::explain(ErrorType::InvalidHTTPHeader, why).into_up())?;
         if !response.status.is_informational() {
-            attempt::answered(ctx.as_mut().ok_or_else(lost)?, response.status);
+            attempt::answered(flow, response.status);
         }
         Ok(())
     }
 
-    async fn response_filter(
-        &self,
-        _session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        sound::frame(session, response);
         let flow = ctx.as_mut().ok_or_else(lost)?;
         let Some(route) = flow.route.clone() else { return Ok(()) };
         flow.tick();
@@ -251,7 +248,7 @@ impl ProxyHttp for Adapter {
         // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.
         let whole = flow.conn.as_ref().is_some_and(crate::door::conn::Conn::at_request_boundary);
         let mut reusable = whole && flow.keep_alive.is_some() && *error.esource() != ErrorSource::Downstream;
-        if session.response_written().is_none()
+        if sound::begun(session).is_none()
             && let Some(reply) = attempt::reply_to(flow, error)
         {
             error_code = reply.status.as_u16();
@@ -270,9 +267,10 @@ impl ProxyHttp for Adapter {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         let Some(flow) = ctx.as_mut() else { return };
-        let status = session.response_written().map_or(499, |response| response.status.as_u16());
+        let begun = sound::begun(session);
+        let status = begun.unwrap_or(499);
         let gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-        if error.is_some() && session.response_written().is_some() && flow.decision == "proxied" {
+        if error.is_some() && begun.is_some() && flow.decision == "proxied" {
             flow.decision = "cut";
             flow.known = flow.known.or(Some(Known::Unknown));
         }

@@ -4,5 +4,6 @@ mod faults;
 mod forwarding;
 mod h2c;
 mod routing;
+mod sound;
 mod streaming;
 mod websocket;
