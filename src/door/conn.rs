@@ -5,6 +5,7 @@
 //! door keeps the other handle, so that it can answer a request that ran out of time, and close without cutting off an
 //! answer that is still on its way.
 
+mod reader;
 mod stream;
 
 use std::io;
@@ -20,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::chunked::Scanner;
 use super::head::Framing;
+use reader::Reader;
 
 /// Bytes read at once. Read into a thread's scratch space, so that an idle connection holds no buffer at all.
 const READ_SIZE: usize = 16 * 1024;
@@ -30,10 +32,11 @@ thread_local! {
     static SCRATCH: std::cell::RefCell<Box<[u8; READ_SIZE]>> = std::cell::RefCell::new(Box::new([0; READ_SIZE]));
 }
 
-/// Slowest body that is not taken for an attack, once the body timeout is over; the figure of Apache's mod_reqtimeout.
+/// Slowest body, sent or read, that is not taken for an attack once the body timeout is over; the figure of Apache's
+/// mod_reqtimeout.
 const SLOWEST_BODY: u64 = 500;
 
-/// How long a body of which `bytes` arrived may have taken: the timeout, and a second more for every 500 bytes.
+/// How long a body of which `bytes` passed may have taken: the timeout, and a second more for every 500 bytes.
 pub(crate) fn body_allowance(timeout: Duration, bytes: u64) -> Duration {
     timeout + Duration::from_secs(bytes / SLOWEST_BODY)
 }
@@ -76,6 +79,7 @@ struct Inner {
     body_timeout: Duration,
     body_bytes: u64,
     body_done: Option<Instant>,
+    reader: Reader,
     malformed: bool,
     whole: bool,
     cut: Cut,
@@ -102,6 +106,7 @@ impl Conn {
             body_timeout: Duration::ZERO,
             body_bytes: 0,
             body_done: None,
+            reader: Reader::default(),
             malformed: false,
             whole: false,
             cut: Cut::No,
@@ -141,6 +146,7 @@ impl Conn {
         inner.lent_at = Instant::now();
         inner.body_timeout = body_timeout;
         inner.body_bytes = 0;
+        inner.reader = Reader::default();
         inner.malformed = false;
         inner.whole = false;
         inner.cut = Cut::No;
@@ -184,6 +190,12 @@ impl Conn {
     /// When the last byte of the body was handed over; `None` while it is on its way.
     pub(crate) fn body_done(&self) -> Option<Instant> {
         self.0.lock().body_done
+    }
+
+    /// When a client that is not reading its answer will have had its time; `None` while it reads.
+    pub(crate) fn reader_deadline(&self) -> Option<Instant> {
+        let inner = self.0.lock();
+        inner.reader.deadline(inner.body_timeout, inner.written)
     }
 
     /// Whether the body's chunks were malformed.
@@ -360,6 +372,10 @@ impl Inner {
     fn end_body(&mut self) {
         self.mode = Mode::Done;
         self.body_done = Some(Instant::now());
+    }
+
+    fn note_write(&mut self, pending: bool) {
+        self.reader.note(pending, self.written);
     }
 
     /// Looks at the first bytes of an answer: an interim one is no answer yet, an agreed upgrade opens the stream.

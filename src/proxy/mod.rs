@@ -45,8 +45,6 @@ use reply::{HeaderList, apply};
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Longest silence of an agreed WebSocket, in either direction.
 const WEBSOCKET_SILENCE: Duration = Duration::from_secs(3_600);
-/// Slowest reader that is not taken for an attack, in bytes a second.
-const SLOWEST_READER: usize = 500;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CHANNEL: HeaderName = HeaderName::from_static("tidegate-channel");
@@ -100,8 +98,9 @@ impl ProxyHttp for Adapter {
         let websocket = ctx.as_ref().is_some_and(|flow| flow.websocket);
         let silence = if websocket { WEBSOCKET_SILENCE } else { snapshot.config.server.limits.body_timeout };
         session.set_read_timeout(Some(silence));
-        session.set_write_timeout(Some(silence));
-        session.set_min_send_rate(Some(SLOWEST_READER));
+        // A client of HTTP/1 that does not read is the door's to end: pingora would wait anew for each piece.
+        let watched = ctx.is_some() && !websocket;
+        session.set_write_timeout(Some(silence).filter(|_| !watched));
         session.set_total_drain_timeout(Some(DRAIN_TIME));
         // The door has read what the client wants; pingora no longer sees the header that says so.
         if let Some(flow) = ctx {
