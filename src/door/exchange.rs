@@ -267,7 +267,7 @@ async fn hand_over(
         let reply =
             Reply::problem(StatusCode::GATEWAY_TIMEOUT, "gateway-timeout", "The upstream did not answer in time");
         let unix = door.gateway.shared.clock.unix(door.gateway.shared.clock.now());
-        let outcome = Some(Known::Unknown.as_str());
+        let outcome = Some(if conn.sent() { Known::Unknown } else { Known::NotSent }.as_str());
         let to = Addressee { request_id: &id, person: false, edits: &[], outcome };
         let framed = Framed { keep: false, bodiless: false, old: head.old, unix };
         if let Some(answer) = Answer::of(reply, &to, framed) {
@@ -278,7 +278,7 @@ async fn hand_over(
     Next::Gone
 }
 
-/// Resolves when the request has run out of time: `first_byte` from the end of its body to the first byte of an answer,
+/// Resolves when the request has run out of time: `first_byte` from its last byte to an upstream to the first byte of an answer,
 /// `total` over all, `patience` with a client that does not read. Connections that became another protocol are exempt.
 async fn out_of_time(alarm: &mut Alarm, conn: &Conn, first_byte: Duration, total: Duration, patience: Duration) -> Cut {
     let begun = Instant::now();
@@ -302,7 +302,7 @@ async fn out_of_time(alarm: &mut Alarm, conn: &Conn, first_byte: Duration, total
         if now < next.min(begun + total) {
             continue;
         }
-        let waiting_since = if conn.answered() { None } else { conn.body_done().map(Instant::from_std) };
+        let waiting_since = if conn.answered() { None } else { conn.upstream_has_it().map(Instant::from_std) };
         let cut = match waiting_since {
             Some(since) if now >= since + first_byte => Cut::NoAnswer,
             _ if now >= begun + total => {

@@ -161,6 +161,11 @@ impl ProxyHttp for Adapter {
             view::rewrite(flow, session.req_header(), request)?;
         }
         apply(&mut flow.cx.to_upstream.clone(), &mut Upward(request));
+        // From here on bytes may arrive, whatever becomes of the request.
+        flow.known = Some(Known::Unknown);
+        if let Some(conn) = &flow.conn {
+            conn.set_sent();
+        }
         Ok(())
     }
 

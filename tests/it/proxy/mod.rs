@@ -3,6 +3,7 @@
 mod faults;
 mod forwarding;
 mod h2c;
+mod outcomes;
 mod routing;
 mod sound;
 mod streaming;
