@@ -2,6 +2,7 @@
 
 mod faults;
 mod forwarding;
+mod h2_heads;
 mod h2c;
 mod outcomes;
 mod routing;
