@@ -5,21 +5,23 @@
 //! door keeps the other handle, so that it can answer a request that ran out of time, and close without cutting off an
 //! answer that is still on its way.
 
+mod lent;
+mod reader;
 mod stream;
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use pingora::protocols::{ALPN, Stream};
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 
 use super::chunked::Scanner;
 use super::head::Framing;
+use reader::Reader;
 
 /// Bytes read at once. Read into a thread's scratch space, so that an idle connection holds no buffer at all.
 const READ_SIZE: usize = 16 * 1024;
@@ -30,10 +32,11 @@ thread_local! {
     static SCRATCH: std::cell::RefCell<Box<[u8; READ_SIZE]>> = std::cell::RefCell::new(Box::new([0; READ_SIZE]));
 }
 
-/// Slowest body that is not taken for an attack, once the body timeout is over; the figure of Apache's mod_reqtimeout.
+/// Slowest body, sent or read, that is not taken for an attack once the body timeout is over; the figure of Apache's
+/// mod_reqtimeout.
 const SLOWEST_BODY: u64 = 500;
 
-/// How long a body of which `bytes` arrived may have taken: the timeout, and a second more for every 500 bytes.
+/// How long a body of which `bytes` passed may have taken: the timeout, and a second more for every 500 bytes.
 pub(crate) fn body_allowance(timeout: Duration, bytes: u64) -> Duration {
     timeout + Duration::from_secs(bytes / SLOWEST_BODY)
 }
@@ -76,6 +79,8 @@ struct Inner {
     body_timeout: Duration,
     body_bytes: u64,
     body_done: Option<Instant>,
+    sent: Option<Instant>,
+    reader: Reader,
     malformed: bool,
     whole: bool,
     cut: Cut,
@@ -102,6 +107,8 @@ impl Conn {
             body_timeout: Duration::ZERO,
             body_bytes: 0,
             body_done: None,
+            sent: None,
+            reader: Reader::default(),
             malformed: false,
             whole: false,
             cut: Cut::No,
@@ -141,6 +148,8 @@ impl Conn {
         inner.lent_at = Instant::now();
         inner.body_timeout = body_timeout;
         inner.body_bytes = 0;
+        inner.sent = None;
+        inner.reader = Reader::default();
         inner.malformed = false;
         inner.whole = false;
         inner.cut = Cut::No;
@@ -165,9 +174,10 @@ impl Conn {
         Box::new(ClientStream(self.clone()))
     }
 
-    /// Whether the next request may follow: the body was read to its end and the protocol is still HTTP/1.
+    /// Whether the next request may follow: the body was read to its end and the protocol is still HTTP/1, be it that
+    /// the upstream did not agree to another.
     pub(crate) fn at_request_boundary(&self) -> bool {
-        matches!(self.0.lock().mode, Mode::Done)
+        matches!(self.0.lock().mode, Mode::Done | Mode::Upgrade)
     }
 
     /// Whether the connection now carries another protocol.
@@ -180,9 +190,26 @@ impl Conn {
         self.0.lock().answered
     }
 
-    /// When the last byte of the body was handed over; `None` while it is on its way.
-    pub(crate) fn body_done(&self) -> Option<Instant> {
-        self.0.lock().body_done
+    /// Notes that the request goes to an upstream now.
+    pub(crate) fn set_sent(&self) {
+        self.0.lock().sent = Some(Instant::now());
+    }
+
+    /// Whether anything may have reached an upstream.
+    pub(crate) fn sent(&self) -> bool {
+        self.0.lock().sent.is_some()
+    }
+
+    /// Since when an upstream has had the whole request; `None` while it has not, be it that it waits for its turn.
+    pub(crate) fn upstream_has_it(&self) -> Option<Instant> {
+        let inner = self.0.lock();
+        Some(inner.body_done?.max(inner.sent?))
+    }
+
+    /// When a client that is not reading its answer will have had its time; `None` while it reads.
+    pub(crate) fn reader_deadline(&self) -> Option<Instant> {
+        let inner = self.0.lock();
+        inner.reader.deadline(inner.body_timeout, inner.written)
     }
 
     /// Whether the body's chunks were malformed.
@@ -259,118 +286,5 @@ impl Conn {
 
     pub(crate) fn negotiated_h2(&self) -> bool {
         matches!(self.0.lock().io.selected_alpn_proto(), Some(ALPN::H2))
-    }
-}
-
-impl Inner {
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut into = ReadBuf::new(&mut scratch[..]);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut into))?;
-            self.buf.extend_from_slice(into.filled());
-            self.read += into.filled().len() as u64;
-            Poll::Ready(Ok(into.filled().len()))
-        })
-    }
-
-    fn poll_request(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.mode {
-            Mode::Raw => self.poll_raw(cx, dst),
-            Mode::Done | Mode::Upgrade => self.poll_end(cx),
-            Mode::Length(left) => self.poll_length(cx, dst, left),
-            Mode::Chunked(_) => self.poll_chunked(cx, dst),
-        }
-    }
-
-    fn poll_raw(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.buf.is_empty() {
-            let before = dst.filled().len();
-            ready!(Pin::new(&mut self.io).poll_read(cx, dst))?;
-            self.read += (dst.filled().len() - before) as u64;
-            return Poll::Ready(Ok(()));
-        }
-        let take = self.buf.len().min(dst.remaining());
-        dst.put_slice(&self.buf[..take]);
-        self.buf.advance(take);
-        Poll::Ready(Ok(()))
-    }
-
-    /// Waits for the client to leave; what it sends meanwhile is the next request and is kept.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.buf.len() < MOST_STASHED {
-            if ready!(self.poll_fill(cx))? == 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        Poll::Pending
-    }
-
-    fn poll_length(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>, left: u64) -> Poll<io::Result<()>> {
-        let left_here = usize::try_from(left).unwrap_or(usize::MAX);
-        let before = dst.filled().len();
-        if self.buf.is_empty() && dst.remaining() <= left_here {
-            ready!(Pin::new(&mut self.io).poll_read(cx, dst))?;
-        } else {
-            if self.buf.is_empty() {
-                ready!(self.poll_fill(cx))?;
-            }
-            let take = self.buf.len().min(left_here).min(dst.remaining());
-            dst.put_slice(&self.buf[..take]);
-            self.buf.advance(take);
-        }
-        let got = (dst.filled().len() - before) as u64;
-        if left == got {
-            self.end_body()
-        } else {
-            self.mode = Mode::Length(left - got)
-        }
-        Poll::Ready(self.pace(got))
-    }
-
-    fn poll_chunked(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.buf.is_empty() && ready!(self.poll_fill(cx))? == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let Mode::Chunked(scanner) = &mut self.mode else { return Poll::Ready(Ok(())) };
-        let there = self.buf.len().min(dst.remaining());
-        let Ok(take) = scanner.scan(&self.buf[..there]) else {
-            self.malformed = true;
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "malformed chunk")));
-        };
-        let done = scanner.done();
-        dst.put_slice(&self.buf[..take]);
-        self.buf.advance(take);
-        if done {
-            self.end_body();
-        }
-        Poll::Ready(self.pace(take as u64))
-    }
-
-    /// Ends a body that drips: each piece comes in time, the whole never would.
-    fn pace(&mut self, got: u64) -> io::Result<()> {
-        self.body_bytes += got;
-        let allowed = body_allowance(self.body_timeout, self.body_bytes);
-        if self.body_done.is_none() && self.lent_at.elapsed() > allowed {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the body arrives too slowly"));
-        }
-        Ok(())
-    }
-
-    fn end_body(&mut self) {
-        self.mode = Mode::Done;
-        self.body_done = Some(Instant::now());
-    }
-
-    /// Looks at the first bytes of an answer: an interim one is no answer yet, an agreed upgrade opens the stream.
-    fn note_written(&mut self, bytes: &[u8]) {
-        self.written += bytes.len() as u64;
-        if self.answered || bytes.is_empty() {
-            return;
-        }
-        let status = bytes.get(9..12).unwrap_or_default();
-        if status == b"101" && matches!(self.mode, Mode::Upgrade) {
-            self.mode = Mode::Raw;
-        }
-        self.answered = status == b"101" || status.first() != Some(&b'1');
     }
 }

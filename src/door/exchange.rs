@@ -33,6 +33,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// An upstream that drips its head gets this many read timeouts for the whole of it.
 const HEAD_PATIENCE: u32 = 3;
 
+/// How often within its patience the door looks whether a client still reads.
+const READER_LOOKS: u32 = 3;
+
 /// What becomes of the connection.
 pub(crate) enum Next {
     /// The next request may come.
@@ -227,6 +230,7 @@ async fn hand_over(
     flow.conn = Some(conn.clone());
     let id = flow.id;
     let limits = &flow.snapshot.config.server.limits;
+    let patience = limits.body_timeout;
     let idle = limits.idle_timeout.as_secs().max(1);
     flow.keep_alive = (head.keep_alive && !*shutdown.borrow()).then_some(idle);
     let (total, read_timeout) = flow
@@ -236,12 +240,12 @@ async fn hand_over(
     let first_byte = (read_timeout * HEAD_PATIENCE).min(total);
     if head.expects_continue && conn.buffered() == 0 && !matches!(head.framing, Framing::None | Framing::Length(0)) {
         // An upstream that never says it would leave the client waiting for nothing.
-        let told = timeout(limits.body_timeout, conn.write(GO_ON)).await;
+        let told = timeout(patience, conn.write(GO_ON)).await;
         if !matches!(told, Ok(Ok(()))) {
             return Next::Gone;
         }
     }
-    let stream = conn.lend(head.framing, head.websocket, limits.body_timeout);
+    let stream = conn.lend(head.framing, head.websocket, patience);
     let mut session = ServerSession::new_http1(stream);
     session.set_pipelined_prefix(rewritten);
     session.set_connection_user_context(Some(flow));
@@ -253,17 +257,18 @@ async fn hand_over(
                 return Next::Close;
             }
             // What pingora did not mean to reuse it may not have flushed.
-            let keep = reused.is_some() || (conn.whole() && conn.write(&[]).await.is_ok());
+            let flushed = async { matches!(timeout(patience, conn.write(&[])).await, Ok(Ok(()))) };
+            let keep = reused.is_some() || (conn.whole() && flushed.await);
             return if keep { Next::Keep } else { Next::Close };
         }
-        cut = out_of_time(alarm, conn, first_byte, total) => cut,
+        cut = out_of_time(alarm, conn, first_byte, total, patience) => cut,
     };
     // The exchange was dropped with its upstream connection; its flow's drop wrote the log line.
     if cut == Cut::NoAnswer {
         let reply =
             Reply::problem(StatusCode::GATEWAY_TIMEOUT, "gateway-timeout", "The upstream did not answer in time");
         let unix = door.gateway.shared.clock.unix(door.gateway.shared.clock.now());
-        let outcome = Some(Known::Unknown.as_str());
+        let outcome = Some(if conn.sent() { Known::Unknown } else { Known::NotSent }.as_str());
         let to = Addressee { request_id: &id, person: false, edits: &[], outcome };
         let framed = Framed { keep: false, bodiless: false, old: head.old, unix };
         if let Some(answer) = Answer::of(reply, &to, framed) {
@@ -274,18 +279,31 @@ async fn hand_over(
     Next::Gone
 }
 
-/// Resolves when the request has run out of time: `first_byte` from the end of its body to the first byte of an answer,
-/// `total` over all. Connections that became another protocol are exempt.
-async fn out_of_time(alarm: &mut Alarm, conn: &Conn, first_byte: Duration, total: Duration) -> Cut {
+/// Resolves when the request has run out of time: `first_byte` from its last byte to an upstream to the first byte of an answer,
+/// `total` over all, `patience` with a client that does not read. Connections that became another protocol are exempt.
+async fn out_of_time(alarm: &mut Alarm, conn: &Conn, first_byte: Duration, total: Duration, patience: Duration) -> Cut {
     let begun = Instant::now();
     let mut next = begun + first_byte;
+    let mut look = begun + patience / READER_LOOKS;
     loop {
-        alarm.until(next.min(begun + total)).await;
+        alarm.until(next.min(look).min(begun + total)).await;
         if conn.is_raw() {
             std::future::pending::<()>().await;
         }
         let now = Instant::now();
-        let waiting_since = if conn.answered() { None } else { conn.body_done().map(Instant::from_std) };
+        let unread = conn.reader_deadline().map(Instant::from_std);
+        if unread.is_some_and(|deadline| now >= deadline) {
+            conn.set_cut(Cut::TooLong);
+            return Cut::TooLong;
+        }
+        if now >= look {
+            look = now + patience / READER_LOOKS;
+        }
+        look = unread.map_or(look, |deadline| look.min(deadline));
+        if now < next.min(begun + total) {
+            continue;
+        }
+        let waiting_since = if conn.answered() { None } else { conn.upstream_has_it().map(Instant::from_std) };
         let cut = match waiting_since {
             Some(since) if now >= since + first_byte => Cut::NoAnswer,
             _ if now >= begun + total => {

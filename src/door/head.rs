@@ -94,8 +94,9 @@ const fn table(extra: &[u8], letters: bool) -> [bool; 256] {
 
 /// `tchar` of RFC 9110 §5.6.2.
 const TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~", true);
-/// What a target may consist of: RFC 3986 without the fragment, and nothing that some parser might cut at.
-const TARGET: [bool; 256] = table(b"!$%&'()*+,-./:;=?@[]_~", true);
+/// What a target may consist of: RFC 3986 without the fragment and nothing that some parser might cut at; and what
+/// browsers leave as it is in a query all the same (`?family=A|B`).
+const TARGET: [bool; 256] = table(b"!$%&'()*+,-./:;=?@[]_~^`{|}", true);
 /// What a host with port may consist of.
 const HOST: [bool; 256] = table(b".-:[]_~%", true);
 
@@ -119,6 +120,11 @@ fn all(bytes: &[u8], table: &[bool; 256]) -> bool {
 /// Whether `name` is a header or method name.
 pub(crate) fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && all(name, &TOKEN)
+}
+
+/// Whether `target` has only characters that a target may have.
+pub(crate) fn is_target(target: &[u8]) -> bool {
+    all(target, &TARGET)
 }
 
 /// Finds the empty line. Made once: a searcher costs more to make than to use.
@@ -331,7 +337,8 @@ impl Seen {
     }
 }
 
-fn content_length(value: &[u8]) -> Result<u64, HeadError> {
+/// A length, if it is one and nothing else.
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, HeadError> {
     let digits = !value.is_empty() && value.len() <= LONGEST_LENGTH && value.iter().all(u8::is_ascii_digit);
     let parsed = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
     parsed.ok_or(refuse(400, "malformed length"))

@@ -182,10 +182,12 @@ impl Door {
         let now = Instant::now();
         let mut deadline = now + if buf.is_empty() { silence } else { limits.header_timeout };
         let mut seen = 0;
+        let mut forgiven = false;
         loop {
-            // RFC 9112 §2.2: one empty line before a request is forgiven.
-            if seen == 0 && buf.starts_with(b"\r\n") {
+            // RFC 9112 §2.2: one empty line before a request is forgiven. Not more: they would put off the deadline.
+            if !forgiven && buf.starts_with(b"\r\n") {
                 buf.advance(2);
+                (forgiven, seen) = (true, 0);
             }
             if let Some(end) = head::end_of_head(&buf, seen) {
                 return self.classify(conn, buf, end, first);
@@ -193,7 +195,8 @@ impl Door {
             if buf.len() > max {
                 return Arrived::Refused(HeadError { status: 431, reason: "head too large" });
             }
-            if head::hopeless(&buf, seen) {
+            let half_an_empty_line = !forgiven && &buf[..] == b"\r";
+            if !half_an_empty_line && head::hopeless(&buf, seen) {
                 return Arrived::Refused(HeadError { status: 400, reason: "not a request" });
             }
             seen = buf.len();

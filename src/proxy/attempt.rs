@@ -40,7 +40,7 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
     let channel = chosen.and_then(|id| Some((id, route.upstream.channels.get(usize::from(id.0))?)));
     let Some((id, channel)) = channel else {
         flow.reply = Some(Box::new(unavailable("No channel is available")));
-        flow.known = Some(Known::NotSent);
+        flow.not_sent();
         return Error::e_explain(ErrorType::HTTPStatus(503), "no channel left");
     };
     flow.cx.channel = Some(id);
@@ -56,7 +56,7 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
 
 /// No connection: nothing was sent. True when another endpoint or channel may be tried.
 pub(super) fn connect_failed(flow: &mut Flow) -> bool {
-    flow.known = Some(Known::NotSent);
+    flow.not_sent();
     let endpoints = flow.channel().map_or(0, |channel| {
         channel.metrics.connect_failed();
         channel.peers.len()
@@ -84,7 +84,6 @@ pub(super) fn broke(flow: &mut Flow, session: &mut Session, error: &Error, clien
     if safe && unanswered && died_idle && flow.attempts < MOST_TRIES {
         return true;
     }
-    flow.known = Some(Known::Unknown);
     let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
     if let Some(channel) = flow.channel() {
         if timed_out { channel.metrics.timed_out() } else { channel.metrics.broken() }

@@ -124,6 +124,13 @@ impl Flow {
         }
     }
 
+    /// No connection: nothing was sent, unless an earlier try got further. What may have happened once stays so.
+    pub(crate) fn not_sent(&mut self) {
+        if self.known != Some(Known::Unknown) {
+            self.known = Some(Known::NotSent);
+        }
+    }
+
     /// Reads the clock for the next stage.
     pub(crate) fn tick(&mut self) -> Nanos {
         self.cx.now = self.gateway.shared.clock.now();
@@ -212,7 +219,7 @@ impl Drop for Flow {
         let status = match cut {
             Cut::NoAnswer => {
                 self.code = Some("gateway-timeout");
-                self.known = Some(Known::Unknown);
+                self.not_sent();
                 504
             }
             // nginx's figure for a client that got no proper end.

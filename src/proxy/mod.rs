@@ -16,6 +16,7 @@ pub(crate) mod forward;
 pub(crate) mod id;
 mod park;
 pub(crate) mod reply;
+mod sound;
 pub(crate) mod stage;
 mod view;
 mod write;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -44,10 +45,6 @@ use reply::{HeaderList, apply};
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Longest silence of an agreed WebSocket, in either direction.
 const WEBSOCKET_SILENCE: Duration = Duration::from_secs(3_600);
-/// Slowest reader that is not taken for an attack, in bytes a second.
-const SLOWEST_READER: usize = 500;
-/// Largest response head; pingora would take a mebibyte.
-const LARGEST_RESPONSE_HEAD: usize = 64 * 1024;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CHANNEL: HeaderName = HeaderName::from_static("tidegate-channel");
@@ -101,120 +98,13 @@ impl ProxyHttp for Adapter {
         let websocket = ctx.as_ref().is_some_and(|flow| flow.websocket);
         let silence = if websocket { WEBSOCKET_SILENCE } else { snapshot.config.server.limits.body_timeout };
         session.set_read_timeout(Some(silence));
-        session.set_write_timeout(Some(silence));
-        session.set_min_send_rate(Some(SLOWEST_READER));
+        // A client of HTTP/1 that does not read is the door's to end: pingora would wait anew for each piece.
+        let watched = ctx.is_some() && !websocket;
+        session.set_write_timeout(Some(silence).filter(|_| !watched));
         session.set_total_drain_timeout(Some(DRAIN_TIME));
         // The door has read what the client wants; pingora no longer sees the header that says so.
         if let Some(flow) = ctx {
             session.set_keepalive(flow.keep_alive);
-        }
-        // A client that leaves does not cut a payment in the middle: the exchange with the upstream ends properly.
-        session.set_abort_on_close(false);
-        Ok(())
-    }
-
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        if ctx.is_none() {
-            *ctx = Some(view::begin(&self.gateway, self.listener, session));
-        }
-        let flow = ctx.as_mut().ok_or_else(lost)?;
-        let span = tracing::Span::current();
-        if !span.is_disabled() {
-            span.record("request_id", flow.id.as_str());
-            span.record("route", flow.route.as_ref().map_or("", |route| &route.name));
-        }
-        park::request_stage(session, flow).await
-    }
-
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        let bytes = body.as_ref().map_or(0, Bytes::len);
-        Progress::note(bytes, end);
-        let flow = ctx.as_mut().ok_or_else(lost)?;
-        flow.body_seen += bytes as u64;
-        if flow.route.as_ref().is_some_and(|route| flow.body_seen > route.max_body) {
-            flow.reply = Some(Box::new(stage::too_large()));
-            return Error::e_explain(ErrorType::HTTPStatus(413), "body too large");
-        }
-        Ok(())
-    }
-
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        attempt::choose(ctx.as_mut().ok_or_else(lost)?)
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        request: &mut RequestHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        let flow = ctx.as_mut().ok_or_else(lost)?;
-        if !flow.rewritten {
-            view::rewrite(flow, session.req_header(), request)?;
-        }
-        apply(&mut flow.cx.to_upstream.clone(), &mut Upward(request));
-        Ok(())
-    }
-
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Ctx,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
-        let again = ctx.as_mut().is_some_and(|flow| attempt::connect_failed(flow));
-        error.set_retry(again);
-        error
-    }
-
-    fn error_while_proxy(
-        &self,
-        peer: &HttpPeer,
-        session: &mut Session,
-        error: Box<Error>,
-        ctx: &mut Ctx,
-        client_reused: bool,
-    ) -> Box<Error> {
-        let mut error = error.more_context(format!("Peer: {peer}"));
-        let again = ctx.as_mut().is_some_and(|flow| attempt::broke(flow, session, &error, client_reused));
-        error.set_retry(again);
-        error
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        _session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        let size: usize = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if size > LARGEST_RESPONSE_HEAD {
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "response head too large").into_up());
-        }
-        if !response.status.is_informational() {
-            attempt::answered(ctx.as_mut().ok_or_else(lost)?, response.status);
-        }
-        Ok(())
-    }
-
-    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        let flow = ctx.as_mut().ok_or_else(lost)?;
-        let Some(route) = flow.route.clone() else { return Ok(()) };
-        flow.tick();
-        Progress::answering(patience(flow));
-        forget_hop(response);
-        if session.req_header().version == Version::HTTP_10 && response.headers.contains_key(header::TRANSFER_ENCODING)
-        {
-            // An HTTP/1.0 client knows no chunks (RFC 9112 §6.1): the end of the connection is the end of the body.
-            response.remove_header(&header::TRANSFER_ENCODING);
-            session.set_keepalive(None);
         }
         route.chain.on_response(response.as_ref(), &mut flow.cx);
         apply(&mut flow.cx.to_client, &mut Downward(response));
@@ -254,7 +144,7 @@ impl ProxyHttp for Adapter {
         // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.
         let whole = flow.conn.as_ref().is_some_and(crate::door::conn::Conn::at_request_boundary);
         let mut reusable = whole && flow.keep_alive.is_some() && *error.esource() != ErrorSource::Downstream;
-        if session.response_written().is_none()
+        if sound::begun(session).is_none()
             && let Some(reply) = attempt::reply_to(flow, error)
         {
             error_code = reply.status.as_u16();
@@ -273,9 +163,10 @@ impl ProxyHttp for Adapter {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         let Some(flow) = ctx.as_mut() else { return };
-        let status = session.response_written().map_or(499, |response| response.status.as_u16());
+        let begun = sound::begun(session);
+        let status = begun.unwrap_or(499);
         let gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-        if error.is_some() && session.response_written().is_some() && flow.decision == "proxied" {
+        if error.is_some() && begun.is_some() && flow.decision == "proxied" {
             flow.decision = "cut";
             flow.known = flow.known.or(Some(Known::Unknown));
         }

@@ -29,7 +29,8 @@ pub(super) async fn reply(session: &mut Session, flow: &mut Flow, reply: Reply, 
     let to = Addressee { request_id: &flow.id, person: flow.person, edits: &edits, outcome };
     let body = render(reply, &to, &mut *response);
     let http = session.as_downstream_mut();
-    if !reusable {
+    let old = http.req_header().version == Version::HTTP_10;
+    if !reusable || (old && matches!(body, Body::Pieces(_))) {
         http.set_keepalive(None);
     }
     let bodiless = http.req_header().method == http::Method::HEAD;

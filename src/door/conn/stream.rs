@@ -25,13 +25,18 @@ impl AsyncRead for ClientStream {
 impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.0.0.lock();
-        let written = ready!(Pin::new(&mut inner.io).poll_write(cx, bytes))?;
+        let write = Pin::new(&mut inner.io).poll_write(cx, bytes);
+        inner.note_write(write.is_pending());
+        let written = ready!(write)?;
         inner.note_written(&bytes[..written]);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.0.lock().io).poll_flush(cx)
+        let mut inner = self.0.0.lock();
+        let flush = Pin::new(&mut inner.io).poll_flush(cx);
+        inner.note_write(flush.is_pending());
+        flush
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -44,7 +49,9 @@ impl AsyncWrite for ClientStream {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.0.0.lock();
-        let written = ready!(Pin::new(&mut inner.io).poll_write_vectored(cx, parts))?;
+        let write = Pin::new(&mut inner.io).poll_write_vectored(cx, parts);
+        inner.note_write(write.is_pending());
+        let written = ready!(write)?;
         let first = parts.iter().find(|part| !part.is_empty()).map_or(&[][..], |part| part);
         inner.note_written(&first[..first.len().min(written)]);
         inner.written += (written - first.len().min(written)) as u64;

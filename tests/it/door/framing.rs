@@ -148,3 +148,13 @@ fn an_expected_continue_is_sent_before_the_body() {
     raw.send(format!("POST /x HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: 5000\r\n\r\n"));
     assert_eq!(raw.head().map(|head| head.status), Some(413));
 }
+
+#[test]
+fn what_browsers_leave_bare_in_a_query_passes_as_it_is() {
+    let origin = Origin::ok();
+    let gateway = Gateway::start(&one_route(origin.address, "", "", ""));
+    let mut raw = Raw::connect(gateway.public());
+    raw.send(format!("GET /css?family=A|B&f={{x}}^` HTTP/1.1\r\n{HOST}\r\n"));
+    assert_eq!(raw.answer().map(|answer| answer.status), Some(200));
+    assert_eq!(origin.seen()[0].target, "/css?family=A|B&f={x}^`");
+}

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::support::{Gateway, Origin, Raw, one_route};
+use crate::support::{Gateway, Origin, Raw, eventually, free_port, one_route};
 
 const SHORT: &str = "  limits:
     header_timeout: 1s
@@ -111,4 +111,52 @@ fn many_dripping_clients_do_not_keep_others_out() {
         assert_eq!(raw.answer().expect("an answer").status, 200);
     }
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn empty_lines_do_not_put_off_the_deadline() {
+    let origin = Origin::ok();
+    let gateway = gateway(&origin);
+    let mut raw = Raw::connect(gateway.public());
+    let took = drip(&mut raw, b"\r\n", Duration::from_millis(100), Duration::from_secs(8));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // One is forgiven, however it arrives.
+    let mut raw = Raw::connect(gateway.public());
+    for piece in ["\r", "\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        raw.send(piece);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(raw.answer().map(|answer| answer.status), Some(200));
+}
+
+#[test]
+fn clients_that_do_not_read_are_let_go() {
+    let big = Origin::with(|_, stream| {
+        let piece = vec![b'x'; 64 << 10];
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n");
+        (0..1024).all(|_| stream.write_all(&piece).is_ok())
+    });
+    let limits = "  limits: {body_timeout: 1s}";
+    let gateway = Gateway::start(&one_route(big.address, limits, "", ""));
+    let unread: Vec<_> = (0..3).map(|_| Raw::connect(gateway.public())).collect();
+    for mut raw in unread {
+        raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        // Held open and never read: the seat must come back all the same.
+        std::mem::forget(raw);
+    }
+    eventually("the answers begin", Duration::from_secs(5), || gateway.metric("tidegate_connections{") >= 3.0);
+    eventually("nobody is waited for", Duration::from_secs(8), || gateway.metric("tidegate_connections{") < 1.0);
+    let cut = gateway.access_log(3);
+    assert!(cut.iter().all(|line| line["decision"] == "cut"), "{cut:?}");
+}
+
+#[test]
+fn pipelining_without_reading_ends() {
+    // An origin that is gone: its failures keep their connections.
+    let dead = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let gateway = Gateway::start(&one_route(dead, "  limits: {body_timeout: 1s}", "", ""));
+    let mut raw = Raw::connect(gateway.public());
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    let flood = std::thread::spawn(move || while raw.send(&requests) {});
+    eventually("the flood is cut", Duration::from_secs(20), || flood.is_finished());
 }

@@ -3,7 +3,10 @@
 mod edges;
 mod faults;
 mod forwarding;
+mod h2_heads;
 mod h2c;
+mod outcomes;
 mod routing;
+mod sound;
 mod streaming;
 mod websocket;

@@ -1,6 +1,7 @@
 //! What the tests share: a gateway as its own process, scripted origins, and a client that writes bytes.
 
 mod client;
+pub(crate) mod frames;
 mod gateway;
 mod origin;
 mod ports;

@@ -1,0 +1,128 @@
+//! What a lent connection yields and takes: the running request's bytes and nothing behind them.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::{Inner, MOST_STASHED, Mode, SCRATCH, body_allowance};
+
+impl Inner {
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut into = ReadBuf::new(&mut scratch[..]);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut into))?;
+            self.buf.extend_from_slice(into.filled());
+            self.read += into.filled().len() as u64;
+            Poll::Ready(Ok(into.filled().len()))
+        })
+    }
+
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.mode {
+            Mode::Raw => self.poll_raw(cx, dst),
+            Mode::Done | Mode::Upgrade => self.poll_end(cx),
+            Mode::Length(left) => self.poll_length(cx, dst, left),
+            Mode::Chunked(_) => self.poll_chunked(cx, dst),
+        }
+    }
+
+    fn poll_raw(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.buf.is_empty() {
+            let before = dst.filled().len();
+            ready!(Pin::new(&mut self.io).poll_read(cx, dst))?;
+            self.read += (dst.filled().len() - before) as u64;
+            return Poll::Ready(Ok(()));
+        }
+        let take = self.buf.len().min(dst.remaining());
+        dst.put_slice(&self.buf[..take]);
+        self.buf.advance(take);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the client to leave; what it sends meanwhile is the next request and is kept.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.buf.len() < MOST_STASHED {
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_length(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>, left: u64) -> Poll<io::Result<()>> {
+        let left_here = usize::try_from(left).unwrap_or(usize::MAX);
+        let before = dst.filled().len();
+        if self.buf.is_empty() && dst.remaining() <= left_here {
+            ready!(Pin::new(&mut self.io).poll_read(cx, dst))?;
+        } else {
+            if self.buf.is_empty() {
+                ready!(self.poll_fill(cx))?;
+            }
+            let take = self.buf.len().min(left_here).min(dst.remaining());
+            dst.put_slice(&self.buf[..take]);
+            self.buf.advance(take);
+        }
+        let got = (dst.filled().len() - before) as u64;
+        if left == got {
+            self.end_body()
+        } else {
+            self.mode = Mode::Length(left - got)
+        }
+        Poll::Ready(self.pace(got))
+    }
+
+    fn poll_chunked(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.buf.is_empty() && ready!(self.poll_fill(cx))? == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let Mode::Chunked(scanner) = &mut self.mode else { return Poll::Ready(Ok(())) };
+        let there = self.buf.len().min(dst.remaining());
+        let Ok(take) = scanner.scan(&self.buf[..there]) else {
+            self.malformed = true;
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "malformed chunk")));
+        };
+        let done = scanner.done();
+        dst.put_slice(&self.buf[..take]);
+        self.buf.advance(take);
+        if done {
+            self.end_body();
+        }
+        Poll::Ready(self.pace(take as u64))
+    }
+
+    /// Ends a body that drips: each piece comes in time, the whole never would.
+    fn pace(&mut self, got: u64) -> io::Result<()> {
+        self.body_bytes += got;
+        let allowed = body_allowance(self.body_timeout, self.body_bytes);
+        if self.body_done.is_none() && self.lent_at.elapsed() > allowed {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the body arrives too slowly"));
+        }
+        Ok(())
+    }
+
+    fn end_body(&mut self) {
+        self.mode = Mode::Done;
+        self.body_done = Some(Instant::now());
+    }
+
+    pub(super) fn note_write(&mut self, pending: bool) {
+        self.reader.note(pending, self.written);
+    }
+
+    /// Looks at the first bytes of an answer: an interim one is no answer yet, an agreed upgrade opens the stream.
+    pub(super) fn note_written(&mut self, bytes: &[u8]) {
+        self.written += bytes.len() as u64;
+        if self.answered || bytes.is_empty() {
+            return;
+        }
+        let status = bytes.get(9..12).unwrap_or_default();
+        if status == b"101" && matches!(self.mode, Mode::Upgrade) {
+            self.mode = Mode::Raw;
+        }
+        self.answered = status == b"101" || status.first() != Some(&b'1');
+    }
+}
