@@ -4,13 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::Settings;
-use super::signature::Secret;
-
-/// Environment variable with the secret that callbacks are signed with.
-const SECRET_VARIABLE: &str = "TIDEGATE_CHANNEL_SECRET";
-
-/// Used when there is none: everybody can read it here, so it protects nothing.
-const DEVELOPMENT_SECRET: &str = "development-only-secret-of-the-channels";
+use crate::support::Secret;
+use crate::support::signature::{DEVELOPMENT_SECRET, SECRET_VARIABLE};
 
 /// What a single simulator announces itself as.
 const SERVICE: &str = "channel-simulator";

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `channel` | the operations, each durable before it is answered |
 //! | `rows`, `outbox`, `truth`, `schema` | the rows and the decisions on them |
-//! | `sender`, `signature` | callbacks: sent until acknowledged, signed |
+//! | `sender` | callbacks: signed, sent until acknowledged |
 //! | `plan`, `pace` | what goes wrong, and how slowly |
 //! | `http`, `cashier`, `control` | the interface for shops, for buyers, for tests |
 
@@ -25,7 +25,6 @@ mod plan;
 mod rows;
 mod schema;
 mod sender;
-pub mod signature;
 mod truth;
 
 use std::net::SocketAddr;
@@ -35,9 +34,8 @@ use std::sync::Arc;
 use channel::Channel;
 use plan::Plan;
 use sender::Sender;
-use signature::Secret;
 
-use crate::support::{Running, StartError, Stop, unix_ms};
+use crate::support::{Running, Secret, StartError, Stop, unix_ms};
 
 /// Everything the service can be told.
 #[derive(Debug, Clone)]

@@ -16,8 +16,7 @@ use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::outbox::{self, Due, Outcome};
-use super::signature::{self, Secret};
-use crate::support::{StartError, Stop, unix_ms};
+use crate::support::{Secret, StartError, Stop, signature, unix_ms};
 
 /// Callbacks under way at the same time.
 const MAX_UNDER_WAY: usize = 64;

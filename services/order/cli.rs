@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Settings, SharedSecret};
+use super::Settings;
+use crate::support::Secret;
+use crate::support::signature::{DEVELOPMENT_SECRET, SECRET_VARIABLE};
 
 /// Unit of the waiting times between tries.
 const RETRY_UNIT: Duration = Duration::from_secs(1);
@@ -54,9 +56,7 @@ impl Args {
     /// The settings these arguments stand for.
     pub fn into_settings(self) -> Settings {
         let secret = |given: Option<String>, variable: &str, default: &str| {
-            SharedSecret(
-                given.or_else(|| std::env::var(variable).ok()).unwrap_or_else(|| default.to_owned()).into_bytes(),
-            )
+            Secret::new(given.or_else(|| std::env::var(variable).ok()).unwrap_or_else(|| default.to_owned()))
         };
         Settings {
             listen: self.listen,
@@ -65,7 +65,7 @@ impl Args {
             egress: self.egress,
             public_url: self.public_url,
             jwt_secret: secret(self.jwt_secret, "TIDEGATE_JWT_SECRET", super::DEFAULT_JWT_SECRET),
-            channel_secret: secret(self.channel_secret, "TIDEGATE_CHANNEL_SECRET", super::DEFAULT_CHANNEL_SECRET),
+            channel_secret: secret(self.channel_secret, SECRET_VARIABLE, DEVELOPMENT_SECRET),
             pay_within: Duration::from_secs(self.pay_within),
             channel_timeout: Duration::from_secs(self.channel_timeout),
             answer_within: ANSWER_WITHIN,

@@ -81,7 +81,8 @@ impl FromRequestParts<Arc<Desk>> for User {
         let value = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token =
             value.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-        let user = token.and_then(|(_, token)| token::verify(&desk.settings.jwt_secret.0, token.trim(), seconds()));
+        let user =
+            token.and_then(|(_, token)| token::verify(desk.settings.jwt_secret.bytes(), token.trim(), seconds()));
         user.map(Self).ok_or_else(|| {
             let detail = "Sign in: POST /api/session gives a token for the Authorization header.";
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", detail);
@@ -125,7 +126,7 @@ async fn products(State(desk): Shared) -> Answer {
 /// Makes somebody up: the demo has no accounts.
 async fn session(State(desk): Shared) -> Response {
     let user = token::new_user();
-    let token = token::issue(&desk.settings.jwt_secret.0, &user, seconds());
+    let token = token::issue(desk.settings.jwt_secret.bytes(), &user, seconds());
     let answer = json!({ "token": token, "user": user, "expires_in": token::LIFETIME_SECONDS });
     ([NO_STORE], axum::Json(answer)).into_response()
 }

@@ -17,7 +17,7 @@
 //! | `rows`, `payments`, `schema`, `model` | the rows and their states |
 //! | `resolver`, `work` | finding out how payments ended; the background |
 //! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
-//! | `notify`, `signature` | notifications of the channels |
+//! | `notify` | notifications of the channels |
 //! | `http`, `view`, `token` | the interface for buyers, and who they are |
 //! | `secret`, `number` | the key of this service, order numbers |
 //! | `inspect`, `metrics` | does everything add up |
@@ -39,7 +39,6 @@ mod rows;
 mod schema;
 mod secret;
 mod settle;
-mod signature;
 mod stock;
 #[cfg(test)]
 mod tests;
@@ -47,7 +46,6 @@ mod token;
 mod view;
 mod work;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,26 +53,13 @@ use std::time::Duration;
 
 use desk::Desk;
 
-use crate::support::{Running, StartError, Stop};
+use crate::support::{Running, Secret, StartError, Stop, signature};
 
 /// Name of the data file inside the data folder.
 const DATA_FILE: &str = "order.sqlite";
 
 /// Signs the tokens of buyers unless another secret is given; the gateway's example configuration has the same.
 pub const DEFAULT_JWT_SECRET: &str = "development-only-secret-of-the-bundled-shop";
-
-/// Signs the notifications of channels unless another secret is given; the channel simulator has the same.
-pub const DEFAULT_CHANNEL_SECRET: &str = "development-only-secret-of-the-channels";
-
-/// A secret shared with somebody. It is not shown in logs.
-#[derive(Clone)]
-pub struct SharedSecret(pub Vec<u8>);
-
-impl fmt::Debug for SharedSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SharedSecret(..)")
-    }
-}
 
 /// Everything the service can be told.
 #[derive(Debug, Clone)]
@@ -90,9 +75,9 @@ pub struct Settings {
     /// Base URL under which the payment channels reach this service.
     pub public_url: String,
     /// Signs the tokens of buyers.
-    pub jwt_secret: SharedSecret,
+    pub jwt_secret: Secret,
     /// Signs the notifications of channels.
-    pub channel_secret: SharedSecret,
+    pub channel_secret: Secret,
     /// Time to pay.
     pub pay_within: Duration,
     /// Longest a call to a channel may take.
@@ -113,12 +98,12 @@ pub struct Settings {
 /// When the address is taken or the data cannot be opened. The card-key service and the channels may come later.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     for (secret, default) in
-        [(&settings.jwt_secret, DEFAULT_JWT_SECRET), (&settings.channel_secret, DEFAULT_CHANNEL_SECRET)]
+        [(&settings.jwt_secret, DEFAULT_JWT_SECRET), (&settings.channel_secret, signature::DEVELOPMENT_SECRET)]
     {
-        if secret.0.is_empty() {
+        if secret.bytes().is_empty() {
             return Err(StartError::Setup("a shared secret must not be empty".to_owned()));
         }
-        if secret.0 == default.as_bytes() {
+        if secret.bytes() == default.as_bytes() {
             tracing::warn!(secret = default, "a secret that everybody knows is in use");
         }
     }

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use super::channel;
 use super::desk::Desk;
 use super::model::{Channel, Refusal};
+use super::payments;
 use super::settle::{self, Report};
-use super::{payments, signature};
-use crate::support::{Problem, unix_ms};
+use crate::support::{Problem, signature, unix_ms};
 
 /// Longest notification id and payment number in bytes.
 const MAX_ID: usize = 128;
@@ -50,8 +50,10 @@ pub(super) async fn receive(
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "UNKNOWN_CHANNEL", "There is no such channel.");
     let channel = Channel::parse(&channel).ok_or_else(unknown)?;
     let now_ms = unix_ms();
-    let signed = headers.get(signature::HEADER).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if !signature::is_valid(&desk.settings.channel_secret.0, signed, &body, now_ms / 1_000) {
+    let signed = headers.get(signature::HEADER).and_then(|value| value.to_str().ok());
+    let (secret, seconds) = (desk.settings.channel_secret.bytes(), u64::try_from(now_ms / 1_000).unwrap_or(0));
+    if let Err(why) = signature::verify(secret, signed, seconds, &body) {
+        tracing::debug!(%why, channel = channel.as_str(), "a notification was refused");
         desk.counters.bad_signatures.add(1);
         let detail = "The signature is missing, wrong or too old.";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "BAD_SIGNATURE", detail));

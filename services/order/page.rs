@@ -12,7 +12,7 @@ use axum::routing::{MethodRouter, get};
 use sha2::{Digest, Sha256};
 
 use super::desk::Desk;
-use super::secret::hex;
+use crate::support::hex;
 
 const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";

@@ -5,7 +5,6 @@
 //! fingerprint by which a repeated request is recognised, which is keyed, so that a stolen file does not allow
 //! guessing. The key lies in the data folder and not in the secret of the tokens: that one is rotated.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,7 +16,7 @@ use hmac::{Hmac, Mac};
 use rand::RngCore;
 use sha2::Sha256;
 
-use crate::support::StartError;
+use crate::support::{StartError, hex, unhex};
 
 /// Name of the key file inside the data folder.
 const FILE: &str = "order.key";
@@ -96,20 +95,4 @@ fn write_new(path: &Path, secret: &Secret) -> std::io::Result<()> {
     writeln!(file, "{}", hex(&secret.0))?;
     file.sync_all()?;
     fs::rename(&draft, path)
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// The bytes behind hexadecimal digits.
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect()
 }

@@ -10,7 +10,7 @@ use rand::RngCore;
 use serde::Deserialize;
 use sha2::Sha256;
 
-use super::secret::hex;
+use crate::support::hex;
 
 /// How long a token is good: a working day and some, in seconds.
 pub(super) const LIFETIME_SECONDS: i64 = 12 * 3_600;

@@ -11,8 +11,8 @@ use std::path::Path;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidegate_services::channel_simulator::{self, Settings, signature::Secret};
-use tidegate_services::support::Running;
+use tidegate_services::channel_simulator::{self, Settings};
+use tidegate_services::support::{Running, Secret};
 
 /// What callbacks are signed with in these tests.
 const SECRET: &str = "a secret of these tests";

@@ -127,7 +127,7 @@ pub(super) fn notice(notify_id: &str, payment: &Value, seconds: i64) -> (String,
         "amount": payment["amount"], "currency": payment["currency"], "status": "SUCCESS",
     })
     .to_string();
-    let secret = tidegate_services::order::DEFAULT_CHANNEL_SECRET;
+    let secret = tidegate_services::support::signature::DEVELOPMENT_SECRET;
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key will do");
     mac.update(format!("{seconds}.{body}").as_bytes());
     let tag = mac.finalize().into_bytes();

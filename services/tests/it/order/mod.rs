@@ -12,8 +12,9 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_services::card_key::{self, KeySource};
-use tidegate_services::order::{self, DEFAULT_CHANNEL_SECRET, DEFAULT_JWT_SECRET, Settings, SharedSecret};
-use tidegate_services::support::{Running, unix_ms};
+use tidegate_services::order::{self, DEFAULT_JWT_SECRET, Settings};
+use tidegate_services::support::signature::DEVELOPMENT_SECRET;
+use tidegate_services::support::{Running, Secret, unix_ms};
 
 use channel::{Bank, notice};
 
@@ -41,8 +42,8 @@ impl Street {
             card_key: keys.clone(),
             egress,
             public_url: "http://127.0.0.1:1".to_owned(),
-            jwt_secret: SharedSecret(DEFAULT_JWT_SECRET.as_bytes().to_vec()),
-            channel_secret: SharedSecret(DEFAULT_CHANNEL_SECRET.as_bytes().to_vec()),
+            jwt_secret: Secret::new(DEFAULT_JWT_SECRET),
+            channel_secret: Secret::new(DEVELOPMENT_SECRET),
             pay_within: Duration::from_secs(60),
             channel_timeout: Duration::from_millis(400),
             answer_within: Duration::from_millis(200),

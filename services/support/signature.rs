@@ -1,12 +1,18 @@
 //! The signature of a channel's callback: HMAC-SHA256 over `t.body` with a secret per channel.
 //!
-//! The time is inside the signed text, so an old callback cannot be given a new time. The simulator signs with it; a
-//! receiver in the same language may check with it: one definition, two callers.
-
-use std::fmt::Write as _;
+//! The time is inside the signed text, so an old callback cannot be given a new time. The channel simulator signs with
+//! it, the order service checks with it: one definition, two callers.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+use super::hex::{hex, unhex};
+
+/// Signs unless another secret is given: everybody can read it here, so it protects nothing.
+pub const DEVELOPMENT_SECRET: &str = "development-only-secret-of-the-channels";
+
+/// Environment variable with the secret.
+pub const SECRET_VARIABLE: &str = "TIDEGATE_CHANNEL_SECRET";
 
 /// Name of the header that carries `t=<unix seconds>,v1=<hex>`.
 pub const HEADER: &str = "x-channel-signature";
@@ -30,38 +36,11 @@ pub enum Refusal {
     Mismatch,
 }
 
-/// A channel's secret; it does not show itself in debug output.
-#[derive(Clone)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// The secret made of these bytes.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
-    }
-
-    /// The bytes, for signing.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
 /// Signs `body` at `unix_seconds`; the answer is the header's value.
 #[must_use]
 pub fn sign(secret: &[u8], unix_seconds: u64, body: &[u8]) -> String {
-    let tag = mac(secret, unix_seconds, body).finalize().into_bytes();
-    let mut text = format!("t={unix_seconds},v1=");
-    for byte in tag {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let time = unix_seconds.to_string();
+    format!("t={time},v1={}", hex(&mac(secret, &time, body).finalize().into_bytes()))
 }
 
 /// Checks a header against the raw body, in constant time for the tag.
@@ -70,30 +49,26 @@ pub fn sign(secret: &[u8], unix_seconds: u64, body: &[u8]) -> String {
 /// Says what is wrong, see [`Refusal`]; the time is compared only after the tag, so a forger learns nothing from it.
 pub fn verify(secret: &[u8], header: Option<&str>, now_unix_seconds: u64, body: &[u8]) -> Result<(), Refusal> {
     let (time, tag) = header.and_then(parse).ok_or(Refusal::Malformed)?;
+    let seconds: u64 = time.parse().map_err(|_| Refusal::Malformed)?;
     mac(secret, time, body).verify_slice(&tag).map_err(|_| Refusal::Mismatch)?;
-    if now_unix_seconds.abs_diff(time) > WINDOW_SECONDS {
+    if now_unix_seconds.abs_diff(seconds) > WINDOW_SECONDS {
         return Err(Refusal::OutsideWindow);
     }
     Ok(())
 }
 
-fn mac(secret: &[u8], unix_seconds: u64, body: &[u8]) -> Hmac<Sha256> {
+fn mac(secret: &[u8], time: &str, body: &[u8]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("invariant: HMAC takes a key of any length");
-    mac.update(unix_seconds.to_string().as_bytes());
+    mac.update(time.as_bytes());
     mac.update(b".");
     mac.update(body);
     mac
 }
 
-fn parse(header: &str) -> Option<(u64, Vec<u8>)> {
+/// The time as it was signed, and the tag.
+fn parse(header: &str) -> Option<(&str, Vec<u8>)> {
     let (time, tag) = header.split_once(',')?;
-    let time = time.trim().strip_prefix("t=")?.parse().ok()?;
-    let hex = tag.trim().strip_prefix("v1=")?;
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    let bytes = (0..64).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok());
-    Some((time, bytes.collect::<Option<Vec<u8>>>()?))
+    Some((time.trim().strip_prefix("t=")?, unhex(tag.trim().strip_prefix("v1=")?)?))
 }
 
 #[cfg(test)]
@@ -104,7 +79,16 @@ mod tests {
     fn accepts_what_it_signed_within_the_window() {
         let header = sign(b"secret", 1_000, b"{}");
         assert_eq!(verify(b"secret", Some(&header), 1_300, b"{}"), Ok(()));
-        assert_eq!(verify(b"secret", Some(&header), 1_301, b"{}"), Err(Refusal::OutsideWindow));
+        assert_eq!(verify(b"secret", Some(&header), 700, b"{}"), Ok(()));
+        for now in [699, 1_301] {
+            assert_eq!(verify(b"secret", Some(&header), now, b"{}"), Err(Refusal::OutsideWindow));
+        }
+    }
+
+    #[test]
+    fn signs_as_another_implementation_does() {
+        let header = "t=1000,v1=026360fb6284f077f1148b1ae7c62679730497810a6a0321574de01e8b009e7a";
+        assert_eq!(sign(b"secret", 1_000, b"{}"), header);
     }
 
     #[test]
@@ -118,8 +102,11 @@ mod tests {
 
     #[test]
     fn refuses_a_header_it_cannot_read() {
-        for header in [None, Some(""), Some("t=1"), Some("t=x,v1=00"), Some("v1=00,t=1"), Some("t=1,v1=zz")] {
-            assert_eq!(verify(b"s", header, 1, b""), Err(Refusal::Malformed));
+        for header in ["", "t=1", "t=x,v1=00", "v1=00,t=1", "t=1,v1=zz", "t=1,v1=0", "t=-1,v1=00"] {
+            assert_eq!(verify(b"s", Some(header), 1, b""), Err(Refusal::Malformed), "{header}");
         }
+        assert_eq!(verify(b"s", None, 1, b""), Err(Refusal::Malformed));
+        // Readable, but a tag of another length is none of ours.
+        assert_eq!(verify(b"s", Some("t=1,v1=00"), 1, b""), Err(Refusal::Mismatch));
     }
 }
