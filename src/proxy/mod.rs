@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -106,6 +106,116 @@ impl ProxyHttp for Adapter {
         if let Some(flow) = ctx {
             session.set_keepalive(flow.keep_alive);
         }
+        if session.req_header().version == Version::HTTP_10 {
+            // Interim answers came with HTTP/1.1: a client of 1.0 would take one for the answer.
+            session.as_downstream_mut().set_ignore_info_resp(true);
+        }
+        // A client that leaves does not cut a payment in the middle: the exchange with the upstream ends properly.
+        session.set_abort_on_close(false);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        if ctx.is_none() {
+            *ctx = Some(view::begin(&self.gateway, self.listener, session));
+        }
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        let span = tracing::Span::current();
+        if !span.is_disabled() {
+            span.record("request_id", flow.id.as_str());
+            span.record("route", flow.route.as_ref().map_or("", |route| &route.name));
+        }
+        park::request_stage(session, flow).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let bytes = body.as_ref().map_or(0, Bytes::len);
+        Progress::note(bytes, end);
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        flow.body_seen += bytes as u64;
+        if flow.route.as_ref().is_some_and(|route| flow.body_seen > route.max_body) {
+            flow.reply = Some(Box::new(stage::too_large()));
+            return Error::e_explain(ErrorType::HTTPStatus(413), "body too large");
+        }
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        attempt::choose(ctx.as_mut().ok_or_else(lost)?)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        if !flow.rewritten {
+            view::rewrite(flow, session.req_header(), request)?;
+        }
+        apply(&mut flow.cx.to_upstream.clone(), &mut Upward(request));
+        // From here on bytes may arrive, whatever becomes of the request.
+        flow.known = Some(Known::Unknown);
+        if let Some(conn) = &flow.conn {
+            conn.set_sent();
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let again = ctx.as_mut().is_some_and(|flow| attempt::connect_failed(flow));
+        error.set_retry(again);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Ctx,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let again = ctx.as_mut().is_some_and(|flow| attempt::broke(flow, session, &error, client_reused));
+        error.set_retry(again);
+        error
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        sound::check(response, flow).map_err(|why| Error::explain(ErrorType::InvalidHTTPHeader, why).into_up())?;
+        if !response.status.is_informational() {
+            attempt::answered(flow, response.status);
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        sound::frame(session, response);
+        let flow = ctx.as_mut().ok_or_else(lost)?;
+        let Some(route) = flow.route.clone() else { return Ok(()) };
+        flow.tick();
+        Progress::answering(patience(flow));
+        forget_hop(response);
         route.chain.on_response(response.as_ref(), &mut flow.cx);
         apply(&mut flow.cx.to_client, &mut Downward(response));
         if route.upstream.channels.len() > 1

@@ -13,6 +13,9 @@ fn post(gateway: &Gateway, target: &str, more: &[(&str, &str)], body: &[u8]) -> 
     raw
 }
 
+/// A name, a method or target, further headers, and the status that is right.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16);
+
 #[test]
 fn what_http_1_refuses_is_refused() {
     let origin = Origin::ok();
@@ -20,7 +23,7 @@ fn what_http_1_refuses_is_refused() {
     let gateway = Gateway::start(&one_route(origin.address, limits, "", ""));
     let many = [("x-a", "a"); 21];
     let long = "a".repeat(5_000);
-    let cases: [(&str, &str, &[(&str, &str)], u16); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("a length twice", "/", &[("content-length", "2"), ("content-length", "2")], 400),
         ("blank before a value", "/", &[("x-user", " root")], 400),
         ("blank behind a value", "/", &[("x-user", "root\t")], 400),
