@@ -3,8 +3,8 @@
 //! pingora has no deadline for a stream's body and none for a whole stream, so both are here: a stream whose body stalls
 //! or drips, or that takes longer than a request may, is reset.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,9 +38,16 @@ tokio::task_local! {
 pub(crate) struct Progress {
     body_done: AtomicBool,
     body_bytes: AtomicU64,
+    /// What the route says of a whole request, once the route is known.
+    total: OnceLock<Duration>,
 }
 
 impl Progress {
+    /// The request's route was found.
+    pub(crate) fn note_total(total: Duration) {
+        let _ = PROGRESS.try_with(|progress| progress.total.set(total));
+    }
+
     /// A piece of the request body arrived.
     pub(crate) fn note(bytes: usize, end: bool) {
         let _ = PROGRESS.try_with(|progress| {
@@ -123,7 +130,7 @@ async fn stalled(progress: &Progress, limits: &Limits) {
     loop {
         ticks.tick().await;
         let taken = begun.elapsed();
-        if taken >= limits.request_timeout {
+        if taken >= progress.total.get().copied().unwrap_or(limits.request_timeout) {
             return;
         }
         let bytes = progress.body_bytes.load(Relaxed);
