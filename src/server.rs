@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin;
 use crate::config::{self, Config, Report};
-use crate::door::{Door, DoorSettings, Seats};
+use crate::door::{Door, DoorSettings, Hello, Seats};
 use crate::gateway::{Clock, Gateway, Shared};
 use crate::proxy::{Adapter, MOST_TRIES};
 use crate::reload::Reloader;
@@ -172,6 +172,7 @@ fn listener(
         let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
         let mut tls = TlsSettings::intermediate(&certificate, &key).map_err(|error| start(&error))?;
         tls.enable_h2();
+        service.endpoints().set_pre_tls_callback(Arc::new(Hello(gateway.clone())));
         endpoint = endpoint.tls(tls);
     }
     service.add_listener(endpoint);

@@ -65,7 +65,7 @@ impl Checker<'_, '_> {
         Listener {
             name: name.value.clone(),
             address: address.value.clone(),
-            h1: listed.contains(&ProtocolFile::H1) && tls.is_none(),
+            h1: tls.is_some() || listed.contains(&ProtocolFile::H1),
             h2c: listed.contains(&ProtocolFile::H2c) && tls.is_none(),
             tls,
         }

@@ -4,7 +4,11 @@
 //! or drips, whose answer nobody reads, or that takes longer than a request may, is reset.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+<<<<<<< HEAD
 use std::sync::{Arc, LazyLock};
+=======
+use std::sync::{Arc, OnceLock};
+>>>>>>> w-config
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,6 +42,7 @@ tokio::task_local! {
 pub(crate) struct Progress {
     body_done: AtomicBool,
     body_bytes: AtomicU64,
+<<<<<<< HEAD
     /// When the last piece of the answer was handed over and how long the next may take, in milliseconds of the clock
     /// that [`since_start`] reads; 0 before the first.
     answer_due: AtomicU64,
@@ -48,9 +53,18 @@ fn since_start() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     // Never 0, which means that there is nothing yet.
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+=======
+    /// What the route says of a whole request, once the route is known.
+    total: OnceLock<Duration>,
+>>>>>>> w-config
 }
 
 impl Progress {
+    /// The request's route was found.
+    pub(crate) fn note_total(total: Duration) {
+        let _ = PROGRESS.try_with(|progress| progress.total.set(total));
+    }
+
     /// A piece of the request body arrived.
     pub(crate) fn note(bytes: usize, end: bool) {
         let _ = PROGRESS.try_with(|progress| {
@@ -141,7 +155,7 @@ async fn stalled(progress: &Progress, limits: &Limits) {
     loop {
         ticks.tick().await;
         let taken = begun.elapsed();
-        if taken >= limits.request_timeout {
+        if taken >= progress.total.get().copied().unwrap_or(limits.request_timeout) {
             return;
         }
         // Once the answer has begun only its own pace counts: it may be complete before the request is.

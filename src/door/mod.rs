@@ -12,6 +12,7 @@ pub(crate) mod conn;
 mod exchange;
 mod h2;
 pub(crate) mod head;
+mod hello;
 mod rewrite;
 mod seats;
 
@@ -41,6 +42,7 @@ use exchange::Next;
 use head::{Bounds, HeadError};
 
 pub(crate) use h2::Progress;
+pub use hello::Hello;
 pub use seats::Seats;
 
 /// How long a connection that is being closed may take to read what it was sent.

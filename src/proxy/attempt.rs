@@ -17,6 +17,9 @@ use super::flow::{Flow, Known};
 /// Tries in all for one request. pingora's own bound is set to the same.
 pub(crate) const MOST_TRIES: u8 = 4;
 
+/// A try that is made at all is given this much time.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+
 /// Chooses a channel and one of its endpoints.
 pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
     flow.attempts = flow.attempts.saturating_add(1);
@@ -50,6 +53,12 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
         peer.options.read_timeout = Some(super::WEBSOCKET_SILENCE);
     } else if !route.websocket {
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    }
+    if flow.conn.is_none() {
+        // Over HTTP/2 the door can only reset a stream that is out of time; an upstream that is silent until then is
+        // answered with 504 instead.
+        let left = route.timeout.saturating_sub(flow.cx.now.since(flow.arrival.at)).max(SHORTEST_WAIT);
+        peer.options.read_timeout = peer.options.read_timeout.map(|silence| silence.min(left));
     }
     Ok(peer)
 }

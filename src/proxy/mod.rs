@@ -120,6 +120,9 @@ impl ProxyHttp for Adapter {
             *ctx = Some(view::begin(&self.gateway, self.listener, session));
         }
         let flow = ctx.as_mut().ok_or_else(lost)?;
+        if let Some(route) = &flow.route {
+            Progress::note_total(route.timeout);
+        }
         let span = tracing::Span::current();
         if !span.is_disabled() {
             span.record("request_id", flow.id.as_str());

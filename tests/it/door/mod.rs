@@ -4,3 +4,4 @@ mod bounds;
 mod framing;
 mod keepalive;
 mod slow;
+mod tls;

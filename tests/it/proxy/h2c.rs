@@ -62,6 +62,20 @@ async fn a_stream_has_a_deadline() {
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status() == 504));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_has_its_own_deadline() {
+    let origin = Origin::with(|_, _| {
+        std::thread::sleep(Duration::from_secs(30));
+        false
+    });
+    let gateway = Gateway::start(&one_route(origin.address, "", "    timeout: 500ms", ""));
+    let start = Instant::now();
+    let answer = client().get(format!("http://{}/", gateway.public())).send().await.expect("an answer");
+    assert!(start.elapsed() < Duration::from_millis(1_900), "{:?}", start.elapsed());
+    assert_eq!(answer.status(), 504);
+    assert_eq!(answer.headers()["tidegate-outcome"], "unknown");
+}
+
 #[test]
 fn silent_http2_connections_end() {
     let origin = Origin::ok();
