@@ -4,11 +4,7 @@
 //! or drips, whose answer nobody reads, or that takes longer than a request may, is reset.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-<<<<<<< HEAD
-use std::sync::{Arc, LazyLock};
-=======
-use std::sync::{Arc, OnceLock};
->>>>>>> w-config
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,7 +38,8 @@ tokio::task_local! {
 pub(crate) struct Progress {
     body_done: AtomicBool,
     body_bytes: AtomicU64,
-<<<<<<< HEAD
+    /// What the route says of a whole request, once the route is known.
+    total: OnceLock<Duration>,
     /// When the last piece of the answer was handed over and how long the next may take, in milliseconds of the clock
     /// that [`since_start`] reads; 0 before the first.
     answer_due: AtomicU64,
@@ -53,10 +50,6 @@ fn since_start() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     // Never 0, which means that there is nothing yet.
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
-=======
-    /// What the route says of a whole request, once the route is known.
-    total: OnceLock<Duration>,
->>>>>>> w-config
 }
 
 impl Progress {
