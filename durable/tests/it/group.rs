@@ -223,3 +223,10 @@ async fn dropping_the_last_handle_finishes_the_queue() {
     }
     assert_eq!(found, 50, "queued operations were lost");
 }
+
+#[test]
+fn a_file_that_cannot_have_a_log_is_refused() {
+    // Without the log, readers and the writer would shut each other out; here they would even see different files.
+    let opened = Store::open(Path::new(":memory:"), SCHEMA, Options::default());
+    assert!(matches!(opened, Err(StoreError::NoLog(_))), "{opened:?}");
+}
