@@ -1,0 +1,44 @@
+//! Doubt: answers that contradict themselves, calls that are still on their way, second thoughts of the stock.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use super::channel::Mood;
+use super::{Street, answer, ask, code, history};
+
+/// Waits until `done`.
+async fn until(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..400 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(done(), "not in time: {what}");
+}
+
+#[tokio::test]
+async fn a_payment_left_open_when_another_one_paid_is_closed() {
+    let street = Street::open(1, |_| {}).await;
+    let caller = &street.caller;
+    let order_no = caller.ordered("a").await;
+    let first = caller.paying(&order_no).await;
+    let close = format!("/api/orders/{order_no}/payments/{first}/close");
+    assert_eq!(caller.post(&close, Value::Null).await.2["status"], "CLOSED");
+    let second = caller.paying(&order_no).await;
+    // The channel charges the payment that it had closed.
+    street.bank.charge(&first);
+    assert_eq!(street.notify("n-1", &first).await.0, 200);
+    caller.until(&order_no, "DELIVERED").await;
+    until("the other one closed", || street.bank.truth().payments[&second]["status"] == "CLOSED").await;
+    for _ in 0..100 {
+        if caller.check().await["payments"]["PENDING"] == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(caller.check().await["payments"]["PENDING"], 0, "asked for without end");
+    street.close().await;
+}
