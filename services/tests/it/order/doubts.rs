@@ -20,6 +20,31 @@ async fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 #[tokio::test]
+async fn a_refund_is_done_when_the_channel_says_so_in_a_word_that_is_known() {
+    let street = Street::open(1, |_| {}).await;
+    let caller = &street.caller;
+    let order_no = caller.ordered("a").await;
+    let payment_no = caller.paying(&order_no).await;
+    assert_eq!(caller.post(&format!("/api/orders/{order_no}/cancel"), Value::Null).await.2["status"], "CANCELLED");
+    street.bank.truth().refund_word = Some("ABNORMAL");
+    street.bank.charge(&payment_no);
+    assert_eq!(street.notify("n-1", &payment_no).await.0, 200);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let order = caller.until(&order_no, "CANCELLED").await;
+    assert_eq!(order["payments"][0]["refund"], "WANTED", "nothing was paid back");
+    street.bank.truth().refund_word = None;
+    until("the refund", || !street.bank.truth().refunds.is_empty()).await;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if caller.until(&order_no, "CANCELLED").await["payments"][0]["refund"] == "DONE" {
+            break;
+        }
+    }
+    assert_eq!(caller.until(&order_no, "CANCELLED").await["payments"][0]["refund"], "DONE");
+    street.close().await;
+}
+
+#[tokio::test]
 async fn a_payment_left_open_when_another_one_paid_is_closed() {
     let street = Street::open(1, |_| {}).await;
     let caller = &street.caller;
