@@ -20,6 +20,18 @@ async fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 #[tokio::test]
+async fn an_answer_that_says_charged_is_believed_whatever_its_headers_say() {
+    let street = Street::open(1, |_| {}).await;
+    let order_no = street.caller.ordered("a").await;
+    street.bank.truth().mood = Mood::ChargeAndDenyIt;
+    let paid = street.caller.pay(&order_no, "alipay").await;
+    assert_eq!((paid.0, &paid.2["status"]), (201, &json!("SUCCESS")), "{}", paid.2);
+    street.caller.until(&order_no, "DELIVERED").await;
+    assert_eq!(street.bank.charged(), 1);
+    street.close().await;
+}
+
+#[tokio::test]
 async fn a_refund_is_done_when_the_channel_says_so_in_a_word_that_is_known() {
     let street = Street::open(1, |_| {}).await;
     let caller = &street.caller;
