@@ -32,6 +32,10 @@ pub enum StoreError {
         /// How many migrations the program brought along.
         known: usize,
     },
+    /// The file cannot be kept with a write-ahead log (no shared memory on that file system, for instance); the text is
+    /// the mode it is in instead.
+    #[error("the file cannot have a write-ahead log; its journal mode is {0}")]
+    NoLog(String),
     /// A thread could not be started, or the file's folder could not be used.
     #[error("cannot start the store: {0}")]
     Start(#[source] Arc<std::io::Error>),

@@ -20,7 +20,11 @@ pub(crate) fn writer(path: &Path, migrations: &[&str], synchronous: Synchronous)
     }
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // SQLite answers with the mode it could take and reports no error.
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        return Err(StoreError::NoLog(mode));
+    }
     connection.pragma_update(None, "synchronous", synchronous.as_pragma())?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;

@@ -52,7 +52,12 @@ fn serve(connection: &Connection, queue: &Mutex<Receiver<ReadJob>>) {
         // The guard is dropped at the end of this statement: one thread waits in `recv`, the others behind the lock.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
-            Ok(job) => job(connection),
+            // The query's own panic is caught inside; this one comes from an answer that nobody took.
+            Ok(job) => {
+                if catch_unwind(AssertUnwindSafe(|| job(connection))).is_err() {
+                    tracing::error!("the answer to a query panicked when it was dropped");
+                }
+            }
             Err(_) => return,
         }
     }

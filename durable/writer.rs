@@ -95,6 +95,14 @@ pub(crate) fn start(
     Ok(())
 }
 
+/// Answers a caller. One who has gone away leaves a value of his to be dropped here, and if that panics it must not end
+/// the thread everybody else relies on.
+fn answer(job: Box<dyn WriteJob>, failure: Option<StoreError>) {
+    if catch_unwind(AssertUnwindSafe(|| job.finish(failure))).is_err() {
+        tracing::error!("the answer to an operation panicked when it was dropped");
+    }
+}
+
 struct Writer {
     connection: Connection,
     queue: Receiver<Box<dyn WriteJob>>,
@@ -142,7 +150,7 @@ impl Writer {
     fn batch(&mut self, first: Box<dyn WriteJob>) {
         if let Err(error) = self.execute("BEGIN IMMEDIATE") {
             tracing::error!(%error, "cannot begin a transaction");
-            first.finish(Some(error));
+            answer(first, Some(error));
             return;
         }
         let mut batch = Batch::default();
@@ -167,7 +175,7 @@ impl Writer {
             self.unchecked = true;
         }
         for job in batch.jobs {
-            job.finish(failure.clone());
+            answer(job, failure.clone());
         }
     }
 

@@ -79,9 +79,10 @@ impl Channels {
             return Err(format!("status {}", answer.status().as_u16()));
         }
         let body: Value = answer.json().await.map_err(|error| error.without_url().to_string())?;
+        // Channels have words for refunds that went wrong (WeChat Pay: ABNORMAL, CLOSED). Only a known agreement counts.
         match body["status"].as_str() {
-            Some(open @ ("PENDING" | "PROCESSING" | "DECLINED" | "FAILED")) => Err(open.to_owned()),
-            _ => Ok(()),
+            Some("SUCCESS" | "REFUNDED" | "PARTIALLY_REFUNDED") => Ok(()),
+            other => Err(format!("the status {other:?}")),
         }
     }
 
@@ -123,9 +124,10 @@ impl Channels {
 
 async fn classify(answer: Response) -> Reply {
     let status = answer.status();
-    // On an answer it made itself the gateway says what it knows about the call.
+    // On an answer it made itself the gateway says what it knows about the call. Those are never successes, and a channel
+    // can send the same header: an answer that speaks of a charge is read.
     let outcome = answer.headers().get("tidegate-outcome").and_then(|value| value.to_str().ok()).unwrap_or("");
-    if matches!(outcome, "not-sent" | "not-processed") {
+    if !status.is_success() && matches!(outcome, "not-sent" | "not-processed") {
         return Reply::NotSent(format!("{} {outcome}", status.as_u16()));
     }
     match status {
@@ -136,9 +138,14 @@ async fn classify(answer: Response) -> Reply {
         StatusCode::NOT_FOUND | StatusCode::GONE => Reply::NotFound,
         // 408 and 409 can mean that an earlier call is still at work.
         StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Reply::Unknown(format!("status {}", status.as_u16())),
-        status if status.is_client_error() => Reply::NotSent(format!("status {}", status.as_u16())),
+        status if is_refusal(status) => Reply::NotSent(format!("status {}", status.as_u16())),
         status => Reply::Unknown(format!("status {}", status.as_u16())),
     }
+}
+
+/// Whether a channel says with this status that it did not take the request on. What is not listed proves nothing.
+pub(super) fn is_refusal(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 401 | 403 | 405 | 413 | 415 | 422 | 425 | 429)
 }
 
 /// Reads an answer or a notification. A status that is not known here is no answer.

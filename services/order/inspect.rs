@@ -72,6 +72,12 @@ const CHECKS: &[(&str, &str)] = &[
          WHERE p.status IN ('CREATED', 'PENDING', 'UNKNOWN') AND o.status IN ('CREATING', 'FAILED', 'CANCELLED', 'EXPIRED')",
     ),
     (
+        "order paid with another payment under way that is not being closed",
+        "SELECT p.payment_no FROM payments p JOIN orders o ON o.order_no = p.order_no
+         WHERE p.status IN ('CREATED', 'PENDING', 'UNKNOWN') AND p.close_wanted = 0
+         AND o.status IN ('PAID', 'DELIVERED', 'REFUNDING', 'REFUNDED')",
+    ),
+    (
         "closing for ever: no payment under way",
         "SELECT o.order_no FROM orders o WHERE o.status = 'CLOSING' AND NOT EXISTS (SELECT 1 FROM payments p
          WHERE p.order_no = o.order_no AND p.status IN ('CREATED', 'PENDING', 'UNKNOWN') AND p.close_wanted = 1)",

@@ -10,6 +10,8 @@
 //! | CANCELLED, FAILED | is paid back: the buyer did not want the order any more |
 //! | anything else | is the same success again, or a second payment, which is paid back |
 //!
+//! A payment that is still open when another one has paid is closed at its channel: nobody wants it any more.
+//!
 //! The time is an argument.
 
 use rusqlite::Connection;
@@ -177,6 +179,11 @@ fn succeeded(
         return same_again(connection, payment, trade_no, now_ms);
     }
     payments::set_status(connection, payment, PaymentStatus::Success, trade_no, source, now_ms)?;
+    // This one may have been believed ended, and another one begun since. It would be asked for without end, and could
+    // be paid as well.
+    if let Some(other) = payments::live(connection, &order.order_no)? {
+        payments::want_close(connection, &other.payment_no, now_ms)?;
+    }
     match order.status {
         OrderStatus::PendingPayment | OrderStatus::Closing => paid(connection, payment, now_ms),
         OrderStatus::Expired => {

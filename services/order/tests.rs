@@ -1,6 +1,7 @@
 //! Proofs of the pieces that need no network: tokens, numbers, sealing, and the decisions on the rows at
 //! times of the test's choosing.
 
+use reqwest::StatusCode;
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -223,6 +224,14 @@ fn an_inconsistency_is_found() {
     let found = inspect::violations(&connection).expect("readable");
     assert!(found.iter().any(|text| text.starts_with("order paid or delivered without a payment")), "{found:?}");
     assert!(found.iter().any(|text| text.starts_with("history does not end with the state")), "{found:?}");
+}
+
+#[test]
+fn only_a_status_that_refuses_says_that_nothing_was_charged() {
+    let refuses = |code: u16| super::channel::is_refusal(StatusCode::from_u16(code).expect("a status"));
+    assert!([400, 401, 403, 405, 413, 415, 422, 425, 429].into_iter().all(refuses));
+    // Payment required, a conflict, a client that is said to have hung up, redirects, failures: nobody knows.
+    assert!(![200, 302, 307, 402, 408, 409, 423, 451, 499, 500, 502, 503, 504].into_iter().any(refuses));
 }
 
 #[test]

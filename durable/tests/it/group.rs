@@ -223,3 +223,58 @@ async fn dropping_the_last_handle_finishes_the_queue() {
     }
     assert_eq!(found, 50, "queued operations were lost");
 }
+
+/// Goes off when it is dropped, as a destructor with a mistake in it does.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a destructor panics");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_nobody_waits_for_cannot_take_the_threads_along() {
+    let folder = TempDir::new().expect("a folder");
+    let store = open(&folder, Options { readers: 1, ..Options::default() });
+    for round in 0..2 {
+        let release = hold(&store);
+        let asker = {
+            let store = store.clone();
+            tokio::spawn(async move { store.write(|_| Ok::<_, ()>(Bomb)).await.map(std::mem::forget) })
+        };
+        let reader = {
+            let store = store.clone();
+            let (inside, entered) = mpsc::channel::<()>();
+            let (go, wait) = mpsc::channel::<()>();
+            let task = tokio::spawn(async move {
+                let read = move |_: &Connection| {
+                    inside.send(()).expect("the test waits");
+                    let _ = wait.recv();
+                    Ok(Bomb)
+                };
+                store.read(read).await.map(std::mem::forget)
+            });
+            tokio::task::block_in_place(|| {
+                entered.recv_timeout(Duration::from_secs(5)).expect("the reader is reached")
+            });
+            (task, go)
+        };
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Both callers go away before they are answered.
+        asker.abort();
+        reader.0.abort();
+        assert!(asker.await.expect_err("aborted").is_cancelled());
+        assert!(reader.0.await.expect_err("aborted").is_cancelled());
+        drop((release, reader.1));
+        add(&store, format!("after round {round}")).await.expect("the writer lives");
+    }
+    assert_eq!(count(&store).await, 2, "the reader lives");
+}
+
+#[test]
+fn a_file_that_cannot_have_a_log_is_refused() {
+    // Without the log, readers and the writer would shut each other out; here they would even see different files.
+    let opened = Store::open(Path::new(":memory:"), SCHEMA, Options::default());
+    assert!(matches!(opened, Err(StoreError::NoLog(_))), "{opened:?}");
+}

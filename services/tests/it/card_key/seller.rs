@@ -105,3 +105,24 @@ async fn the_binary_seeds_announces_itself_and_ends_cleanly_on_sigterm() {
     drop(caller);
     assert!(process.terminate().success());
 }
+
+#[tokio::test]
+async fn a_key_is_not_sold_under_two_names() {
+    let folder = TempDir::new().expect("a folder");
+    let shop = Shop::start(folder.path()).await;
+    let caller = shop.caller();
+    for sku in ["card", "other"] {
+        caller.product(sku).await;
+    }
+    let imported = |report: Vec<serde_json::Value>| {
+        let last = report.last().expect("a last report").clone();
+        ["imported", "duplicates"].map(|name| last[name].as_u64().expect("a number"))
+    };
+    assert_eq!(imported(caller.import("card", "skip", "ONE\nTWO\n".to_owned()).await), [2, 0]);
+    // The file of the right product sent to the wrong one, or the other way round.
+    assert_eq!(imported(caller.import("other", "skip", "ONE\nTHREE\n".to_owned()).await), [1, 1]);
+    assert_eq!(imported(caller.import("other", "reject", "FOUR\nTWO\n".to_owned()).await), [0, 1]);
+    assert_eq!(caller.get("/v1/products/other").await.1["stock"], 1);
+    caller.assert_sound().await;
+    shop.stop().await;
+}

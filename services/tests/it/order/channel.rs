@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -25,6 +26,10 @@ pub(super) enum Mood {
     ForgetThenHang,
     /// Refuses to charge.
     Decline,
+    /// Charges and says so, with a header that only a gateway may write and that says the contrary.
+    ChargeAndDenyIt,
+    /// The call is a third of a second on its way before it is charged.
+    Late,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +41,8 @@ pub(super) struct Truth {
     pub(super) started: Vec<(String, String)>,
     /// Payment numbers that were paid back, once per refund number.
     pub(super) refunds: HashMap<String, i64>,
+    /// What refunds are answered with instead of an agreement.
+    pub(super) refund_word: Option<&'static str>,
 }
 
 #[derive(Clone, Default)]
@@ -78,10 +85,19 @@ async fn create(State(bank): State<Bank>, headers: HeaderMap, body: Bytes) -> Re
         let mut truth = bank.truth();
         truth.started.push((header("tidegate-channel"), header("idempotency-key")));
         let mood = truth.mood;
-        if mood != Mood::ForgetThenHang {
+        if mood == Mood::Late {
+            // The caller may have given up by then; the call arrives all the same.
+            payment["trade_no"] = json!(format!("T-{no}"));
+            payment["status"] = json!("SUCCESS");
+            let (bank, payment) = (bank.clone(), payment.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(330)).await;
+                bank.truth().payments.insert(no, payment);
+            });
+        } else if mood != Mood::ForgetThenHang {
             payment["trade_no"] = json!(format!("T-{no}"));
             payment["status"] = json!(match mood {
-                Mood::ChargeThenHang => "SUCCESS",
+                Mood::ChargeThenHang | Mood::ChargeAndDenyIt => "SUCCESS",
                 Mood::Decline => "DECLINED",
                 _ => "PENDING",
             });
@@ -91,6 +107,11 @@ async fn create(State(bank): State<Bank>, headers: HeaderMap, body: Bytes) -> Re
     };
     if matches!(mood, Mood::ChargeThenHang | Mood::ForgetThenHang) {
         std::future::pending::<()>().await;
+    }
+    match mood {
+        Mood::Late => tokio::time::sleep(Duration::from_millis(340)).await,
+        Mood::ChargeAndDenyIt => return ([("tidegate-outcome", "not-sent")], axum::Json(payment)).into_response(),
+        _ => {}
     }
     axum::Json(payment).into_response()
 }
@@ -111,6 +132,9 @@ async fn act(State(bank): State<Bank>, Path((no, act)): Path<(String, String)>, 
         ("close", Some("PENDING")) => payment["status"] = json!("CLOSED"),
         ("close", Some("SUCCESS")) => return StatusCode::CONFLICT.into_response(),
         ("refunds", Some("SUCCESS")) => {
+            if let Some(word) = truth.refund_word {
+                return axum::Json(json!({ "status": word })).into_response();
+            }
             let amount = body["amount"].as_i64().expect("an amount");
             truth.refunds.insert(body["refund_no"].as_str().expect("a number").to_owned(), amount);
             return axum::Json(json!({ "status": "SUCCESS" })).into_response();

@@ -2,6 +2,7 @@
 
 mod channel;
 mod crash;
+mod doubts;
 mod ordering;
 mod paying;
 
