@@ -229,7 +229,7 @@ struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        panic!("a destructor panics");
+        std::panic::panic_any("a destructor panics");
     }
 }
 
