@@ -4,8 +4,11 @@ use crate::support::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, OPENING, fi
 use crate::support::{Gateway, Origin, Raw, eventually, one_route};
 use std::time::Duration;
 
+/// Names and values.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// Sends a POST with these fields and a body; the connection is held until it is dropped.
-fn post(gateway: &Gateway, target: &str, more: &[(&str, &str)], body: &[u8]) -> Raw {
+fn post(gateway: &Gateway, target: &str, more: Fields<'_>, body: &[u8]) -> Raw {
     let usual = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", target)];
     let head = fields(&[&usual, more].concat());
     let mut raw = Raw::connect(gateway.public());
@@ -20,7 +23,7 @@ fn what_http_1_refuses_is_refused() {
     let gateway = Gateway::start(&one_route(origin.address, limits, "", ""));
     let many = [("x-a", "a"); 21];
     let long = "a".repeat(5_000);
-    let cases: [(&str, &str, &[(&str, &str)], u16); 9] = [
+    let cases: [(&str, &str, Fields<'_>, u16); 9] = [
         ("a length twice", "/", &[("content-length", "2"), ("content-length", "2")], 400),
         ("blank before a value", "/", &[("x-user", " root")], 400),
         ("blank behind a value", "/", &[("x-user", "root\t")], 400),
