@@ -91,7 +91,7 @@ pub(super) fn insert_keys(
 ) -> Result<Inserted, Refusal> {
     let mut inserted = Inserted::default();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO keys (sku, batch, fp, sealed) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (sku, fp) DO NOTHING",
+        "INSERT INTO keys (sku, batch, fp, sealed) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (fp) DO NOTHING",
     )?;
     for (line, key) in keys {
         if insert.execute(params![sku, batch, key.fp, key.sealed])? == 1 {

@@ -49,7 +49,7 @@ pub(super) struct Progress {
     pub(super) lines: u64,
     /// Keys imported, durably.
     pub(super) imported: u64,
-    /// Keys left out because the SKU had them already.
+    /// Keys left out because the shop has them already, under this SKU or another.
     pub(super) duplicates: u64,
     /// Lines that hold no usable key.
     pub(super) invalid: u64,

@@ -36,10 +36,9 @@ CREATE TABLE keys (
     state INTEGER NOT NULL DEFAULT 0 CHECK (state IN (0, 1, 2)), -- free, reserved, sold
     order_no TEXT REFERENCES reservations (order_no),
     batch TEXT NOT NULL,
-    fp BLOB NOT NULL,
+    fp BLOB NOT NULL UNIQUE, -- of the whole shop: a key in two products would be sold twice
     sealed BLOB NOT NULL,
-    CHECK ((state = 0) = (order_no IS NULL)),
-    UNIQUE (sku, fp)
+    CHECK ((state = 0) = (order_no IS NULL))
 ) STRICT;
 CREATE INDEX keys_of_order ON keys (order_no) WHERE order_no IS NOT NULL;
 

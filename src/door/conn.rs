@@ -79,6 +79,7 @@ struct Inner {
     body_timeout: Duration,
     body_bytes: u64,
     body_done: Option<Instant>,
+    starved: bool,
     sent: Option<Instant>,
     reader: Reader,
     malformed: bool,
@@ -107,6 +108,7 @@ impl Conn {
             body_timeout: Duration::ZERO,
             body_bytes: 0,
             body_done: None,
+            starved: false,
             sent: None,
             reader: Reader::default(),
             malformed: false,
@@ -148,7 +150,7 @@ impl Conn {
         inner.lent_at = Instant::now();
         inner.body_timeout = body_timeout;
         inner.body_bytes = 0;
-        inner.sent = None;
+        (inner.starved, inner.sent) = (false, None);
         inner.reader = Reader::default();
         inner.malformed = false;
         inner.whole = false;
@@ -188,6 +190,11 @@ impl Conn {
     /// Whether the first byte of a final answer was written.
     pub(crate) fn answered(&self) -> bool {
         self.0.lock().answered
+    }
+
+    /// Whether more of the body was asked for and the client has not sent it.
+    pub(crate) fn starved(&self) -> bool {
+        self.0.lock().starved
     }
 
     /// Notes that the request goes to an upstream now.

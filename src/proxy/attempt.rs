@@ -13,6 +13,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Reply, Retry, Verdict};
 
 use super::flow::{Flow, Known};
+use crate::door::conn::Conn;
 
 /// Tries in all for one request. pingora's own bound is set to the same.
 pub(crate) const MOST_TRIES: u8 = 4;
@@ -94,6 +95,11 @@ pub(super) fn broke(flow: &mut Flow, session: &mut Session, error: &Error, clien
         return true;
     }
     let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    if timed_out && flow.conn.as_ref().is_some_and(Conn::starved) {
+        // The upstream waited for the client: nothing is to be learned about it, or slow clients could have it shut out.
+        flow.reply = Some(Box::new(body_too_slow()));
+        return false;
+    }
     if let Some(channel) = flow.channel() {
         if timed_out { channel.metrics.timed_out() } else { channel.metrics.broken() }
     }
@@ -145,18 +151,21 @@ pub(super) fn reply_to(flow: &mut Flow, error: &Error) -> Option<Reply> {
     }
 }
 
+fn body_too_slow() -> Reply {
+    Reply::problem(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request body came too slowly")
+}
+
 fn downstream(flow: &Flow, error: &Error) -> Option<Reply> {
-    let slow = || Reply::problem(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request body came too slowly");
     let io_timed_out = error
         .root_cause()
         .downcast_ref::<std::io::Error>()
         .is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut);
     match error.etype() {
-        _ if flow.conn.as_ref().is_some_and(crate::door::conn::Conn::malformed) => {
+        _ if flow.conn.as_ref().is_some_and(Conn::malformed) => {
             Some(Reply::problem(StatusCode::BAD_REQUEST, "bad-request", "The request body is malformed"))
         }
-        ErrorType::ReadTimedout => Some(slow()),
-        _ if io_timed_out => Some(slow()),
+        ErrorType::ReadTimedout => Some(body_too_slow()),
+        _ if io_timed_out => Some(body_too_slow()),
         ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout => None,
         _ => Some(Reply::problem(StatusCode::BAD_REQUEST, "bad-request", "The request is malformed")),
     }

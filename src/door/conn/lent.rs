@@ -22,12 +22,14 @@ impl Inner {
     }
 
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.mode {
-            Mode::Raw => self.poll_raw(cx, dst),
-            Mode::Done | Mode::Upgrade => self.poll_end(cx),
+        let read = match self.mode {
+            Mode::Raw => return self.poll_raw(cx, dst),
+            Mode::Done | Mode::Upgrade => return self.poll_end(cx),
             Mode::Length(left) => self.poll_length(cx, dst, left),
             Mode::Chunked(_) => self.poll_chunked(cx, dst),
-        }
+        };
+        self.starved = read.is_pending();
+        read
     }
 
     fn poll_raw(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -4,8 +4,11 @@ use crate::support::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, OPENING, fi
 use crate::support::{Gateway, Origin, Raw, eventually, one_route};
 use std::time::Duration;
 
+/// Names and values.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// Sends a POST with these fields and a body; the connection is held until it is dropped.
-fn post(gateway: &Gateway, target: &str, more: &[(&str, &str)], body: &[u8]) -> Raw {
+fn post(gateway: &Gateway, target: &str, more: Fields<'_>, body: &[u8]) -> Raw {
     let usual = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", target)];
     let head = fields(&[&usual, more].concat());
     let mut raw = Raw::connect(gateway.public());
@@ -14,7 +17,7 @@ fn post(gateway: &Gateway, target: &str, more: &[(&str, &str)], body: &[u8]) -> 
 }
 
 /// A name, a method or target, further headers, and the status that is right.
-type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16);
+type Case<'a> = (&'a str, &'a str, Fields<'a>, u16);
 
 #[test]
 fn what_http_1_refuses_is_refused() {

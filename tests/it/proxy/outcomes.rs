@@ -40,3 +40,20 @@ fn an_early_refusal_was_sent_nowhere() {
     assert_eq!(get(gateway.public(), "/", "").status, 200);
     assert_eq!(origin.seen().len(), 1);
 }
+
+#[test]
+fn a_client_that_stops_sending_is_no_fault_of_the_channel() {
+    let origin = Origin::ok();
+    // The origin's patience (2 s, of `one_route`) ends before the client's does.
+    let gateway = Gateway::start(&one_route(origin.address, "  limits: {body_timeout: 10s}", "", ""));
+    let mut raw = Raw::connect(gateway.public());
+    raw.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+    let answer = raw.answer().expect("an answer");
+    assert_eq!((answer.status, answer.header("tidegate-outcome")), (408, Some("unknown")), "{answer:?}");
+    let log = gateway.access_log(1);
+    assert_eq!(log[0]["status"], 408, "{log:?}");
+    let metrics = gateway.admin("GET", "/metrics").text();
+    let blamed =
+        metrics.lines().find(|line| line.contains("timeout") && !line.starts_with('#') && !line.ends_with(" 0"));
+    assert_eq!(blamed, None);
+}
