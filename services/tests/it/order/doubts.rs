@@ -32,6 +32,27 @@ async fn an_answer_that_says_charged_is_believed_whatever_its_headers_say() {
 }
 
 #[tokio::test]
+async fn a_payment_that_is_being_sent_again_is_not_closed_for_being_unknown() {
+    let street = Street::open(1, |_| {}).await;
+    let caller = &street.caller;
+    let order_no = caller.ordered("a").await;
+    let began = Instant::now();
+    street.bank.truth().mood = Mood::ForgetThenHang;
+    let payment_no = caller.pay(&order_no, "alipay").await.2["payment_no"].as_str().expect("a number").to_owned();
+    street.bank.truth().mood = Mood::Late;
+    until("the same payment again", || street.bank.truth().started.len() == 2).await;
+    // Old enough to be believed unknown, were it not for the second call.
+    tokio::time::sleep(Duration::from_millis(550).saturating_sub(began.elapsed())).await;
+    let close = format!("/api/orders/{order_no}/payments/{payment_no}/close");
+    let closed = caller.post(&close, Value::Null).await;
+    assert_ne!(closed.2["status"], "CLOSED", "while the call was on its way");
+    assert_eq!(code(&caller.pay(&order_no, "wechat").await), (409, "PAYMENT_LIVE"));
+    caller.until(&order_no, "DELIVERED").await;
+    assert_eq!((street.bank.charged(), street.bank.truth().refunds.len()), (1, 0));
+    street.close().await;
+}
+
+#[tokio::test]
 async fn a_refund_is_done_when_the_channel_says_so_in_a_word_that_is_known() {
     let street = Street::open(1, |_| {}).await;
     let caller = &street.caller;

@@ -181,3 +181,19 @@ async fn until_stock(street: &Street, wanted: [u64; 3]) {
     }
     assert_eq!(street.stock().await, wanted);
 }
+
+#[tokio::test]
+async fn settings_under_which_a_live_payment_could_be_given_up_are_refused() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let output = crate::process::Process::run(&[
+        "order",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        folder.path().to_str().expect("text"),
+        "--channel-timeout",
+        "61",
+    ]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("may still be on its way"));
+}
