@@ -136,7 +136,8 @@ async fn session(State(desk): Shared) -> Response {
 struct PlaceRequest {
     sku: String,
     qty: Option<u32>,
-    query_password: Option<String>,
+    /// Without one, nobody could ever read the keys that were paid for.
+    query_password: String,
 }
 
 async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: Bytes) -> Answer {
@@ -150,9 +151,7 @@ async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: 
     if request.sku.is_empty() || request.sku.len() > MAX_SKU || !request.sku.bytes().all(plain) {
         return Err(Problem::invalid(format!("sku must be 1 to {MAX_SKU} of A-Z, a-z, 0-9, - and _")));
     }
-    if let Some(password) = &request.query_password {
-        check_password(password)?;
-    }
+    check_password(&request.query_password)?;
     let wanted = Wanted { user, idem_key, sku: request.sku, qty, password: request.query_password };
     let (now, order) = desk.place(wanted, unix_ms()).await?;
     let mut answer = placed(&order).into_response();

@@ -100,3 +100,12 @@ async fn a_payment_left_open_when_another_one_paid_is_closed() {
     assert_eq!(caller.check().await["payments"]["PENDING"], 0, "asked for without end");
     street.close().await;
 }
+
+#[tokio::test]
+async fn an_order_whose_keys_nobody_could_read_is_not_taken() {
+    let street = Street::open(1, |_| {}).await;
+    let placed = street.caller.try_send(Method::POST, "/api/orders", "a", json!({ "sku": "card" })).await;
+    assert_eq!(code(&placed.expect("an answer")), (400, "INVALID_REQUEST"));
+    assert_eq!(street.stock().await, [1, 0, 0]);
+    street.close().await;
+}

@@ -76,10 +76,19 @@ async fn what_cannot_be_meant_is_refused_and_strangers_see_nothing() {
     assert_eq!(order("", json!({ "sku": "card" })).await, refused(400, "IDEMPOTENCY_KEY_REQUIRED"));
     assert_eq!(order(&"k".repeat(256), json!({ "sku": "card" })).await, refused(400, "IDEMPOTENCY_KEY_REQUIRED"));
     assert_eq!(order("two words", json!({ "sku": "card" })).await, refused(400, "IDEMPOTENCY_KEY_REQUIRED"));
-    assert_eq!(order("a", json!({ "sku": "card", "qty": 0 })).await, refused(400, "INVALID_REQUEST"));
+    assert_eq!(
+        order("a", json!({ "sku": "card", "qty": 0, "query_password": "secret-99" })).await,
+        refused(400, "INVALID_REQUEST")
+    );
     assert_eq!(order("a", json!({ "sku": "card", "query_password": "short" })).await, refused(400, "INVALID_REQUEST"));
-    assert_eq!(order("a", json!({ "sku": "card", "amount": 1 })).await, refused(400, "INVALID_REQUEST"));
-    assert_eq!(order("a", json!({ "sku": "nothing" })).await, refused(404, "UNKNOWN_SKU"));
+    assert_eq!(
+        order("a", json!({ "sku": "card", "query_password": "secret-99", "amount": 1 })).await,
+        refused(400, "INVALID_REQUEST")
+    );
+    assert_eq!(
+        order("a", json!({ "sku": "nothing", "query_password": "secret-99" })).await,
+        refused(404, "UNKNOWN_SKU")
+    );
     assert_eq!(street.stock().await, [5, 0, 0]);
 
     let order_no = caller.ordered("mine").await;
