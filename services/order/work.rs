@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::desk::Desk;
-use super::model::{Payment, TaskKind};
+use super::model::{OrderStatus, Payment, TaskKind};
 use super::stock::Answer;
 use super::{backoff_ms, payments, resolver, rows, settle};
 use crate::support::{Problem, Stop, unix_ms};
@@ -133,6 +133,10 @@ async fn release(desk: &Desk, order_no: String) -> Result<(), Problem> {
 async fn deliver(desk: &Desk, order_no: String) -> Result<(), Problem> {
     let number = order_no.clone();
     let order = desk.read(move |connection| rows::get(connection, &number)).await?;
+    if order.status != OrderStatus::Paid {
+        // Somebody else has done it, or it is being paid back: what was decided stays so.
+        return desk.write(move |connection| Ok(rows::end_task(connection, TaskKind::Deliver, &order_no)?)).await;
+    }
     let answer = desk.stock.allocate(&order).await?;
     let now_ms = unix_ms();
     match answer {

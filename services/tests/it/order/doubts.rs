@@ -102,6 +102,36 @@ async fn a_payment_left_open_when_another_one_paid_is_closed() {
 }
 
 #[tokio::test]
+async fn keys_issued_by_a_call_that_came_after_the_refund_are_not_shown() {
+    let street = Street::open(1, |settings| settings.pay_within = Duration::from_millis(300)).await;
+    let caller = &street.caller;
+    let late = caller.ordered("late").await;
+    let payment_no = caller.paying(&late).await;
+    caller.until(&late, "EXPIRED").await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let other = caller.ordered("other").await;
+    let other_payment = caller.paying(&other).await;
+    street.bank.charge(&other_payment);
+    assert_eq!(street.notify("n-1", &other_payment).await.0, 200);
+    caller.until(&other, "DELIVERED").await;
+    street.bank.charge(&payment_no);
+    assert_eq!(street.notify("n-2", &payment_no).await.0, 200);
+    caller.until(&late, "REFUNDED").await;
+
+    // New stock, and the first try to issue, long given up, is answered at last.
+    let import = format!("{}/admin/skus/card/keys:import", street.keys);
+    Client::new().post(import).body("CARD-NEW\n").send().await.expect("an answer").text().await.expect("a report");
+    let allocate = Client::new().post(format!("{}/v1/allocations", street.keys));
+    let allocate = allocate.json(&json!({ "order_no": late, "sku": "card", "qty": 1 }));
+    assert_eq!(answer(allocate).await.expect("an answer").0, 200);
+    let shown = caller.keys(&late, "secret-99").await;
+    assert_eq!(code(&shown), (409, "WRONG_STATE"), "{}", shown.2);
+    let (status, ..) = ask(&Client::new(), Method::GET, &format!("{}/admin/invariants", street.keys)).await;
+    assert_eq!(status, 200);
+    street.close().await;
+}
+
+#[tokio::test]
 async fn an_order_whose_keys_nobody_could_read_is_not_taken() {
     let street = Street::open(1, |_| {}).await;
     let placed = street.caller.try_send(Method::POST, "/api/orders", "a", json!({ "sku": "card" })).await;
