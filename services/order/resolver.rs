@@ -85,7 +85,7 @@ async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, source: &'static s
     let (payment_no, now_ms) = (payment.payment_no.clone(), unix_ms());
     let not_found = if reply == Reply::NotFound { payment.not_found + 1 } else { 0 };
     let due_ms = now_ms + backoff_ms(desk.settings.retry_unit, payment.tries);
-    let done = desk
+    let written = desk
         .write(move |connection| {
             let believed = match &reply {
                 Reply::Told(report) => settle::apply(connection, &payment_no, report, source, now_ms)?,
@@ -102,10 +102,15 @@ async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, source: &'static s
                 settle::unknown(connection, &payment_no, "another amount", now_ms)?;
             }
             payments::look_again(connection, &payment_no, not_found, due_ms)?;
-            Ok(payments::get(connection, &payment_no)?.status != PaymentStatus::Pending)
+            Ok((believed, payments::get(connection, &payment_no)?.status != PaymentStatus::Pending))
         })
         .await;
-    finish(desk, payment, done);
+    if let Ok((false, _)) = written {
+        // Nothing here can decide it: it stays open until a person has talked to the channel.
+        desk.counters.wrong_amounts.add(1);
+        tracing::error!(payment_no = payment.payment_no, "a channel speaks of another amount; the payment stays open");
+    }
+    finish(desk, payment, written.map(|(_, follow)| follow));
 }
 
 /// Wakes the background when something may follow from what was written.

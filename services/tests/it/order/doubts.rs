@@ -102,6 +102,24 @@ async fn a_payment_left_open_when_another_one_paid_is_closed() {
 }
 
 #[tokio::test]
+async fn a_channel_that_insists_on_another_amount_fills_no_history() {
+    let street = Street::open(1, |_| {}).await;
+    let caller = &street.caller;
+    let order_no = caller.ordered("a").await;
+    let payment_no = caller.paying(&order_no).await;
+    street.bank.truth().payments.get_mut(&payment_no).expect("known")["amount"] = json!(4_899);
+    street.bank.charge(&payment_no);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let order = caller.until(&order_no, "PENDING_PAYMENT").await;
+    assert_eq!(history(&order).iter().filter(|kind| **kind == "AMOUNT_MISMATCH").count(), 1);
+    let metrics = Client::new().get(format!("{}/metrics", caller.base)).send().await.expect("an answer");
+    let metrics = metrics.text().await.expect("text");
+    assert!(metrics.contains("\norder_answers_mismatched_total "), "{metrics}");
+    assert!(!metrics.contains("\norder_answers_mismatched_total 0\n"), "somebody has to look at it");
+    street.close().await;
+}
+
+#[tokio::test]
 async fn keys_issued_by_a_call_that_came_after_the_refund_are_not_shown() {
     let street = Street::open(1, |settings| settings.pay_within = Duration::from_millis(300)).await;
     let caller = &street.caller;
