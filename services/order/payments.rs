@@ -164,7 +164,8 @@ pub(super) fn claim(
     connection.prepare_cached(&sql)?.query_map(params![now_ms, lease_ms, limit], payment)?.collect()
 }
 
-/// After a start: calls that were under way died with the process before, so their payments are looked at now.
+/// After a start: calls that were under way died with the process before, so their payments are looked at now. After the
+/// clock was set back: times that were near are far away now. Everything is safe to do twice.
 pub(super) fn look_at_all(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     let sql = format!("UPDATE payments SET next_ms = ?1 WHERE {LIVE} AND next_ms > ?1");
     connection.execute(&sql, [now_ms])?;
