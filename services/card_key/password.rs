@@ -80,7 +80,8 @@ impl Throttle {
             make_room(&mut orders, now_ms);
         }
         let entry = orders.entry(order_no.to_owned()).or_insert(Attempts { wrong: 0, until_ms: now_ms });
-        if entry.until_ms <= now_ms {
+        // Further away than a window means that the clock was set back; the buyer is not locked out for that.
+        if !(1..=WINDOW_MS).contains(&(entry.until_ms - now_ms)) {
             entry.wrong = 0;
         }
         if entry.wrong >= MAX_WRONG {

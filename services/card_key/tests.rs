@@ -293,6 +293,14 @@ fn ten_wrong_passwords_close_an_order_for_a_minute() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_locks_nobody_out() {
+    let throttle = Throttle::default();
+    assert!((0..10).all(|_| throttle.begin("a", 3_600_000).is_ok()));
+    assert_eq!(throttle.begin("a", 3_600_000), Err(60));
+    assert_eq!(throttle.begin("a", 0), Ok(()));
+}
+
+#[test]
 fn a_right_password_forgives_the_wrong_ones() {
     let throttle = Throttle::default();
     assert!((0..9).all(|_| throttle.begin("a", 0).is_ok()));

@@ -44,7 +44,7 @@ pub struct Args {
     /// Seconds a call to a channel may take. Longer than the gateway's own limit, which knows more about the outcome.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=300))]
     channel_timeout: u64,
-    /// Seconds after which a channel that does not know a payment is believed.
+    /// Seconds after which a channel that does not know a payment is believed; not less than a call may take.
     #[arg(long, default_value_t = 60)]
     not_found_min_age: u64,
     /// Milliseconds between two looks for work that is due.

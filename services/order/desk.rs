@@ -33,7 +33,7 @@ pub(super) struct Wanted {
     pub(super) idem_key: String,
     pub(super) sku: String,
     pub(super) qty: u32,
-    pub(super) password: Option<String>,
+    pub(super) password: String,
 }
 
 /// What the service holds while it runs.
@@ -79,9 +79,8 @@ impl Desk {
     pub(super) async fn place(self: &Arc<Self>, wanted: Wanted, now_ms: i64) -> Result<(bool, Order), Problem> {
         let desk = Arc::clone(self);
         to_the_end(async move {
-            let password = wanted.password.as_deref().unwrap_or("").as_bytes();
-            let has_password = [u8::from(wanted.password.is_some())];
-            let parts = [wanted.sku.as_bytes(), &wanted.qty.to_be_bytes(), &has_password, password];
+            // The 1 says that there is a password; there were orders without.
+            let parts = [wanted.sku.as_bytes(), &wanted.qty.to_be_bytes(), &[1], wanted.password.as_bytes()];
             let fingerprint = desk.secret.fingerprint(&parts);
             let (user, key) = (wanted.user.clone(), wanted.idem_key.clone());
             let earlier = desk.read(move |connection| rows::find_same(connection, &user, &key, &fingerprint)).await?;
@@ -97,7 +96,7 @@ impl Desk {
                 return Ok((now, order));
             }
             // Whoever repeats the request does the same as the first: the reservation goes by the order's number.
-            Ok((now, desk.reserve(&order, wanted.password.as_deref(), unix_ms()).await?))
+            Ok((now, desk.reserve(&order, Some(&wanted.password), unix_ms()).await?))
         })
         .await
     }
@@ -113,10 +112,7 @@ impl Desk {
         let amount = product.price.checked_mul(i64::from(wanted.qty));
         let amount = amount.ok_or_else(|| Problem::invalid("the amount is too large"))?;
         let order_no = number::order(&wanted.user, now_ms, rand::rng().random());
-        let password = match &wanted.password {
-            Some(password) => Some(self.secret.seal(&order_no, password).ok_or_else(Problem::internal)?),
-            None => None,
-        };
+        let password = Some(self.secret.seal(&order_no, &wanted.password).ok_or_else(Problem::internal)?);
         let pay_within_ms = i64::try_from(self.settings.pay_within.as_millis()).unwrap_or(i64::MAX);
         Ok(NewOrder {
             order_no,

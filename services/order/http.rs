@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::channel::Reply;
 use super::desk::{Desk, Wanted};
-use super::model::{Channel, Order, OrderStatus, Payment, PaymentStatus};
+use super::model::{Channel, Order, OrderStatus, Payment, PaymentStatus, Refusal};
 use super::{desk, inspect, metrics, notify, page, payments, rows, token, view};
 use crate::support::{PROBLEM_JSON, Problem, unix_ms};
 
@@ -136,7 +136,8 @@ async fn session(State(desk): Shared) -> Response {
 struct PlaceRequest {
     sku: String,
     qty: Option<u32>,
-    query_password: Option<String>,
+    /// Without one, nobody could ever read the keys that were paid for.
+    query_password: String,
 }
 
 async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: Bytes) -> Answer {
@@ -150,9 +151,7 @@ async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: 
     if request.sku.is_empty() || request.sku.len() > MAX_SKU || !request.sku.bytes().all(plain) {
         return Err(Problem::invalid(format!("sku must be 1 to {MAX_SKU} of A-Z, a-z, 0-9, - and _")));
     }
-    if let Some(password) = &request.query_password {
-        check_password(password)?;
-    }
+    check_password(&request.query_password)?;
     let wanted = Wanted { user, idem_key, sku: request.sku, qty, password: request.query_password };
     let (now, order) = desk.place(wanted, unix_ms()).await?;
     let mut answer = placed(&order).into_response();
@@ -202,7 +201,7 @@ async fn cancel(State(desk): Shared, User(user): User, Path(order_no): Path<Stri
         OrderStatus::Cancelled | OrderStatus::Expired => StatusCode::OK,
         OrderStatus::Closing => StatusCode::ACCEPTED,
         // Paid in the last moment: the channel said so when it was asked to close.
-        other => return Err(super::model::Refusal::WrongState(other).into()),
+        other => return Err(Refusal::WrongState(other).into()),
     };
     Ok((status, [NO_STORE], axum::Json(view::summary(&order))).into_response())
 }
@@ -217,6 +216,17 @@ async fn keys(State(desk): Shared, User(user): User, Path(order_no): Path<String
     let request: KeysRequest = parse(&body)?;
     check_password(&request.query_password)?;
     let (order, _) = desk.order(&order_no, &user).await?;
+    // Keys may have been issued by a try that was given up before; the money is on its way back, or never came.
+    if matches!(
+        order.status,
+        OrderStatus::Refunding
+            | OrderStatus::Refunded
+            | OrderStatus::Cancelled
+            | OrderStatus::Expired
+            | OrderStatus::Failed
+    ) {
+        return Err(Refusal::WrongState(order.status).into());
+    }
     let (status, retry_after, body) = desk.keys(&order.order_no, &request.query_password).await?;
     let kind = if status.is_success() { "application/json" } else { PROBLEM_JSON };
     let mut answer = (status, [NO_STORE], body).into_response();

@@ -13,6 +13,7 @@ pub(super) struct Counters {
     pub(super) notified_again: Counter,
     pub(super) bad_signatures: Counter,
     pub(super) mismatches: Counter,
+    pub(super) wrong_amounts: Counter,
 }
 
 /// All figures in the text exposition format.
@@ -31,6 +32,7 @@ pub(super) async fn text(desk: &Desk) -> Result<String, Problem> {
             counters.bad_signatures.get(),
         ),
         ("order_notifications_mismatched_total", "Notifications of a wrong amount.", counters.mismatches.get()),
+        ("order_answers_mismatched_total", "Answers that speak of a wrong amount.", counters.wrong_amounts.get()),
         ("order_store_commits_total", "Transactions committed, one fsync each.", stats.commits),
         ("order_store_operations_total", "Operations in those transactions.", stats.operations),
     ];

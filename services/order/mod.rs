@@ -84,7 +84,8 @@ pub struct Settings {
     pub channel_timeout: Duration,
     /// Longest a buyer waits for a channel before he is told to look again.
     pub answer_within: Duration,
-    /// Age of a payment from which a channel that does not know it is believed.
+    /// Time after a payment was sent from which a channel that does not know it is believed; at least as long as a call
+    /// may take.
     pub not_found_min_age: Duration,
     /// Unit of the waiting times between tries: 1, 2, 4, 8, 15, 30, then 60 of them.
     pub retry_unit: Duration,
@@ -106,6 +107,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         if secret.bytes() == default.as_bytes() {
             tracing::warn!(secret = default, "a secret that everybody knows is in use");
         }
+    }
+    if settings.not_found_min_age < settings.channel_timeout {
+        let why = "a channel that does not know a payment cannot be believed while the call may still be on its way: \
+            the age for that must not be less than the time a call may take";
+        return Err(StartError::Setup(why.to_owned()));
     }
     let listen = settings.listen;
     let desk = Arc::new(Desk::open(settings).await?);

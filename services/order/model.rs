@@ -169,7 +169,8 @@ pub(super) struct Payment {
     pub(super) tries: u32,
     /// How often in a row the channel did not know the number.
     pub(super) not_found: u32,
-    pub(super) created_ms: i64,
+    /// When it last changed its state or was last sent to its channel.
+    pub(super) updated_ms: i64,
 }
 
 /// An entry of an order's history.

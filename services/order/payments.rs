@@ -7,7 +7,7 @@ use super::model::{Channel, OrderStatus, Payment, PaymentStatus, Refund, Refusal
 use super::rows;
 
 const COLUMNS: &str = "payment_no, order_no, channel, amount, currency, status, trade_no, refund, close_wanted, tries,
-    not_found, created_ms";
+    not_found, updated_ms";
 
 /// States of a payment whose outcome is open, for the partial indexes.
 const LIVE: &str = "status IN ('CREATED', 'PENDING', 'UNKNOWN')";
@@ -25,7 +25,7 @@ fn payment(row: &Row<'_>) -> rusqlite::Result<Payment> {
         close_wanted: row.get(8)?,
         tries: row.get(9)?,
         not_found: row.get(10)?,
-        created_ms: row.get(11)?,
+        updated_ms: row.get(11)?,
     })
 }
 
@@ -124,6 +124,15 @@ pub(super) fn look_again(
     Ok(())
 }
 
+/// The payment is about to be sent to its channel again; `false` when its outcome is known by now, or when it is to be
+/// closed instead. What the channel has not known so far proves nothing about the new call.
+pub(super) fn send_again(connection: &Connection, payment_no: &str, now_ms: i64) -> rusqlite::Result<bool> {
+    let sql = format!(
+        "UPDATE payments SET not_found = 0, updated_ms = ?2 WHERE payment_no = ?1 AND close_wanted = 0 AND {LIVE}"
+    );
+    Ok(connection.prepare_cached(&sql)?.execute(params![payment_no, now_ms])? == 1)
+}
+
 /// The payment is to be closed at its channel, by the resolver from `due_ms` on.
 pub(super) fn want_close(connection: &Connection, payment_no: &str, due_ms: i64) -> rusqlite::Result<()> {
     connection
@@ -155,7 +164,8 @@ pub(super) fn claim(
     connection.prepare_cached(&sql)?.query_map(params![now_ms, lease_ms, limit], payment)?.collect()
 }
 
-/// After a start: calls that were under way died with the process before, so their payments are looked at now.
+/// After a start: calls that were under way died with the process before, so their payments are looked at now. After the
+/// clock was set back: times that were near are far away now. Everything is safe to do twice.
 pub(super) fn look_at_all(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     let sql = format!("UPDATE payments SET next_ms = ?1 WHERE {LIVE} AND next_ms > ?1");
     connection.execute(&sql, [now_ms])?;

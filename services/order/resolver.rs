@@ -3,7 +3,7 @@
 //! A payment whose outcome is open is asked for at its own channel, under our number, after 1, 2, 4, 8, 15, 30 and then
 //! every 60 seconds; a notification makes that unnecessary at any time. A channel that does not know the number proves
 //! nothing while the first call may still be on its way. Two things are safe then: sending the same payment with the
-//! same number again, and closing it.
+//! same number again, and closing it; and closing it only while no call can be on its way.
 
 use std::sync::Arc;
 
@@ -33,11 +33,24 @@ pub(super) async fn resolve(desk: Arc<Desk>, payment: Payment) {
     }
     match desk.channels.query(&payment).await {
         // The same payment again, with the same number and key: at worst the channel says that it has it already.
-        Reply::NotFound if payment.not_found + 1 >= BELIEVED => {
-            let reply = desk.channels.create(&payment).await;
-            absorb(&desk, &payment, reply, "answer").await;
-        }
+        Reply::NotFound if payment.not_found + 1 >= BELIEVED => send_again(&desk, payment).await,
         reply => absorb(&desk, &payment, reply, "query").await,
+    }
+}
+
+/// Sends a payment to its channel again, unless somebody has decided otherwise since it was looked at.
+async fn send_again(desk: &Desk, payment: Payment) {
+    let (number, now_ms) = (payment.payment_no.clone(), unix_ms());
+    let noted = desk.write(move |connection| Ok(payments::send_again(connection, &number, now_ms)?)).await;
+    match noted {
+        Ok(true) => {
+            let payment = Payment { not_found: 0, ..payment };
+            let reply = desk.channels.create(&payment).await;
+            absorb(desk, &payment, reply, "answer").await;
+        }
+        // Whoever decided has set the time at which it is looked at next.
+        Ok(false) => {}
+        Err(problem) => finish(desk, &payment, Err(problem)),
     }
 }
 
@@ -46,9 +59,9 @@ pub(super) async fn close(desk: Arc<Desk>, payment: Payment) {
     let reply = match desk.channels.close(&payment).await {
         told @ Reply::Told(_) => told,
         Reply::NotFound => {
-            let age_ms = unix_ms() - payment.created_ms;
+            let age_ms = unix_ms() - payment.updated_ms;
             let old = age_ms >= i64::try_from(desk.settings.not_found_min_age.as_millis()).unwrap_or(i64::MAX);
-            // No first call can still be on its way. Should it be, its success is a late payment.
+            // No call can still be on its way. Should one be, its success is a late payment.
             if old && payment.not_found + 1 >= BELIEVED { told(Told::Closed) } else { Reply::NotFound }
         }
         // Refused, perhaps because it is paid.
@@ -72,7 +85,7 @@ async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, source: &'static s
     let (payment_no, now_ms) = (payment.payment_no.clone(), unix_ms());
     let not_found = if reply == Reply::NotFound { payment.not_found + 1 } else { 0 };
     let due_ms = now_ms + backoff_ms(desk.settings.retry_unit, payment.tries);
-    let done = desk
+    let written = desk
         .write(move |connection| {
             let believed = match &reply {
                 Reply::Told(report) => settle::apply(connection, &payment_no, report, source, now_ms)?,
@@ -89,10 +102,15 @@ async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, source: &'static s
                 settle::unknown(connection, &payment_no, "another amount", now_ms)?;
             }
             payments::look_again(connection, &payment_no, not_found, due_ms)?;
-            Ok(payments::get(connection, &payment_no)?.status != PaymentStatus::Pending)
+            Ok((believed, payments::get(connection, &payment_no)?.status != PaymentStatus::Pending))
         })
         .await;
-    finish(desk, payment, done);
+    if let Ok((false, _)) = written {
+        // Nothing here can decide it: it stays open until a person has talked to the channel.
+        desk.counters.wrong_amounts.add(1);
+        tracing::error!(payment_no = payment.payment_no, "a channel speaks of another amount; the payment stays open");
+    }
+    finish(desk, payment, written.map(|(_, follow)| follow));
 }
 
 /// Wakes the background when something may follow from what was written.

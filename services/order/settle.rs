@@ -53,7 +53,8 @@ pub(super) fn apply(
         let (amount, currency) = (report.amount.unwrap_or_default(), report.currency.as_deref().unwrap_or(""));
         let detail =
             format!("{payment_no} is {} {}, {source} says {amount} {currency}", payment.amount, payment.currency);
-        rows::event(connection, &payment.order_no, "AMOUNT_MISMATCH", &detail, now_ms)?;
+        // The resolver hears it every minute; the history needs it once.
+        rows::event_once(connection, &payment.order_no, "AMOUNT_MISMATCH", &detail, now_ms)?;
         return Ok(false);
     }
     let trade_no = report.trade_no.as_deref();

@@ -75,8 +75,13 @@ impl Catalogue {
 
     /// Whether its stock figures can be relied on.
     pub(super) fn is_fresh(&self, now_ms: i64) -> bool {
-        now_ms - self.read_ms < CATALOGUE_FRESH_MS
+        is_fresh(self.read_ms, now_ms)
     }
+}
+
+/// What was read after now was read before the clock was set back; it may be any age.
+pub(super) fn is_fresh(read_ms: i64, now_ms: i64) -> bool {
+    (0..CATALOGUE_FRESH_MS).contains(&now_ms.saturating_sub(read_ms))
 }
 
 /// Talks to one card-key service.

@@ -209,6 +209,25 @@ fn a_payment_for_a_cancelled_order_goes_back() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_keeps_no_paid_order_waiting() {
+    let hour = 3_600_000;
+    assert!(super::work::was_set_back(hour, 0) && !super::work::was_set_back(0, hour));
+    assert!(!super::work::was_set_back(999, 0), "a small correction");
+    let connection = payable();
+    let payment_no = pay(&connection, Channel::Union, hour).expect_err("too late for this order");
+    assert!(matches!(payment_no, Refusal::TooLate));
+    let payment_no = pay(&connection, Channel::Union, 10).expect("a payment");
+    tell(&connection, &payment_no, Told::Success, hour);
+    let due = |now_ms: i64| rows::claim_tasks(&connection, false, now_ms, now_ms + 70_000, 9).expect("tasks").len();
+    assert_eq!(due(1_000), 0, "its time is an hour away");
+    payments::look_at_all(&connection, 1_000).expect("looked at");
+    assert_eq!(due(1_000), 1);
+    // A catalogue of the time to come may be of any age.
+    let fresh = super::stock::is_fresh;
+    assert!(fresh(1_000, 1_000) && fresh(1_000, 1_999) && !fresh(1_000, 2_000) && !fresh(hour, 1_000));
+}
+
+#[test]
 fn history_can_be_added_to_and_nothing_else() {
     let connection = payable();
     assert!(connection.execute("UPDATE order_events SET kind = 'PAID'", []).is_err());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::desk::Desk;
-use super::model::{Payment, TaskKind};
+use super::model::{OrderStatus, Payment, TaskKind};
 use super::stock::Answer;
 use super::{backoff_ms, payments, resolver, rows, settle};
 use crate::support::{Problem, Stop, unix_ms};
@@ -133,6 +133,10 @@ async fn release(desk: &Desk, order_no: String) -> Result<(), Problem> {
 async fn deliver(desk: &Desk, order_no: String) -> Result<(), Problem> {
     let number = order_no.clone();
     let order = desk.read(move |connection| rows::get(connection, &number)).await?;
+    if order.status != OrderStatus::Paid {
+        // Somebody else has done it, or it is being paid back: what was decided stays so.
+        return desk.write(move |connection| Ok(rows::end_task(connection, TaskKind::Deliver, &order_no)?)).await;
+    }
     let answer = desk.stock.allocate(&order).await?;
     let now_ms = unix_ms();
     match answer {
@@ -157,10 +161,30 @@ async fn refund(desk: &Desk, payment_no: String) -> Result<(), Problem> {
     desk.write(move |connection| settle::refunded(connection, &payment_no, now_ms)).await
 }
 
-/// Ends the orders whose time is over.
+/// Whether the clock was set back between two looks at it. Less than a second delays nothing worth mentioning.
+pub(super) fn was_set_back(before_ms: i64, now_ms: i64) -> bool {
+    before_ms.saturating_sub(now_ms) >= 1_000
+}
+
+/// Ends the orders whose time is over. It also sees when the clock was set back: what waits for a time would then wait
+/// longer by as much, paid orders for their keys among it.
 async fn sweep(desk: Arc<Desk>, stop: Stop) {
+    let mut before_ms = unix_ms();
     loop {
         let now_ms = unix_ms();
+        if was_set_back(before_ms, now_ms) {
+            tracing::warn!(by_ms = before_ms - now_ms, "the clock was set back, looking at everything that waits");
+            let looked = desk.write(move |connection| Ok(payments::look_at_all(connection, now_ms)?)).await;
+            if let Err(problem) = looked {
+                // The old time is kept, so that the next look sees the same jump.
+                tracing::warn!(code = problem.code, "what waits could not be looked at, trying again");
+            } else {
+                before_ms = now_ms;
+                desk.ring();
+            }
+        } else {
+            before_ms = before_ms.max(now_ms);
+        }
         match desk.write(move |connection| settle::expire(connection, now_ms, SWEEP_BATCH)).await {
             Ok(0) => {}
             Ok(ended) => {

@@ -76,10 +76,19 @@ async fn what_cannot_be_meant_is_refused_and_strangers_see_nothing() {
     assert_eq!(order("", json!({ "sku": "card" })).await, refused(400, "IDEMPOTENCY_KEY_REQUIRED"));
     assert_eq!(order(&"k".repeat(256), json!({ "sku": "card" })).await, refused(400, "IDEMPOTENCY_KEY_REQUIRED"));
     assert_eq!(order("two words", json!({ "sku": "card" })).await, refused(400, "IDEMPOTENCY_KEY_REQUIRED"));
-    assert_eq!(order("a", json!({ "sku": "card", "qty": 0 })).await, refused(400, "INVALID_REQUEST"));
+    assert_eq!(
+        order("a", json!({ "sku": "card", "qty": 0, "query_password": "secret-99" })).await,
+        refused(400, "INVALID_REQUEST")
+    );
     assert_eq!(order("a", json!({ "sku": "card", "query_password": "short" })).await, refused(400, "INVALID_REQUEST"));
-    assert_eq!(order("a", json!({ "sku": "card", "amount": 1 })).await, refused(400, "INVALID_REQUEST"));
-    assert_eq!(order("a", json!({ "sku": "nothing" })).await, refused(404, "UNKNOWN_SKU"));
+    assert_eq!(
+        order("a", json!({ "sku": "card", "query_password": "secret-99", "amount": 1 })).await,
+        refused(400, "INVALID_REQUEST")
+    );
+    assert_eq!(
+        order("a", json!({ "sku": "nothing", "query_password": "secret-99" })).await,
+        refused(404, "UNKNOWN_SKU")
+    );
     assert_eq!(street.stock().await, [5, 0, 0]);
 
     let order_no = caller.ordered("mine").await;
@@ -180,4 +189,20 @@ async fn until_stock(street: &Street, wanted: [u64; 3]) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(street.stock().await, wanted);
+}
+
+#[tokio::test]
+async fn settings_under_which_a_live_payment_could_be_given_up_are_refused() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let output = crate::process::Process::run(&[
+        "order",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        folder.path().to_str().expect("text"),
+        "--channel-timeout",
+        "61",
+    ]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("may still be on its way"));
 }
