@@ -1,11 +1,12 @@
 //! Doubt: answers that contradict themselves, calls that are still on their way, second thoughts of the stock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use super::Street;
 use super::channel::Mood;
+use super::{Street, answer, ask, code, history};
 
 /// Waits until `done`.
 async fn until(what: &str, done: impl Fn() -> bool) {
