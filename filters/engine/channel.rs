@@ -54,12 +54,42 @@ pub struct Attempt {
     pub chosen: Option<ChannelId>,
 }
 
+/// What is known about a request at its upstream (the `Tidegate-Outcome` header). Only the first two allow another channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// No byte of the request reached the upstream.
+    NotSent,
+    /// The upstream says, in a way that can be relied on, that it did not act.
+    NotProcessed,
+    /// It may have acted.
+    Unknown,
+    /// It answered.
+    Final,
+}
+
+impl Known {
+    /// The word used in headers and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Known::NotSent => "not-sent",
+            Known::NotProcessed => "not-processed",
+            Known::Unknown => "unknown",
+            Known::Final => "final",
+        }
+    }
+}
+
 /// How a try ended.
 pub struct AttemptEnd {
     /// Where it went.
     pub channel: ChannelId,
     /// What happened.
     pub result: AttemptResult,
+    /// What that says about the request.
+    pub known: Known,
+    /// From the choice of the channel to the status, or to the failure.
+    pub took: Duration,
     /// Whether the request could be sent once more: its body is still whole and its method allows it.
     pub replayable: bool,
 }

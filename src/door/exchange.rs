@@ -10,7 +10,7 @@ use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use smallvec::SmallVec;
-use tidegate_filters::engine::{Decision, HeaderPair, Reply, ReplyBody, RequestHead};
+use tidegate_filters::engine::{Decision, HeaderPair, Known, Reply, ReplyBody, RequestHead};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
@@ -21,7 +21,7 @@ use super::conn::{Conn, Cut};
 use super::head::{Framing, Head, HeadError, Span, parse};
 use super::rewrite::rewrite;
 use super::{Door, Waits};
-use crate::proxy::flow::{Arrival, Flow, Known};
+use crate::proxy::flow::{Arrival, Flow};
 use crate::proxy::reply::Addressee;
 use crate::proxy::{forward, stage};
 use crate::snapshot::path;

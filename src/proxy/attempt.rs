@@ -10,10 +10,11 @@ use http::StatusCode;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
-use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Reply, Retry, Verdict};
+use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Known, Reply, Retry, Verdict};
 
-use super::flow::{Flow, Known};
+use super::flow::Flow;
 use crate::door::conn::Conn;
+use crate::snapshot::Route;
 
 /// Tries in all for one request. pingora's own bound is set to the same.
 pub(crate) const MOST_TRIES: u8 = 4;
@@ -21,13 +22,11 @@ pub(crate) const MOST_TRIES: u8 = 4;
 /// A try that is made at all is given this much time.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
-/// Chooses a channel and one of its endpoints.
-pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
+/// Chooses a channel and one of its endpoints; the flow's channel is the chosen one then. Otherwise its reply says why
+/// there is none.
+pub(super) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
     flow.attempts = flow.attempts.saturating_add(1);
-    flow.tick();
-    let Some(route) = flow.route.clone() else {
-        return Error::e_explain(ErrorType::InternalError, "no route");
-    };
+    flow.tried_at = flow.tick();
     // Staying on a channel while it has endpoints that were not tried is no choice of channel.
     let stay = flow.cx.channel.filter(|id| flow.refused > 0 && flow.candidates.has(*id));
     let candidates = match flow.pinned {
@@ -48,8 +47,19 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
         return Error::e_explain(ErrorType::HTTPStatus(503), "no channel left");
     };
     flow.cx.channel = Some(id);
-    let endpoint = (channel.rotate() + flow.refused) % channel.peers.len().max(1);
-    let mut peer = Box::new(channel.peers[endpoint].clone());
+    Ok((channel.rotate() + flow.refused) % channel.peers.len().max(1))
+}
+
+/// The next peer to try.
+pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
+    let Some(route) = flow.route.clone() else {
+        return Error::e_explain(ErrorType::InternalError, "no route");
+    };
+    let endpoint = pick(flow, &route)?;
+    let Some(peer) = flow.channel().and_then(|channel| channel.peers.get(endpoint)) else {
+        return Error::e_explain(ErrorType::InternalError, "no endpoint");
+    };
+    let mut peer = Box::new(peer.clone());
     if flow.websocket && route.websocket {
         peer.options.read_timeout = Some(super::WEBSOCKET_SILENCE);
     } else if !route.websocket {
@@ -78,7 +88,7 @@ pub(super) fn connect_failed(flow: &mut Flow) -> bool {
             flow.candidates.remove(id);
         }
     }
-    let verdict = ended(flow, AttemptResult::ConnectFailed, true);
+    let verdict = ended(flow, AttemptResult::ConnectFailed, Known::NotSent, true);
     let pinned_out = flow.pinned.is_some_and(|pinned| !flow.candidates.has(pinned));
     verdict != Retry::Never && flow.candidates.first().is_some() && !pinned_out && flow.attempts < MOST_TRIES
 }
@@ -104,7 +114,7 @@ pub(super) fn broke(flow: &mut Flow, session: &mut Session, error: &Error, clien
         if timed_out { channel.metrics.timed_out() } else { channel.metrics.broken() }
     }
     let result = if timed_out { AttemptResult::TimedOut } else { AttemptResult::Broken };
-    ended(flow, result, false);
+    ended(flow, result, Known::Unknown, false);
     false
 }
 
@@ -114,13 +124,13 @@ pub(super) fn answered(flow: &mut Flow, status: StatusCode) {
     if let Some(channel) = flow.channel() {
         channel.metrics.answered(status.as_u16());
     }
-    ended(flow, AttemptResult::Status(status), false);
+    ended(flow, AttemptResult::Status(status), Known::Final, false);
 }
 
-fn ended(flow: &mut Flow, result: AttemptResult, replayable: bool) -> Retry {
-    flow.tick();
+fn ended(flow: &mut Flow, result: AttemptResult, known: Known, replayable: bool) -> Retry {
+    let took = flow.tick().since(flow.tried_at);
     let (Some(channel), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return Retry::NoOpinion };
-    route.chain.on_attempt_end(&AttemptEnd { channel, result, replayable }, &mut flow.cx)
+    route.chain.on_attempt_end(&AttemptEnd { channel, result, known, took, replayable }, &mut flow.cx)
 }
 
 /// Nothing was sent to anybody, so the client may come back.

@@ -5,36 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidegate_filters::engine::{ChannelId, ChannelSet, Decision, Nanos, Outcome, Reply, RequestContext};
+use tidegate_filters::engine::{ChannelId, ChannelSet, Decision, Known, Nanos, Outcome, Reply, RequestContext};
 
 use super::id::RequestId;
 use crate::door::conn::{Conn, Cut};
 use crate::gateway::Gateway;
 use crate::snapshot::{Channel, Route, Snapshot};
 use crate::telemetry::AccessRecord;
-
-/// What is known about an upstream that did not answer properly (the `Tidegate-Outcome` header).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// No byte of the request reached the upstream.
-    NotSent,
-    /// It may have acted.
-    Unknown,
-    /// It answered.
-    Final,
-}
-
-impl Known {
-    /// The word used in headers and logs.
-    #[must_use]
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Known::NotSent => "not-sent",
-            Known::Unknown => "unknown",
-            Known::Final => "final",
-        }
-    }
-}
 
 /// How a request came in.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +55,8 @@ pub struct Flow {
     pub(crate) pinned: Option<ChannelId>,
     pub(crate) attempts: u8,
     pub(crate) candidates: ChannelSet,
+    /// When the running try began.
+    pub(crate) tried_at: Nanos,
     /// Endpoints of the current channel that refused a connection.
     pub(crate) refused: usize,
     pub(crate) reply: Option<Box<Reply>>,
@@ -112,6 +91,7 @@ impl Flow {
             pinned: None,
             attempts: 0,
             candidates: ChannelSet(0),
+            tried_at: arrival.at,
             refused: 0,
             reply: None,
             known: None,

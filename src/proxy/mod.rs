@@ -34,9 +34,11 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use tidegate_filters::engine::Known;
+
 use crate::door::Progress;
 use crate::gateway::Gateway;
-use flow::{Flow, Known};
+use flow::Flow;
 
 pub(crate) use attempt::MOST_TRIES;
 use reply::{HeaderList, apply};

@@ -4,9 +4,9 @@ use http::{HeaderName, HeaderValue, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use tidegate_filters::engine::Reply;
+use tidegate_filters::engine::{Known, Reply};
 
-use super::flow::{Flow, Known};
+use super::flow::Flow;
 use super::reply::{Addressee, Body, HeaderSink, render};
 
 /// Room for the headers of a usual reply.
