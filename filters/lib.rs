@@ -23,6 +23,9 @@
 //!
 //! [`condition`] is what filters share: CEL on a request, compiled when the file is loaded.
 
+pub mod channels;
+pub mod circuit_breaker;
+
 pub mod condition;
 pub mod engine;
 pub mod headers;
@@ -33,7 +36,10 @@ use engine::Kinds;
 /// The kinds that are built in. A gateway adds its own with [`Kinds::register`].
 #[must_use]
 pub fn builtin() -> Kinds {
-    Kinds::empty().register::<rate_limit::RateLimit>("rate_limit").register::<headers::Headers>("headers")
+    Kinds::empty()
+        .register::<rate_limit::RateLimit>("rate_limit")
+        .register::<headers::Headers>("headers")
+        .register::<circuit_breaker::CircuitBreaker>("circuit_breaker")
 }
 
 impl Kinds {
