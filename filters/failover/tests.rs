@@ -1,0 +1,1 @@
+//! Choices on made-up times.
