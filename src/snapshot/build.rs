@@ -67,9 +67,9 @@ fn upstreams(config: &Config, shared: &Shared) -> Result<BTreeMap<String, Arc<Up
         let key = |kind, name: String| StateKey { kind, name: name.into(), shape: 0 };
         let (rotation, _) = shared.states.acquire(&key("rotation", name.clone()), Rotation::default);
         let kept = |channel: &str| {
-            let make = || ChannelMetrics::new(name.as_str().into(), channel.into());
-            let (metrics, _) = shared.states.acquire(&key("channel_metrics", format!("{name}/{channel}")), make);
-            let (state, _) = shared.states.acquire(&key("channel", format!("{name}/{channel}")), ChannelState::new);
+            let key = |kind| key(kind, format!("{name}/{channel}"));
+            let (metrics, _) = shared.states.acquire(&key("channel_metrics"), ChannelMetrics::new);
+            let (state, _) = shared.states.acquire(&key("channel"), ChannelState::new);
             (metrics, state)
         };
         Ok((name.clone(), Arc::new(Upstream::new(id, name, spec, rotation, kept)?)))
