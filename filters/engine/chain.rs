@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Attempt, AttemptEnd, Decider, Decision, Filter, Outcome, RequestContext, RequestHead, Retry, Sample, SampleKind,
-    Stages, State, Verdict,
+    Attempt, AttemptEnd, Decider, Decision, Filter, Nanos, Outcome, RequestContext, RequestHead, Retry, Sample,
+    SampleKind, Stages, State, Verdict,
 };
 
 /// Whether a filter's decisions count.
@@ -47,6 +47,8 @@ impl Mode {
 pub struct LinkCounters {
     filter: Arc<str>,
     by_mode: [[AtomicU64; 3]; 2],
+    timed: AtomicU64,
+    timed_ns: AtomicU64,
 }
 
 impl LinkCounters {
@@ -65,10 +67,32 @@ impl LinkCounters {
     fn count(&self, mode: Mode, outcome: usize) {
         self.by_mode[usize::from(mode == Mode::Shadow)][outcome].fetch_add(1, Relaxed);
     }
+
+    fn time(&self, began: Nanos, ended: Nanos) {
+        self.timed.fetch_add(1, Relaxed);
+        self.timed_ns.fetch_add(ended.0.saturating_sub(began.0), Relaxed);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a metric is a double by definition")]
+    fn durations(&self) -> [Sample; 2] {
+        let (count, nanos) = (self.timed.load(Relaxed), self.timed_ns.load(Relaxed));
+        let sample = |name, help, value| Sample {
+            name,
+            help,
+            kind: SampleKind::Counter,
+            labels: vec![("filter", self.filter.to_string())],
+            value,
+        };
+        [
+            sample("tidegate_filter_duration_seconds_count", "Request stages that were timed, a sample.", count as f64),
+            sample("tidegate_filter_duration_seconds_sum", "Time those took in the filter.", nanos as f64 / 1e9),
+        ]
+    }
 }
 
 impl State for LinkCounters {
     fn samples(&self, out: &mut Vec<Sample>) {
+        out.extend(self.durations());
         for (mode, counters) in Self::MODES.iter().zip(&self.by_mode) {
             for (outcome, counter) in Self::OUTCOMES.iter().zip(counters) {
                 let value = counter.load(Relaxed);
@@ -154,7 +178,15 @@ impl FilterChain {
             cx.cursor += 1;
             cx.slot = slot;
             let marks = cx.marks();
-            let decision = link.filter.on_request(head, cx);
+            let decision = match cx.stopwatch {
+                None => link.filter.on_request(head, cx),
+                Some(read) => {
+                    let began = read();
+                    let decision = link.filter.on_request(head, cx);
+                    link.counters.time(began, read());
+                    decision
+                }
+            };
             let shadow = link.mode == Mode::Shadow;
             if shadow {
                 cx.undo(&marks);

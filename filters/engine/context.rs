@@ -61,6 +61,8 @@ pub struct Decider {
 pub struct RequestContext {
     /// Set by the gateway before each stage; the only clock a filter has.
     pub now: Nanos,
+    /// Reads the clock in the middle of a stage; set for the few requests whose filters are timed, only for metrics.
+    pub stopwatch: Option<fn() -> Nanos>,
     /// The client's address, after trusted proxies were taken off.
     pub client: IpAddr,
     /// Importance, from the route.
@@ -91,6 +93,7 @@ impl RequestContext {
     pub fn new(now: Nanos, client: IpAddr) -> Self {
         Self {
             now,
+            stopwatch: None,
             client,
             priority: Priority::default(),
             body: None,
