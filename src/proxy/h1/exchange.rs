@@ -127,7 +127,12 @@ impl<'a> Exchange<'a> {
             Err(upload::Halt::NothingTaken) => return Poll::Ready(End::NothingTaken),
             // The answer is on its way: what the client still says does not matter any more.
             Err(upload::Halt::Client(_)) if self.download.status.is_some() => upload.give_up(),
-            Err(upload::Halt::Client(fault)) => return Poll::Ready(End::Fault(fault)),
+            Err(upload::Halt::Client(fault)) => {
+                if upload.put == 0 {
+                    self.flow.not_sent();
+                }
+                return Poll::Ready(End::Fault(fault));
+            }
         }
         let (conn, request) = (self.conn, &mut *self.request);
         let (to_head, old, keep_alive, stopping) = (request.to_head, request.old, request.keep_alive, self.stopping);
@@ -171,7 +176,7 @@ impl<'a> Exchange<'a> {
             let whole_at = *self.whole_at.get_or_insert(now);
             sooner(whole_at + patience.read * HEAD_PATIENCE, Late::All);
         }
-        if upload.is_stuck() {
+        if upload.is_stuck() && !begun {
             sooner(self.upstream_at.0 + patience.write, Late::Upstream);
         }
         if self.download.waits_for_upstream {

@@ -15,8 +15,6 @@ mod heads;
 mod pool;
 mod upload;
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 use pingora::server::ShutdownWatch;
 use tokio::net::TcpStream;
@@ -118,7 +116,8 @@ async fn tries(
     loop {
         // Its error is the reply that the flow has now.
         let Ok(endpoint) = attempt::pick(flow, route) else { return failed(Fault::Refused) };
-        let Some(pool) = flow.channel().and_then(|channel| channel.pools.get(endpoint).cloned()) else {
+        let channel = flow.cx.channel.and_then(|id| route.upstream.channels.get(usize::from(id.0)));
+        let Some(pool) = channel.and_then(|channel| channel.pools.get(endpoint)) else {
             return failed(Fault::Internal);
         };
         loop {
@@ -126,7 +125,7 @@ async fn tries(
             let reused = kept.is_some();
             let wire = match kept {
                 Some(wire) => Some(wire),
-                None => connect(&pool, route, request, alarm).await,
+                None => connect(pool, route, request, alarm).await,
             };
             let Some(wire) = wire else {
                 if Instant::now() >= request.until {
@@ -160,7 +159,7 @@ fn failed(fault: Fault) -> (End, Download) {
 }
 
 /// `None`: no connection in time.
-async fn connect(pool: &Arc<Pool>, route: &Route, request: &Request, alarm: &mut Alarm) -> Option<TcpStream> {
+async fn connect(pool: &Pool, route: &Route, request: &Request, alarm: &mut Alarm) -> Option<TcpStream> {
     let deadline = request.until.min(Instant::now() + route.upstream.connect_timeout);
     tokio::select! {
         biased;
