@@ -171,6 +171,12 @@ impl FilterChain {
         !self.chunk.is_empty()
     }
 
+    /// Whether any filter wants to see response heads.
+    #[must_use]
+    pub fn sees_responses(&self) -> bool {
+        !self.response.is_empty()
+    }
+
     /// Runs from where the request stopped last: call again after a wait, or with the body after `NeedBody`.
     pub fn on_request(&self, head: &RequestHead<'_>, cx: &mut RequestContext) -> Decision {
         while let Some(&slot) = self.request.get(usize::from(cx.cursor)) {

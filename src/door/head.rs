@@ -143,7 +143,8 @@ pub(crate) fn hopeless(bytes: &[u8], seen: usize) -> bool {
     bare || bytes.first().is_some_and(|first| !TOKEN[usize::from(*first)])
 }
 
-fn span(whole: &[u8], part: &[u8]) -> Span {
+/// Where `part` lies in `whole`, of which it is a slice.
+pub(crate) fn span(whole: &[u8], part: &[u8]) -> Span {
     let start = part.as_ptr() as usize - whole.as_ptr() as usize;
     let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     narrow(start)..narrow(start + part.len())
@@ -244,16 +245,27 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<(&'a [u8], &'a [u
 }
 
 fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
-    let colon = memchr::memchr(b':', line).ok_or(refuse(400, "header line without a colon"))?;
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-    // A leading blank is a folded line, a trailing one the oldest smuggling trick; neither is a token character.
-    if !is_token(name) || memchr::memchr(b'_', name).is_some() {
+    let (name, value) = split_header(line).map_err(|reason| refuse(400, reason))?;
+    if memchr::memchr(b'_', name).is_some() {
         return Err(refuse(400, "malformed header name"));
     }
-    if !all(value, &VALUE) {
-        return Err(refuse(400, "control byte in a header"));
-    }
     Ok((name, value))
+}
+
+/// Name and value of a header line, without its end and the blanks around the value.
+pub(crate) fn split_header(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+    let colon = memchr::memchr(b':', line).ok_or("header line without a colon")?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    // A leading blank is a folded line, a trailing one the oldest smuggling trick; neither is a token character.
+    if !is_token(name) {
+        return Err("malformed header name");
+    }
+    if is_text(value) { Ok((name, value)) } else { Err("control byte in a header") }
+}
+
+/// Whether there is no control byte but the tab.
+pub(crate) fn is_text(value: &[u8]) -> bool {
+    all(value, &VALUE)
 }
 
 #[derive(Default)]

@@ -7,7 +7,7 @@
 
 mod alarm;
 mod answer;
-mod chunked;
+pub(crate) mod chunked;
 pub(crate) mod conn;
 mod exchange;
 mod h2;
@@ -35,12 +35,13 @@ use crate::config::Limits;
 use crate::gateway::Gateway;
 use crate::proxy::Adapter;
 
-use alarm::Alarm;
 use answer::Answer;
 use conn::Conn;
-use exchange::Next;
 use head::{Bounds, HeadError};
 
+pub(crate) use alarm::Alarm;
+pub(crate) use answer::{Sending, date, give};
+pub(crate) use exchange::Next;
 pub(crate) use h2::Progress;
 pub use hello::Hello;
 pub use seats::Seats;

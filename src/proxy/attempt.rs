@@ -10,8 +10,9 @@ use http::StatusCode;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
-use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Known, Reply, Retry, Verdict};
+use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Known, Retry, Verdict};
 
+use super::fault::{body_too_slow, is_timeout, unavailable};
 use super::flow::Flow;
 use crate::door::conn::Conn;
 use crate::snapshot::Route;
@@ -104,18 +105,22 @@ pub(super) fn broke(flow: &mut Flow, session: &mut Session, error: &Error, clien
     if safe && unanswered && died_idle && flow.attempts < MOST_TRIES {
         return true;
     }
-    let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    failed(flow, is_timeout(error));
+    false
+}
+
+/// A connected try broke for good, or ran out of time.
+pub(super) fn failed(flow: &mut Flow, timed_out: bool) {
     if timed_out && flow.conn.as_ref().is_some_and(Conn::starved) {
         // The upstream waited for the client: nothing is to be learned about it, or slow clients could have it shut out.
         flow.reply = Some(Box::new(body_too_slow()));
-        return false;
+        return;
     }
     if let Some(channel) = flow.channel() {
         if timed_out { channel.metrics.timed_out() } else { channel.metrics.broken() }
     }
     let result = if timed_out { AttemptResult::TimedOut } else { AttemptResult::Broken };
     ended(flow, result, Known::Unknown, false);
-    false
 }
 
 /// A status arrived.
@@ -131,52 +136,4 @@ fn ended(flow: &mut Flow, result: AttemptResult, known: Known, replayable: bool)
     let took = flow.tick().since(flow.tried_at);
     let (Some(channel), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return Retry::NoOpinion };
     route.chain.on_attempt_end(&AttemptEnd { channel, result, known, took, replayable }, &mut flow.cx)
-}
-
-/// Nothing was sent to anybody, so the client may come back.
-fn unavailable(title: &'static str) -> Reply {
-    Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", title).retry_after(Duration::from_secs(1))
-}
-
-/// What the client reads about an error; `None` when nobody is there to read.
-pub(super) fn reply_to(flow: &mut Flow, error: &Error) -> Option<Reply> {
-    if let Some(reply) = flow.reply.take() {
-        return Some(*reply);
-    }
-    match error.esource() {
-        ErrorSource::Downstream => downstream(flow, error),
-        ErrorSource::Upstream if flow.known == Some(Known::NotSent) => Some(unavailable("No channel could be reached")),
-        ErrorSource::Upstream => {
-            let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-            Some(if timed_out {
-                Reply::problem(StatusCode::GATEWAY_TIMEOUT, "gateway-timeout", "The upstream did not answer in time")
-            } else {
-                Reply::problem(StatusCode::BAD_GATEWAY, "bad-gateway", "The upstream gave no proper answer")
-            })
-        }
-        ErrorSource::Internal | ErrorSource::Unset => {
-            tracing::error!(target: "tidegate::proxy", request_id = flow.id.as_str(), %error, "internal error");
-            Some(Reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "The gateway failed"))
-        }
-    }
-}
-
-fn body_too_slow() -> Reply {
-    Reply::problem(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request body came too slowly")
-}
-
-fn downstream(flow: &Flow, error: &Error) -> Option<Reply> {
-    let io_timed_out = error
-        .root_cause()
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut);
-    match error.etype() {
-        _ if flow.conn.as_ref().is_some_and(Conn::malformed) => {
-            Some(Reply::problem(StatusCode::BAD_REQUEST, "bad-request", "The request body is malformed"))
-        }
-        ErrorType::ReadTimedout => Some(body_too_slow()),
-        _ if io_timed_out => Some(body_too_slow()),
-        ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout => None,
-        _ => Some(Reply::problem(StatusCode::BAD_REQUEST, "bad-request", "The request is malformed")),
-    }
 }

@@ -156,6 +156,12 @@ impl Flow {
         self.cx.release_all();
     }
 
+    /// As [`Flow::finish`], for a flow that knows its own method and target.
+    pub(crate) fn end(&mut self, status: u16, sent: u64, client_gone: bool) {
+        let (method, target) = (std::mem::take(&mut self.method), std::mem::take(&mut self.target));
+        self.finish((&method, &target), status, sent, client_gone);
+    }
+
     fn log(&self, (method, target): (&str, &str), status: u16, sent: u64, now: Nanos, took: Duration) {
         let listeners = &self.snapshot.config.server.listeners;
         let decider = self.cx.decider.as_ref().map(|decider| (&*decider.filter, decider.part.as_deref()));
@@ -192,7 +198,6 @@ impl Drop for Flow {
         if self.finished {
             return;
         }
-        let (method, target) = (std::mem::take(&mut self.method), std::mem::take(&mut self.target));
         let sent = self.conn.as_ref().map_or(0, Conn::written);
         let cut = self.conn.as_ref().map_or(Cut::TooLong, Conn::cut);
         self.decision = "cut";
@@ -205,6 +210,6 @@ impl Drop for Flow {
             // nginx's figure for a client that got no proper end.
             Cut::No | Cut::TooLong => 499,
         };
-        self.finish((&method, &target), status, sent, cut == Cut::No);
+        self.end(status, sent, cut == Cut::No);
     }
 }

@@ -11,8 +11,10 @@
 //! | `logging` | finish |
 
 mod attempt;
+mod fault;
 pub(crate) mod flow;
 pub(crate) mod forward;
+pub(crate) mod h1;
 pub(crate) mod id;
 mod park;
 pub(crate) mod reply;
@@ -38,6 +40,7 @@ use tidegate_filters::engine::Known;
 
 use crate::door::Progress;
 use crate::gateway::Gateway;
+use fault::Fault;
 use flow::Flow;
 
 pub(crate) use attempt::MOST_TRIES;
@@ -70,6 +73,14 @@ impl Adapter {
 pub(crate) fn span(protocol: &'static str) -> tracing::Span {
     let empty = tracing::field::Empty;
     tracing::debug_span!(target: "tidegate::request", "request", protocol, request_id = empty, route = empty)
+}
+
+/// Says in the span which request it is.
+pub(crate) fn note(span: &tracing::Span, flow: &Flow) {
+    if !span.is_disabled() {
+        span.record("request_id", flow.id.as_str());
+        span.record("route", flow.route.as_ref().map_or("", |route| &route.name));
+    }
 }
 
 /// The request's state; `None` only before its request stage began.
@@ -125,11 +136,7 @@ impl ProxyHttp for Adapter {
         if let Some(route) = &flow.route {
             Progress::note_total(route.timeout);
         }
-        let span = tracing::Span::current();
-        if !span.is_disabled() {
-            span.record("request_id", flow.id.as_str());
-            span.record("route", flow.route.as_ref().map_or("", |route| &route.name));
-        }
+        note(&tracing::Span::current(), flow);
         park::request_stage(session, flow).await
     }
 
@@ -260,7 +267,7 @@ impl ProxyHttp for Adapter {
         let whole = flow.conn.as_ref().is_some_and(crate::door::conn::Conn::at_request_boundary);
         let mut reusable = whole && flow.keep_alive.is_some() && *error.esource() != ErrorSource::Downstream;
         if sound::begun(session).is_none()
-            && let Some(reply) = attempt::reply_to(flow, error)
+            && let Some(reply) = Fault::of(error, flow).reply(flow)
         {
             error_code = reply.status.as_u16();
             flow.answers(&reply, "failed");
@@ -285,9 +292,7 @@ impl ProxyHttp for Adapter {
             flow.decision = "cut";
             flow.known = flow.known.or(Some(Known::Unknown));
         }
-        let (method, target) = (std::mem::take(&mut flow.method), std::mem::take(&mut flow.target));
-        let sent = session.body_bytes_sent() as u64;
-        flow.finish((&method, &target), status, sent, gone);
+        flow.end(status, session.body_bytes_sent() as u64, gone);
     }
 
     /// The access log has a line for every failure, with its outcome; pingora's own would carry paths with queries.

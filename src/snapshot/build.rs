@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidegate_filters::engine::{
@@ -13,6 +14,7 @@ use super::{BuiltFilter, Route, RouteTable, Snapshot};
 use crate::config::{self, Config, FilterEntry, Loaded};
 use crate::gateway::Shared;
 use crate::identity::Identities;
+use crate::proxy::h1::Pool;
 use crate::telemetry::{ChannelMetrics, RouteMetrics};
 
 /// Why a checked file could not be compiled; the running configuration stays.
@@ -67,7 +69,11 @@ fn upstreams(config: &Config, shared: &Shared) -> Result<BTreeMap<String, Arc<Up
             let make = || ChannelMetrics::new(name.as_str().into(), channel.into());
             shared.states.acquire(&key("channel_metrics", format!("{name}/{channel}")), make).0
         };
-        Ok((name.clone(), Arc::new(Upstream::new(name, spec, rotation, metrics)?)))
+        let listeners = config.server.listeners.len();
+        let pool = |address: SocketAddr| {
+            shared.states.acquire(&key("upstream_connections", address.to_string()), || Pool::new(address, listeners)).0
+        };
+        Ok((name.clone(), Arc::new(Upstream::new(name, spec, rotation, metrics, pool)?)))
     };
     config.upstreams.iter().map(one).collect()
 }

@@ -11,6 +11,7 @@ use tidegate_filters::engine::{ChannelId, ChannelSet, State};
 
 use super::build::SnapshotError;
 use crate::config;
+use crate::proxy::h1::Pool;
 use crate::telemetry::ChannelMetrics;
 
 /// Where an upstream's rotation stands. Kept over reloads, so that a reload does not send everybody to the first channel.
@@ -25,8 +26,16 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Its channels; 1 to 64.
     pub channels: Box<[Channel]>,
+    /// Its connections speak HTTP/2.
+    pub h2: bool,
+    /// Connecting takes at most this.
+    pub connect_timeout: Duration,
     /// Longest silence while an answer is awaited or read.
     pub read_timeout: Duration,
+    /// Longest time a write may be stuck.
+    pub write_timeout: Duration,
+    /// How long a connection is kept that nobody uses.
+    pub idle_timeout: Duration,
     rotation: Arc<Rotation>,
 }
 
@@ -36,6 +45,8 @@ pub struct Channel {
     pub name: Arc<str>,
     /// Interchangeable addresses, ready to be cloned.
     pub peers: Box<[HttpPeer]>,
+    /// Idle connections to the same addresses, in the same order, for what is forwarded without pingora.
+    pub(crate) pools: Box<[Arc<Pool>]>,
     /// Counters.
     pub metrics: Arc<ChannelMetrics>,
     next: AtomicUsize,
@@ -47,18 +58,30 @@ impl Upstream {
         spec: &config::Upstream,
         rotation: Arc<Rotation>,
         metrics: impl Fn(&str) -> Arc<ChannelMetrics>,
+        pool: impl Fn(SocketAddr) -> Arc<Pool>,
     ) -> Result<Self, SnapshotError> {
         let channel = |channel: &config::Channel| {
-            let peers: Result<Vec<_>, _> = channel.endpoints.iter().map(|address| peer(name, address, spec)).collect();
+            let addresses = channel.endpoints.iter().map(|endpoint| resolve(name, endpoint));
+            let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
             Ok(Channel {
                 name: channel.name.as_str().into(),
-                peers: peers?.into(),
+                peers: addresses.iter().map(|address| peer(*address, spec)).collect(),
+                pools: addresses.iter().map(|address| pool(*address)).collect(),
                 metrics: metrics(&channel.name),
                 next: AtomicUsize::new(0),
             })
         };
         let channels: Result<Box<[_]>, SnapshotError> = spec.channels.iter().map(channel).collect();
-        Ok(Self { name: name.into(), channels: channels?, read_timeout: spec.read_timeout, rotation })
+        Ok(Self {
+            name: name.into(),
+            channels: channels?,
+            h2: spec.h2,
+            connect_timeout: spec.connect_timeout,
+            read_timeout: spec.read_timeout,
+            write_timeout: spec.write_timeout,
+            idle_timeout: spec.idle_timeout,
+            rotation,
+        })
     }
 
     /// The next channel in turn among the candidates; `None` when there are none.
@@ -87,11 +110,14 @@ impl Channel {
     }
 }
 
-fn peer(upstream: &str, endpoint: &str, spec: &config::Upstream) -> Result<HttpPeer, SnapshotError> {
-    let resolved: Option<SocketAddr> = endpoint.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    let address = resolved.ok_or_else(|| {
+fn resolve(upstream: &str, endpoint: &str) -> Result<SocketAddr, SnapshotError> {
+    let resolved = endpoint.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    resolved.ok_or_else(|| {
         SnapshotError(format!("upstream `{upstream}`: the endpoint `{endpoint}` does not resolve to an address"))
-    })?;
+    })
+}
+
+fn peer(address: SocketAddr, spec: &config::Upstream) -> HttpPeer {
     let mut peer = HttpPeer::new(address, false, String::new());
     peer.options.connection_timeout = Some(spec.connect_timeout);
     peer.options.total_connection_timeout = Some(spec.connect_timeout);
@@ -101,5 +127,5 @@ fn peer(upstream: &str, endpoint: &str, spec: &config::Upstream) -> Result<HttpP
     if spec.h2 {
         peer.options.alpn = ALPN::H2;
     }
-    Ok(peer)
+    peer
 }
