@@ -55,7 +55,12 @@ impl Answer {
         let mut out = Vec::with_capacity(768);
         status_line(&mut out, reply.status);
         date(&mut out, framed.unix);
-        let Body::Whole(body) = render(reply, to, &mut out) else { return None };
+        let body = render(reply, to, &mut out);
+        let body: &[u8] = match &body {
+            Body::Made(body) => body,
+            Body::Whole(body) => body,
+            Body::Pieces(_) => return None,
+        };
         out.extend_from_slice(b"content-length: ");
         out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         out.extend_from_slice(match (framed.keep, framed.old) {
@@ -64,7 +69,7 @@ impl Answer {
             (false, _) => b"\r\nconnection: close\r\n\r\n",
         });
         if !framed.bodiless {
-            out.extend_from_slice(&body);
+            out.extend_from_slice(body);
         }
         Some(Self(out))
     }
@@ -115,7 +120,7 @@ pub(crate) struct Sending {
 }
 
 /// Answers a request with `reply` and ends it. An error: the client did not take it.
-pub(crate) async fn give(conn: &Conn, mut flow: Box<Flow>, reply: Reply, how: Sending) -> io::Result<()> {
+pub(crate) async fn give(conn: &Conn, mut flow: Box<Flow>, reply: Box<Reply>, how: Sending) -> io::Result<()> {
     flow.answers(&reply, how.decision);
     let unix = flow.gateway.shared.clock.unix(flow.arrival.at);
     let framed = Framed { keep: how.keep, bodiless: flow.method == "HEAD", old: how.old, unix };
@@ -123,7 +128,7 @@ pub(crate) async fn give(conn: &Conn, mut flow: Box<Flow>, reply: Reply, how: Se
     let edits = std::mem::take(&mut flow.cx.to_client);
     let outcome = flow.known.map(Known::as_str);
     let to = Addressee { request_id: &flow.id, person: flow.person, edits: &edits, outcome };
-    let answer = Answer::of(reply, &to, framed).ok_or(io::ErrorKind::Unsupported)?;
+    let answer = Answer::of(*reply, &to, framed).ok_or(io::ErrorKind::Unsupported)?;
     let patience = flow.snapshot.config.server.limits.body_timeout;
     let sent = answer.send(conn, patience).await;
     flow.end(status, answer.len(), sent.is_err());

@@ -65,10 +65,10 @@ pub(crate) async fn one(
     shutdown: &ShutdownWatch,
 ) -> Next {
     let bounds = Door::bounds(&door.gateway.snapshot().config.server.limits);
-    let head = match parse(&buf[..end], bounds) {
-        Ok(head) => head,
-        Err(error) => return refuse(door, conn, error).await,
-    };
+    let mut head = Head::default();
+    if let Err(error) = parse(&mut head, &buf[..end], bounds) {
+        return refuse(door, conn, error).await;
+    }
     let step = match decide(door, conn, peer, &buf[..end], &head) {
         Ok(step) => step,
         Err(error) => return refuse(door, conn, error).await,
@@ -76,7 +76,7 @@ pub(crate) async fn one(
     match step {
         Step::Answer(flow, reply) => {
             let stopping = *shutdown.borrow();
-            answer(conn, flow, *reply, &head, buf, stopping).await
+            answer(conn, flow, reply, &head, buf, stopping).await
         }
         Step::Forward(flow, route, rewritten) => {
             buf.advance(end);
@@ -158,7 +158,7 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
     Ok(Step::HandOver(flow, rewritten))
 }
 
-async fn answer(conn: &Conn, flow: Box<Flow>, reply: Reply, head: &Head, mut buf: BytesMut, stop: bool) -> Next {
+async fn answer(conn: &Conn, flow: Box<Flow>, reply: Box<Reply>, head: &Head, mut buf: BytesMut, stop: bool) -> Next {
     buf.advance(head.len);
     let body_here = arrived(head.framing, &buf);
     let drainable = match (body_here, head.framing) {

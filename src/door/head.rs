@@ -21,9 +21,10 @@ const LONGEST_LENGTH: usize = 15;
 pub(crate) type Span = Range<u32>;
 
 /// How the request's body is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// No body.
+    #[default]
     None,
     /// So many bytes; not zero.
     Length(u64),
@@ -32,7 +33,7 @@ pub(crate) enum Framing {
 }
 
 /// A well-formed head: positions in the bytes it was read from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Head {
     /// Bytes of the head, the empty line included.
     pub len: usize,
@@ -150,14 +151,14 @@ pub(crate) fn span(whole: &[u8], part: &[u8]) -> Span {
     narrow(start)..narrow(start + part.len())
 }
 
-/// Checks a whole head: `bytes` ends with the empty line.
-pub(crate) fn parse(bytes: &[u8], bounds: Bounds) -> Result<Head, HeadError> {
+/// Checks a whole head: `bytes` ends with the empty line. `head`, fresh, is filled in place: it is large to move.
+pub(crate) fn parse(head: &mut Head, bytes: &[u8], bounds: Bounds) -> Result<(), HeadError> {
     if bytes.len() > bounds.max_size {
         return Err(refuse(431, "head too large"));
     }
     let line_end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     let line = strip_cr(&bytes[..line_end])?;
-    let mut head = request_line(bytes, line)?;
+    request_line(head, bytes, line)?;
     let mut seen = Seen::default();
     let mut rest = &bytes[line_end + 1..];
     loop {
@@ -171,21 +172,20 @@ pub(crate) fn parse(bytes: &[u8], bounds: Bounds) -> Result<Head, HeadError> {
             return Err(refuse(431, "too many header lines"));
         }
         let (name, value) = header_line(line)?;
-        seen.header(name, value, &mut head, bytes)?;
+        seen.header(name, value, head, bytes)?;
         head.headers.push((span(bytes, name), span(bytes, value)));
     }
     if !rest.is_empty() {
         return Err(refuse(400, "bytes behind the empty line"));
     }
-    seen.settle(&mut head, bytes)?;
-    Ok(head)
+    seen.settle(head, bytes)
 }
 
 fn strip_cr(line: &[u8]) -> Result<&[u8], HeadError> {
     line.strip_suffix(b"\r").ok_or(refuse(400, "bare line feed"))
 }
 
-fn request_line(bytes: &[u8], line: &[u8]) -> Result<Head, HeadError> {
+fn request_line(head: &mut Head, bytes: &[u8], line: &[u8]) -> Result<(), HeadError> {
     let malformed = refuse(400, "malformed request line");
     let first = memchr::memchr(b' ', line).ok_or(malformed)?;
     let last = memchr::memrchr(b' ', line).filter(|last| *last > first).ok_or(malformed)?;
@@ -211,19 +211,13 @@ fn request_line(bytes: &[u8], line: &[u8]) -> Result<Head, HeadError> {
         return Err(refuse(405, "CONNECT"));
     }
     let (origin, authority) = split_target(method, target)?;
-    Ok(Head {
-        len: bytes.len(),
-        method: span(bytes, method),
-        target: span(bytes, target),
-        origin: span(bytes, origin),
-        authority: span(bytes, authority),
-        old,
-        headers: SmallVec::new(),
-        framing: Framing::None,
-        expects_continue: false,
-        keep_alive: !old,
-        websocket: false,
-    })
+    head.len = bytes.len();
+    head.method = span(bytes, method);
+    head.target = span(bytes, target);
+    head.origin = span(bytes, origin);
+    head.authority = span(bytes, authority);
+    (head.old, head.keep_alive) = (old, !old);
+    Ok(())
 }
 
 /// Path and authority of a target in origin, asterisk or absolute form (RFC 9112 §3.2).

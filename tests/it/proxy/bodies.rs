@@ -61,7 +61,8 @@ fn an_answer_until_the_end_comes_in_chunks_and_the_connection_stays() {
 #[test]
 fn hints_pass_and_what_the_door_said_already_does_not() {
     let origin = Origin::with(|_, stream| {
-        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: 1\r\n\r\n";
+        let interim =
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: 1\r\n\r\n";
         stream.write_all(interim.as_bytes()).is_ok()
             && stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
     });

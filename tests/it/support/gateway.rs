@@ -72,8 +72,7 @@ impl Gateway {
         let gateway = Self { child, dir, file, addresses, ports };
         assert!(gateway.addresses.contains_key("admin"), "the gateway did not start:\n{}", gateway.stderr());
         // It has said where it listens just before it does.
-        let address = gateway.address("public");
-        let connects = || std::net::TcpStream::connect(address).is_ok();
+        let connects = || gateway.addresses.values().all(|address| std::net::TcpStream::connect(address).is_ok());
         eventually("the gateway listens", Duration::from_secs(10), connects);
         gateway
     }
