@@ -22,6 +22,8 @@
 //! | `secret`, `number` | the key of this service, order numbers |
 //! | `inspect`, `metrics` | does everything add up |
 //! | `page` | the shop: HTML, CSS and JavaScript, no build step |
+//!
+//! The process also serves [`crate::accounts`].
 
 mod channel;
 pub mod cli;
@@ -53,6 +55,7 @@ use std::time::Duration;
 
 use desk::Desk;
 
+use crate::accounts;
 use crate::support::{Running, Secret, StartError, Stop, signature};
 
 /// Name of the data file inside the data folder.
@@ -91,6 +94,8 @@ pub struct Settings {
     pub retry_unit: Duration,
     /// How often rows that are due are looked for.
     pub sweep_every: Duration,
+    /// The accounts that are served beside the orders.
+    pub accounts: accounts::Settings,
 }
 
 /// Opens the data, resumes what a crash left behind, and listens.
@@ -114,10 +119,13 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         return Err(StartError::Setup(why.to_owned()));
     }
     let listen = settings.listen;
+    let bank = accounts::Bank::open(&settings.data_dir, settings.accounts.clone()).await?;
     let desk = Arc::new(Desk::open(settings).await?);
     let stop = Stop::new();
-    let workers = work::start(&desk, &stop);
-    Running::start("order", listen, http::router(desk), stop, workers).await
+    let mut workers = work::start(&desk, &stop);
+    workers.extend(bank.work(&stop));
+    let router = http::router(desk).merge(accounts::router(bank));
+    Running::start("order", listen, router, stop, workers).await
 }
 
 /// How long to wait after the `tries`-th failure (from 0), in milliseconds.

@@ -12,10 +12,11 @@ use std::time::Duration;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidegate_services::accounts;
 use tidegate_services::card_key::{self, KeySource};
 use tidegate_services::order::{self, DEFAULT_JWT_SECRET, Settings};
 use tidegate_services::support::signature::DEVELOPMENT_SECRET;
-use tidegate_services::support::{Running, Secret, unix_ms};
+use tidegate_services::support::{Files, Running, Secret, unix_ms};
 
 use channel::{Bank, notice};
 
@@ -51,6 +52,7 @@ impl Street {
             not_found_min_age: Duration::from_millis(500),
             retry_unit: Duration::from_millis(30),
             sweep_every: Duration::from_millis(25),
+            accounts: accounts::Settings::new(Files::new(4).expect("allowed")),
         };
         change(&mut settings);
         let order = order::start(settings).await.expect("the service starts");

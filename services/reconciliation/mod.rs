@@ -1,0 +1,4 @@
+//! Reconciliation.
+pub mod bill;
+pub mod day;
+mod model;
