@@ -15,7 +15,7 @@
 //! | `desk` | the operations, each durable before it is answered |
 //! | `settle` | what follows from the outcome of a payment |
 //! | `rows`, `payments`, `schema`, `model` | the rows and their states |
-//! | `resolver`, `work` | finding out how payments ended; the background |
+//! | `resolver`, `redrive`, `work` | finding out how payments ended, also when a bill says so; the background |
 //! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
 //! | `notify` | notifications of the channels |
 //! | `http`, `view`, `token` | the interface for buyers, and who they are |
@@ -23,7 +23,7 @@
 //! | `inspect`, `metrics` | does everything add up |
 //! | `page` | the shop: HTML, CSS and JavaScript, no build step |
 //!
-//! The process also serves [`crate::accounts`].
+//! The process also serves [`crate::accounts`] and [`crate::reconciliation`].
 
 mod channel;
 pub mod cli;
@@ -36,6 +36,7 @@ mod notify;
 mod number;
 mod page;
 mod payments;
+mod redrive;
 mod resolver;
 mod rows;
 mod schema;
@@ -56,6 +57,7 @@ use std::time::Duration;
 use desk::Desk;
 
 use crate::accounts;
+use crate::reconciliation::{self, Runs};
 use crate::support::{Running, Secret, StartError, Stop, signature};
 
 /// Name of the data file inside the data folder.
@@ -118,13 +120,15 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             the age for that must not be less than the time a call may take";
         return Err(StartError::Setup(why.to_owned()));
     }
-    let listen = settings.listen;
-    let bank = accounts::Bank::open(&settings.data_dir, settings.accounts.clone()).await?;
+    let (listen, data_dir) = (settings.listen, settings.data_dir.clone());
+    let bank = accounts::Bank::open(&data_dir, settings.accounts.clone()).await?;
     let desk = Arc::new(Desk::open(settings).await?);
     let stop = Stop::new();
     let mut workers = work::start(&desk, &stop);
     workers.extend(bank.work(&stop));
-    let router = http::router(desk).merge(accounts::router(bank));
+    let repair = Arc::new(redrive::Here(Arc::clone(&desk)));
+    let reconciling = reconciliation::Desk::new(Runs::open(&data_dir)?, &data_dir, repair);
+    let router = http::router(desk).merge(accounts::router(bank)).merge(reconciliation::router(reconciling));
     Running::start("order", listen, router, stop, workers).await
 }
 

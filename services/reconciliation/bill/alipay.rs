@@ -109,7 +109,10 @@ fn name(raw: &[u8]) -> Cow<'_, str> {
 
 /// The lines of a bill.
 pub(super) fn read(text: Box<dyn Read + Send>) -> Result<Entries, BillError> {
-    let csv = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(BufReader::new(text));
+    // With CRLF as one end the library counts the line after it too late; the rest of the CR goes with the padding.
+    let mut csv = csv::ReaderBuilder::new();
+    csv.has_headers(false).flexible(true).terminator(csv::Terminator::Any(b'\n'));
+    let csv = csv.from_reader(BufReader::new(text));
     let mut reader =
         Reader { csv, record: ByteRecord::new(), totals: Totals::default(), received: [0, 0], ended: false };
     loop {
@@ -184,7 +187,8 @@ impl<R: Read> Reader<R> {
         self.total("#交易合计：", "笔，商家实收共", totals.payments, self.received[0])?;
         self.total("#退款合计：", "笔，商家实收退款共", totals.refunds, self.received[1])?;
         while self.next_line()? {
-            if !self.record.as_slice().starts_with(b"#") {
+            let text = self.record.as_slice().trim_ascii();
+            if !text.is_empty() && !text.starts_with(b"#") {
                 return Err(BillError::at(self.line(), "something follows the totals"));
             }
         }

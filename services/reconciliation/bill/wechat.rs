@@ -30,6 +30,7 @@ mod at {
     pub(super) const OUT_TRADE_NO: usize = 6;
     pub(super) const STATE: usize = 9;
     pub(super) const CURRENCY: usize = 11;
+    pub(super) const SETTLED: usize = 12;
     pub(super) const REFUND_NO: usize = 15;
     pub(super) const REFUND_STATE: usize = 19;
     pub(super) const SUBJECT: usize = 20;
@@ -48,6 +49,7 @@ pub(super) fn read(text: Box<dyn Read + Send>) -> Result<Entries, BillError> {
         line: 0,
         buffer: Vec::new(),
         totals: Totals::default(),
+        settled: 0,
         ended: false,
     };
     if !reader.next_line()? {
@@ -65,6 +67,8 @@ struct Reader<R> {
     line: u64,
     buffer: Vec<u8>,
     totals: Totals,
+    /// What is paid out after the channel's vouchers; the summary has it too.
+    settled: i64,
     ended: bool,
 }
 
@@ -100,8 +104,9 @@ impl<R: Read> Reader<R> {
             self.summary()?;
             return Ok(None);
         }
-        let entry = parse(text, self.line)?;
+        let (entry, settled) = parse(text, self.line)?;
         self.totals.add(&entry);
+        self.settled += settled;
         Ok(Some(entry))
     }
 
@@ -115,6 +120,7 @@ impl<R: Read> Reader<R> {
         let count: u64 = fields[0].parse().map_err(|_| wrong(line, "count", fields[0]))?;
         let totals = &self.totals;
         check(line, "lines", totals.payments + totals.refunds, count)?;
+        check(line, "fen settled", self.settled, amount(1)?)?;
         check(line, "fen paid", totals.paid, amount(5)?)?;
         check(line, "fen paid back", totals.refunded, amount(6)?)?;
         check(line, "fen of fees", totals.fees, amount(4)?)?;
@@ -140,7 +146,8 @@ impl<R: Read> Iterator for Reader<R> {
     }
 }
 
-fn parse(text: &str, line: u64) -> Result<Entry, BillError> {
+/// The line, and what is paid out for it.
+fn parse(text: &str, line: u64) -> Result<(Entry, i64), BillError> {
     let fields = split(text, line, COLUMNS)?;
     if fields[at::CURRENCY] != "CNY" {
         return Err(wrong(line, "currency (only CNY is known)", fields[at::CURRENCY]));
@@ -154,6 +161,7 @@ fn parse(text: &str, line: u64) -> Result<Entry, BillError> {
     };
     let amount_at = if kind == Kind::Payment { at::PAID } else { at::REFUNDED };
     let amount = |at: usize| fen(fields[at]).ok_or_else(|| wrong(line, "amount", fields[at]));
+    let settled = amount(at::SETTLED)?;
     let entry = Entry {
         kind,
         out_trade_no: fields[at::OUT_TRADE_NO].to_owned(),
@@ -171,7 +179,7 @@ fn parse(text: &str, line: u64) -> Result<Entry, BillError> {
     if entry.out_trade_no.is_empty() || entry.trade_no.is_empty() {
         return Err(BillError::at(line, "a number is missing"));
     }
-    Ok(entry)
+    Ok((entry, settled))
 }
 
 /// Takes a line apart.
