@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::channel::Reply;
 use super::desk::{Desk, Wanted};
 use super::model::{Channel, Order, OrderStatus, Payment, PaymentStatus, Refusal};
-use super::{desk, inspect, metrics, notify, page, payments, rows, token, view};
+use super::{desk, inspect, metrics, notify, page, payments, redrive, rows, token, view};
 use crate::support::{PROBLEM_JSON, Problem, unix_ms};
 
 /// Most keys in one order; the card-key service has the same.
@@ -61,6 +61,7 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .route("/api/orders/{no}/payments/{payment_no}/confirm", post(confirm))
         .route("/api/orders/{no}/payments/{payment_no}/close", post(close))
         .route("/notify/{channel}", post(notify::receive))
+        .route("/admin/payments/{payment_no}/resolve", post(redrive::handle))
         .merge(page::routes())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
