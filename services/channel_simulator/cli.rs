@@ -35,6 +35,9 @@ pub struct Args {
     /// JSON file with the fault plan in force at the start.
     #[arg(long)]
     plan: Option<PathBuf>,
+    /// Second address for /sim only, which no fault of the plan reaches.
+    #[arg(long)]
+    control: Option<SocketAddr>,
 }
 
 impl Args {
@@ -50,6 +53,7 @@ impl Args {
             time_scale: self.time_scale,
             public_url: self.public_url,
             plan: self.plan,
+            control: self.control,
         }
     }
 }

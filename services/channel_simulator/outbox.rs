@@ -102,12 +102,15 @@ fn scaled(wait_ms: i64, time_scale: f64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::course::Seen;
     use super::super::{plan::Plan, rows, schema};
     use super::*;
 
     fn with_one_callback() -> Connection {
         let connection = Connection::open_in_memory().expect("a connection");
-        connection.execute_batch(schema::MIGRATIONS[0]).expect("the tables");
+        for script in schema::MIGRATIONS {
+            connection.execute_batch(script).expect("the tables");
+        }
         let wanted = rows::Wanted {
             payment_no: "p".to_owned(),
             amount: 5,
@@ -115,10 +118,12 @@ mod tests {
             subject: String::new(),
             notify_url: "http://127.0.0.1:1/".to_owned(),
             scene: None,
+            expires_ms: None,
         };
         let numbers = rows::Numbers { trade_no: "t".to_owned(), notify_id: "n".to_owned() };
         let fate = Plan::default().fate("p");
-        rows::create(&connection, wanted, "p", &numbers, Some(&fate), 1_000).expect("a payment");
+        let now = rows::Now { ms: 1_000, clock_ms: 1_000 };
+        rows::create(&connection, wanted, "p", &numbers, Some((&fate, &Seen::default())), now).expect("a payment");
         connection
     }
 

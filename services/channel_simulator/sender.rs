@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::outbox::{self, Due, Outcome};
-use crate::support::{Secret, StartError, Stop, signature, unix_ms};
+use crate::support::{StartError, Stop, signature, unix_ms};
 
 /// Callbacks under way at the same time.
 const MAX_UNDER_WAY: usize = 64;
@@ -46,7 +46,6 @@ const WRONG_SECRET: &[u8] = b"not the secret of this channel";
 pub(super) struct Sender {
     channel: Arc<Channel>,
     client: Client,
-    secret: Secret,
     time_scale: f64,
 }
 
@@ -60,11 +59,11 @@ impl Sender {
     ///
     /// # Errors
     /// [`StartError::Setup`] when there is no HTTP client to be had.
-    pub(super) fn new(channel: Arc<Channel>, secret: Secret, time_scale: f64) -> Result<Arc<Self>, StartError> {
+    pub(super) fn new(channel: Arc<Channel>, time_scale: f64) -> Result<Arc<Self>, StartError> {
         // A redirect is no acknowledgement, and following it would send the message to somebody else.
         let client = Client::builder().redirect(Policy::none()).timeout(TIMEOUT).no_proxy().build();
         let client = client.map_err(|error| StartError::Setup(format!("cannot make an HTTP client: {error}")))?;
-        Ok(Arc::new(Self { channel, client, secret, time_scale }))
+        Ok(Arc::new(Self { channel, client, time_scale }))
     }
 
     /// Sends what is due until the service stops; attempts under way are then given up and repeated after a restart.
@@ -127,7 +126,7 @@ impl Sender {
         counters.callback_attempts.add(1);
         counters.callback_copies.add(u64::from(due.copies));
         // One acknowledgement is enough: whoever saw one of the copies knows.
-        let outcomes = join_all((0..=due.copies).map(|_| self.send(&due, self.secret.bytes()))).await;
+        let outcomes = join_all((0..=due.copies).map(|_| self.send(&due, self.channel.secret.bytes()))).await;
         let outcome = outcomes.into_iter().find(|one| *one == Outcome::Acknowledged).unwrap_or(Outcome::Failed);
         self.record(&due, outcome).await;
         due.notify_id

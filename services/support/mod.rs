@@ -15,5 +15,5 @@ pub use counter::Counter;
 pub use hex::{hex, unhex};
 pub use logging::log_to_stderr;
 pub use problem::{PROBLEM_JSON, Problem};
-pub use running::{Running, StartError, Stop, run_until_signal};
+pub use running::{Running, StartError, Stop, bind, run_until_signal, serve_router};
 pub use secret::Secret;

@@ -3,7 +3,10 @@
 mod all;
 mod callbacks;
 mod crash;
+mod faults;
+mod http2;
 mod plan;
+mod raw;
 mod receiver;
 
 use std::path::Path;
@@ -31,6 +34,7 @@ fn settings(folder: &Path) -> Settings {
         time_scale: 0.05,
         public_url: None,
         plan: None,
+        control: None,
     }
 }
 
