@@ -3,6 +3,7 @@
 
 mod clock;
 mod counter;
+pub mod dialect;
 mod hex;
 mod logging;
 mod problem;
