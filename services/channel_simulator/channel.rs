@@ -1,6 +1,7 @@
 //! The operations of a channel: each one decided and committed by the writer before it is answered.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,14 +10,17 @@ use axum::http::StatusCode;
 use parking_lot::RwLock;
 use rusqlite::Connection;
 use tidegate_durable::{Options, Store, WriteError};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit};
 
 use super::course::{Course, Seen, Stopped};
+use super::dialects::keys::Keys;
 use super::metrics::Counters;
 use super::plan::{Force, Hit, Plan, Request};
 use super::refunds::{self, Refund};
 use super::rows::{self, Now, Numbers, Payment, Refusal, Wanted};
 use super::{Settings, schema, truth};
+use crate::support::dialect::Dialect;
+use crate::support::dialect::wechat::API_V3_KEY_BYTES;
 use crate::support::{Problem, Secret, StartError, unix_ms};
 
 /// Longest name of a channel in bytes.
@@ -32,6 +36,10 @@ pub(super) struct Channel {
     pub(super) counters: Counters,
     /// What callbacks and answers are signed with.
     pub(super) secret: Secret,
+    pub(super) api_v3_key: [u8; API_V3_KEY_BYTES],
+    pub(super) epay_key: Secret,
+    keys_folder: PathBuf,
+    keys: OnceCell<Arc<Keys>>,
     /// Told when a callback may have become due.
     pub(super) wake: Notify,
     /// Told when a payment is being processed.
@@ -62,15 +70,27 @@ impl Channel {
         }
         let path = settings.data_dir.join(format!("channel-{name}.sqlite"));
         let store = Store::open(&path, schema::MIGRATIONS, Options::default())?;
+        let api_v3_key = settings
+            .api_v3_key
+            .bytes()
+            .try_into()
+            .map_err(|_| StartError::Setup(format!("the key for version 3 must have {API_V3_KEY_BYTES} bytes")))?;
         Ok(Self {
-            name,
             store,
             counters: Counters::default(),
             secret: settings.secret.clone(),
+            api_v3_key,
+            epay_key: settings.epay_key.clone(),
+            keys_folder: settings
+                .keys
+                .clone()
+                .unwrap_or_else(|| settings.data_dir.join(format!("channel-{name}-keys"))),
+            keys: OnceCell::new(),
             wake: Notify::new(),
             processing: Notify::new(),
             moved: Notify::new(),
             resets: AtomicU64::new(0),
+            name,
             offset_ms: AtomicI64::new(0),
             door: Notify::new(),
             auto_confirm: settings.auto_confirm,
@@ -85,6 +105,22 @@ impl Channel {
     pub(super) fn listens_on(&self, address: SocketAddr) {
         // Called once; were it not, the first address would stay.
         let _ = self.address.set(address);
+    }
+
+    /// The keys of the signed dialects; the first call that needs them waits until they have been made.
+    pub(super) async fn keys(&self) -> Result<Arc<Keys>, Problem> {
+        let made = async || {
+            let folder = self.keys_folder.clone();
+            match tokio::task::spawn_blocking(move || Keys::open(&folder)).await {
+                Ok(Ok(keys)) => Ok(Arc::new(keys)),
+                Ok(Err(error)) => {
+                    tracing::error!(channel = self.name, error, "the keys cannot be used");
+                    Err(Problem::internal())
+                }
+                Err(_) => Err(Problem::internal()),
+            }
+        };
+        self.keys.get_or_try_init(made).await.cloned()
     }
 
     /// Where the buyer agrees to a payment.
@@ -274,6 +310,27 @@ impl Channel {
         let now = self.now();
         let found = self.store.read(move |connection| rows::find(connection, &payment_no, now)).await?;
         found.ok_or_else(|| Problem::from(Refusal::Unknown))
+    }
+
+    /// The refund with this number.
+    pub(super) async fn find_refund(&self, payment_no: String, refund_no: String) -> Result<Option<Refund>, Problem> {
+        let find = move |connection: &Connection| refunds::find_refund(connection, &payment_no, &refund_no);
+        Ok(self.store.read(find).await?)
+    }
+
+    /// The number of a payment that is named by it, or else by the channel's own number.
+    pub(super) async fn number_of(&self, payment_no: &str, trade_no: &str) -> Result<String, Problem> {
+        if !payment_no.is_empty() {
+            return Ok(payment_no.to_owned());
+        }
+        let trade_no = trade_no.to_owned();
+        let found = self.store.read(move |connection| rows::number_of(connection, &trade_no)).await?;
+        found.ok_or_else(|| Problem::from(Refusal::Unknown))
+    }
+
+    /// The newest payments of a dialect.
+    pub(super) async fn latest(&self, dialect: Dialect, most: u32) -> Result<Vec<Payment>, Problem> {
+        Ok(self.store.read(move |connection| rows::latest(connection, dialect, most)).await?)
     }
 
     /// Deletes everything; answers how many payments that were.

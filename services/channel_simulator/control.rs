@@ -17,9 +17,11 @@ use serde_json::{Value, json};
 
 use super::channel::Channel;
 use super::course::Course;
+use super::dialects::keys::private_file;
+use super::dialects::{APP_ID, APPID, MCHID, PID, SELLER_ID, json as plain};
 use super::http::{Answer, Shared, parse};
 use super::plan::Plan;
-use super::{json as plain, metrics, truth};
+use super::{metrics, truth};
 use crate::support::Problem;
 
 /// Entries of the ledger read at a time: a million of them go out with the memory of these.
@@ -39,6 +41,7 @@ pub(super) fn routes() -> Router<Arc<Channel>> {
         .route("/stats", get(stats))
         .route("/plan", get(plan).put(put_plan))
         .route("/reset", post(reset))
+        .route("/keys", get(keys))
         .route("/clock", get(clock).post(set_clock))
         .route("/pay/{payment_no}", post(pay))
 }
@@ -140,6 +143,21 @@ async fn set_clock(State(channel): Shared, body: Bytes) -> Answer {
     }
     channel.set_clock(offset_ms);
     Ok(clock(State(channel)).await)
+}
+
+/// Who the demo merchant is, what he checks answers with, and where his private key is. The key itself, and the secrets,
+/// are not told.
+async fn keys(State(channel): Shared) -> Answer {
+    let keys = channel.keys().await?;
+    let platform = keys.platform.public();
+    Ok(axum::Json(json!({
+        "alipay": { "app_id": APP_ID, "seller_id": SELLER_ID },
+        "wechat": { "mchid": MCHID, "appid": APPID, "merchant_serial": keys.merchant.serial() },
+        "epay": { "pid": PID },
+        "platform": { "public_key": platform.to_pem(), "serial": platform.serial() },
+        "merchant": { "public_key": keys.merchant.to_pem(), "private_key_file": private_file(&keys.folder, "merchant") },
+    }))
+    .into_response())
 }
 
 /// The buyer pays, whatever the plan says about calls.

@@ -13,7 +13,7 @@
 //! | `ledger_file` | the ledger as a file |
 //! | `plan`, `course`, `pace` | what goes wrong, what that does to a call, and how slowly |
 //! | `wire` | connections that can be broken |
-//! | `http`, `json` | the interface for shops |
+//! | `http`, `dialects` | the interfaces for shops |
 //! | `cashier`, `control` | the interfaces for buyers and for tests |
 
 mod cashier;
@@ -21,8 +21,8 @@ mod channel;
 pub mod cli;
 mod control;
 mod course;
+pub mod dialects;
 mod http;
-mod json;
 mod ledger_file;
 mod metrics;
 mod outbox;
@@ -70,6 +70,12 @@ pub struct Settings {
     pub plan: Option<PathBuf>,
     /// Address of a second listener with the interface for tests, which no fault of the plan reaches; absent: none.
     pub control: Option<SocketAddr>,
+    /// Folder with the keys of the signed dialects; absent: one beside the data file. What is missing in it is made.
+    pub keys: Option<PathBuf>,
+    /// WeChat Pay's key for what notifications hold; 32 bytes.
+    pub api_v3_key: Secret,
+    /// Epay's key of the merchant.
+    pub epay_key: Secret,
 }
 
 /// Opens the data, takes up the callbacks that are left and listens.

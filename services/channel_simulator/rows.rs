@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::course::Seen;
 use super::plan::Fate;
 use super::truth;
+use crate::support::dialect::Dialect;
 
 /// Where a payment stands. All but `Pending` are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,7 +49,7 @@ impl ToSql for Status {
     }
 }
 
-/// What a shop asks for. Two requests are the same when all of it is.
+/// What a shop asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) payment_no: String,
@@ -60,6 +61,24 @@ pub(super) struct Wanted {
     pub(super) scene: Option<String>,
     /// When it is closed by itself, by the channel's clock.
     pub(super) expires_ms: Option<i64>,
+    pub(super) dialect: Dialect,
+    /// What only this dialect knows about a payment, as JSON or empty.
+    pub(super) extra: String,
+}
+
+impl Wanted {
+    /// Whether a repeated request asks for the same. A time that is given as so many minutes from now is another one
+    /// at every request, so it is not compared.
+    fn is_same(&self, other: &Self) -> bool {
+        let timeless = |wanted: &Self| Self { expires_ms: None, ..wanted.clone() };
+        timeless(self) == timeless(other)
+    }
+}
+
+impl rusqlite::types::FromSql for Dialect {
+    fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+        Self::named(value.as_str()?).ok_or(rusqlite::types::FromSqlError::InvalidType)
+    }
 }
 
 /// The time of an operation.
@@ -72,7 +91,7 @@ pub(super) struct Now {
 }
 
 /// A payment as it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Payment {
     pub(super) wanted: Wanted,
     pub(super) trade_no: String,
@@ -148,7 +167,20 @@ pub(super) fn find(connection: &Connection, payment_no: &str, now: Now) -> rusql
     Ok(found.map(|payment| payment.at(now)))
 }
 
-fn payment(row: &Row<'_>) -> rusqlite::Result<Payment> {
+/// The number of the payment that the channel calls `trade_no`.
+pub(super) fn number_of(connection: &Connection, trade_no: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT payment_no FROM payments WHERE trade_no = ?1";
+    connection.prepare_cached(sql)?.query_row([trade_no], |row| row.get(0)).optional()
+}
+
+/// The newest payments of a dialect.
+pub(super) fn latest(connection: &Connection, dialect: Dialect, most: u32) -> rusqlite::Result<Vec<Payment>> {
+    let sql = "SELECT * FROM payments WHERE dialect = ?1 ORDER BY id DESC LIMIT ?2";
+    connection.prepare_cached(sql)?.query_map(params![dialect.as_str(), most], payment)?.collect()
+}
+
+/// A row with all columns.
+pub(super) fn payment(row: &Row<'_>) -> rusqlite::Result<Payment> {
     let wanted = Wanted {
         payment_no: row.get("payment_no")?,
         amount: row.get("amount")?,
@@ -157,6 +189,8 @@ fn payment(row: &Row<'_>) -> rusqlite::Result<Payment> {
         notify_url: row.get("notify_url")?,
         scene: row.get("scene")?,
         expires_ms: row.get("expires_ms")?,
+        dialect: row.get("dialect")?,
+        extra: row.get("extra")?,
     };
     let due_ms: Option<i64> = row.get("due_ms")?;
     let due_code = row.get("due_code")?;
@@ -188,10 +222,11 @@ pub(super) fn create(
         ORDER BY idempotency_key = ?2 DESC LIMIT 1";
     let earlier = connection.prepare_cached(sql)?.query_row([&wanted.payment_no, key], payment).optional()?;
     if let Some(earlier) = earlier {
-        return if earlier.wanted == wanted { Ok((earlier.at(now), false)) } else { Err(Refusal::Conflict) };
+        return if earlier.wanted.is_same(&wanted) { Ok((earlier.at(now), false)) } else { Err(Refusal::Conflict) };
     }
     let sql = "INSERT INTO payments (payment_no, idempotency_key, trade_no, amount, currency, subject, notify_url,
-        scene, auto, status, created_ms, expires_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'PENDING', ?10, ?11)";
+        scene, auto, status, created_ms, expires_ms, dialect, extra)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'PENDING', ?10, ?11, ?12, ?13)";
     connection.prepare_cached(sql)?.execute(params![
         wanted.payment_no,
         key,
@@ -204,6 +239,8 @@ pub(super) fn create(
         consent.is_some(),
         now.ms,
         wanted.expires_ms,
+        wanted.dialect.as_str(),
+        wanted.extra,
     ])?;
     let mut payment = Payment {
         wanted,
@@ -307,7 +344,12 @@ fn decide(
     let kind = if fate.decline.is_none() { "charge" } else { "decline" };
     let entry = truth::Movement { kind, payment_no: number, amount, refund_no: None, code: payment.code.as_deref() };
     truth::record(connection, &entry, seen, now_ms)?;
-    // A decline is told as well: a receiver that never reads `status` must be found out.
+    // In plain JSON a decline is told as well: a receiver that never reads `status` must be found out. The others tell
+    // of payments only, and only who asked to be told.
+    let wanted = &payment.wanted;
+    if wanted.notify_url.is_empty() || (wanted.dialect != Dialect::Json && payment.status != Status::Success) {
+        return Ok(());
+    }
     let sql = "INSERT INTO callbacks (notify_id, payment_no, state, due_ms, copies, probe)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let state = if fate.dropped { "dropped" } else { "pending" };

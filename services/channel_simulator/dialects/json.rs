@@ -13,27 +13,17 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::channel::Channel;
-use super::course::{Course, Seen, Stopped};
-use super::http::{Shared, parse};
-use super::plan::{Request, Step};
-use super::rows::{Payment, Status, Wanted};
-use super::wire::Arrival;
+use super::super::channel::Channel;
+use super::super::course::{Course, Stopped};
+use super::super::http::{Came, Shared, check_amount, check_currency, check_number, check_subject, check_url, parse};
+use super::super::outbox::Due;
+use super::super::plan::{Request, Step};
+use super::super::rows::{Payment, Status, Wanted};
+use crate::support::dialect::Dialect;
 use crate::support::{Problem, signature, unix_ms};
 
-/// Longest payment number, refund number, scene in bytes.
-const MAX_NUMBER: usize = 64;
-
-/// Longest subject, URL and idempotency key in bytes.
-const MAX_SUBJECT: usize = 256;
-const MAX_URL: usize = 2_048;
+/// Longest idempotency key in bytes.
 const MAX_KEY: usize = 255;
-
-/// Dearest payment, in fen: a hundred million yuan. Far below what an i64 holds, so that no sum overflows.
-const MAX_AMOUNT: i64 = 10_000_000_000;
-
-/// The one currency of these channels.
-const CURRENCY: &str = "CNY";
 
 /// Says that an answer is that of an earlier call.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -52,28 +42,13 @@ impl IntoResponse for Stopped {
 }
 
 /// Routes of this dialect.
-pub(super) fn routes() -> Router<Arc<Channel>> {
+pub(in crate::channel_simulator) fn routes() -> Router<Arc<Channel>> {
     Router::new()
         .route("/pay/v1/payments", post(create))
         .route("/pay/v1/payments/{payment_no}", get(query))
         .route("/pay/v1/payments/{payment_no}/confirm", post(confirm))
         .route("/pay/v1/payments/{payment_no}/close", post(close))
         .route("/pay/v1/payments/{payment_no}/refunds", post(refund))
-}
-
-/// How a call came: what the ledger and the plan want to know.
-struct Came {
-    seen: Seen,
-    http2: bool,
-}
-
-impl<S: Sync> axum::extract::FromRequestParts<S> for Came {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let arrival = parts.extensions.get::<Arrival>();
-        Ok(Self { seen: Seen::of(arrival, &parts.headers), http2: arrival.is_some_and(|arrival| arrival.http2) })
-    }
 }
 
 /// Members that are not listed are tolerated, as real channels do.
@@ -190,7 +165,7 @@ fn created(channel: &Channel, course: &Course, payment: &Payment) -> Value {
 }
 
 /// The payment as it stands.
-pub(super) fn view(channel: &Channel, course: &Course, payment: &Payment) -> Value {
+pub(in crate::channel_simulator) fn view(channel: &Channel, course: &Course, payment: &Payment) -> Value {
     let Payment { wanted, trade_no, code, refunded, created_ms, decided_ms, .. } = payment;
     let status = payment.shown();
     json!({
@@ -207,36 +182,23 @@ fn wanted(request: CreateRequest) -> Result<Wanted, Problem> {
     }
     check_number("payment_no", &payment_no)?;
     check_amount(amount)?;
-    if currency != CURRENCY {
-        return Err(Problem::invalid(format!("currency must be {CURRENCY}")));
-    }
-    if subject.len() > MAX_SUBJECT {
-        return Err(Problem::invalid(format!("subject must be at most {MAX_SUBJECT} bytes")));
-    }
-    let usable = |url: reqwest::Url| url.scheme() == "http" && url.has_host();
-    if notify_url.len() > MAX_URL || !reqwest::Url::parse(&notify_url).is_ok_and(usable) {
-        return Err(Problem::invalid(format!("notify_url must be an http:// URL of at most {MAX_URL} bytes")));
-    }
+    check_currency(&currency)?;
+    check_subject(&subject)?;
+    check_url("notify_url", &notify_url)?;
     if let Some(scene) = &scene {
         check_number("scene", scene)?;
     }
-    Ok(Wanted { payment_no, amount, currency, subject, notify_url, scene, expires_ms: expires_at })
-}
-
-fn check_amount(amount: i64) -> Result<(), Problem> {
-    if !(1..=MAX_AMOUNT).contains(&amount) {
-        return Err(Problem::invalid(format!("amount must be 1 to {MAX_AMOUNT} fen")));
-    }
-    Ok(())
-}
-
-/// Numbers appear in paths and logs: letters, digits, `-` and `_` only.
-fn check_number(member: &str, text: &str) -> Result<(), Problem> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if text.is_empty() || text.len() > MAX_NUMBER || !text.bytes().all(plain) {
-        return Err(Problem::invalid(format!("{member} must be 1 to {MAX_NUMBER} of A-Z, a-z, 0-9, - and _")));
-    }
-    Ok(())
+    Ok(Wanted {
+        payment_no,
+        amount,
+        currency,
+        subject,
+        notify_url,
+        scene,
+        expires_ms: expires_at,
+        dialect: Dialect::Json,
+        extra: String::new(),
+    })
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -247,4 +209,17 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         Ok(key) if (1..=MAX_KEY).contains(&key.len()) => Ok(Some(key.to_owned())),
         _ => Err(Problem::invalid(format!("Idempotency-Key must be 1 to {MAX_KEY} visible characters"))),
     }
+}
+
+/// What the shop is told about a payment.
+pub(super) fn notification(due: &Due) -> Value {
+    let Payment { wanted, trade_no, status, code, .. } = &due.payment;
+    let mut body = json!({
+        "notify_id": due.notify_id, "payment_no": wanted.payment_no, "trade_no": trade_no, "amount": wanted.amount,
+        "currency": wanted.currency, "status": status,
+    });
+    if let Some(code) = code {
+        body["code"] = code.as_str().into();
+    }
+    body
 }
