@@ -18,7 +18,7 @@ const DEFAULT_MS: u32 = 2_000;
 
 /// Reasons of declines when the plan does not say: one that holds everywhere, and one that is this channel's own.
 const HARD: &str = "INSUFFICIENT_FUNDS";
-const SOFT: &str = "CHANNEL_UNAVAILABLE";
+const SOFT: &str = "CHANNEL_MAINTENANCE";
 
 /// Why a call is not answered with what it asked for.
 #[derive(Debug)]

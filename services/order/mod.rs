@@ -15,7 +15,7 @@
 //! | `desk` | the operations, each durable before it is answered |
 //! | `settle` | what follows from the outcome of a payment |
 //! | `rows`, `payments`, `schema`, `model` | the rows and their states |
-//! | `resolver`, `work` | finding out how payments ended; the background |
+//! | `resolver`, `sounding`, `work` | finding out how payments ended, and where they are; the background |
 //! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
 //! | `notify` | notifications of the channels |
 //! | `http`, `view`, `token` | the interface for buyers, and who they are |
@@ -39,6 +39,7 @@ mod rows;
 mod schema;
 mod secret;
 mod settle;
+mod sounding;
 mod stock;
 #[cfg(test)]
 mod tests;

@@ -36,7 +36,7 @@ impl IntoResponse for Stopped {
             Self::Problem(problem) => problem.into_response(),
             Self::Ending(ending) => ending.into_response(),
             // As real channels do: the call worked, only its outcome is not known.
-            Self::SystemError => axum::Json(json!({ "status": "UNKNOWN", "code": "SYSTEM_ERROR" })).into_response(),
+            Self::SystemError => axum::Json(json!({ "status": "SYSTEM_ERROR" })).into_response(),
         }
     }
 }

@@ -63,6 +63,9 @@ async fn after_a_charge_that_is_not_answered_the_money_has_moved() {
         assert_eq!((came.end, came.status()), (end, status), "{kind}: {came:?}");
         assert_eq!((truth["charges"].as_i64(), truth["charged"].as_i64()), (Some(1), Some(700)), "{kind}");
         assert_eq!(came.json()["trade_no"], Value::Null, "{kind} tells nothing");
+        if status == Some(200) {
+            assert_eq!(came.json(), json!({ "status": "SYSTEM_ERROR" }));
+        }
     }
 }
 
@@ -153,8 +156,8 @@ async fn a_payment_that_is_processed_is_decided_later() {
 async fn a_soft_decline_and_a_hard_one_differ_by_their_codes() {
     for (fault, reason) in [
         (json!({ "kind": "decline_hard" }), "INSUFFICIENT_FUNDS"),
-        (json!({ "kind": "decline_soft" }), "CHANNEL_UNAVAILABLE"),
-        (json!({ "kind": "maintenance_window", "code": "CHANNEL_MAINTENANCE" }), "CHANNEL_MAINTENANCE"),
+        (json!({ "kind": "decline_soft" }), "CHANNEL_MAINTENANCE"),
+        (json!({ "kind": "maintenance_window", "code": "CLOSED_AT_NIGHT" }), "CLOSED_AT_NIGHT"),
     ] {
         let (came, truth) = charged_under(fault).await;
         let answer = came.json();
