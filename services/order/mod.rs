@@ -15,7 +15,8 @@
 //! | `desk` | the operations, each durable before it is answered |
 //! | `settle` | what follows from the outcome of a payment |
 //! | `rows`, `payments`, `schema`, `model` | the rows and their states |
-//! | `resolver`, `redrive`, `work` | finding out how payments ended, also when a bill says so; the background |
+//! | `resolver`, `sounding`, `redrive` | finding out how payments ended, and where they are, also when a bill says so |
+//! | `work` | the background |
 //! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
 //! | `notify` | notifications of the channels |
 //! | `http`, `view`, `token` | the interface for buyers, and who they are |
@@ -42,6 +43,7 @@ mod rows;
 mod schema;
 mod secret;
 mod settle;
+mod sounding;
 mod stock;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 
 mod clock;
 mod counter;
+pub mod dialect;
 mod hex;
 mod idempotency;
 mod logging;
@@ -18,6 +19,6 @@ pub use hex::{hex, unhex};
 pub use idempotency::idempotency_key;
 pub use logging::log_to_stderr;
 pub use problem::{PROBLEM_JSON, Problem};
-pub use running::{Running, StartError, Stop, run_until_signal};
+pub use running::{Running, StartError, Stop, bind, run_until_signal, serve_router};
 pub use secret::Secret;
 pub use shard::{Files, Shard};

@@ -31,6 +31,9 @@ async fn acknowledged_charges_survive_kills_exactly_once() {
     let process = Process::start("channel-simulator", folder.path(), &[]);
     let caller = Caller::new(process.base.clone());
     let ledger = caller.ledger().await;
+    let file = std::fs::read_to_string(folder.path().join("channel-alipay.ledger.ndjson")).expect("the file");
+    let lines: Vec<Value> = file.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines, ledger, "the file of the ledger says the same");
     let mut charges: HashMap<&str, i64> = HashMap::new();
     for (entry, seq) in ledger.iter().zip(1..) {
         assert_eq!((entry["seq"].as_i64(), entry["kind"].as_str()), (Some(seq), Some("charge")));

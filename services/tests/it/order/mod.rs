@@ -1,8 +1,10 @@
 //! The order service over HTTP, with a real card-key service behind it and a scripted payment channel.
 
+mod anywhere;
 mod channel;
 mod crash;
 mod doubts;
+mod engine;
 mod ordering;
 mod paying;
 
