@@ -27,6 +27,8 @@ impl Shop {
             data_dir: folder.to_owned(),
             key: KeySource::DataDir,
             seed_demo: false,
+            hook_secret: Some(Secret::new(HOOK_SECRET)),
+            admin_token: None,
             sweep_every: Duration::from_millis(50),
         };
         let running = card_key::start(settings).await.expect("the service starts");

@@ -72,6 +72,8 @@ async fn data_are_not_opened_without_the_key_that_sealed_them() {
         data_dir: folder.path().to_owned(),
         key: KeySource::DataDir,
         seed_demo: false,
+        hook_secret: None,
+        admin_token: None,
         sweep_every: Duration::from_secs(1),
     };
     card_key::start(settings.clone()).await.expect_err("no key");
