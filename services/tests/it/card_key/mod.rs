@@ -117,7 +117,8 @@ impl Caller {
     async fn stock(&self, sku: &str) -> [i64; 6] {
         let (status, stock) = self.get(&format!("/admin/stock/{sku}")).await;
         assert_eq!(status, StatusCode::OK);
-        ["free", "reserved", "sold", "shared", "paused", "recycled"].map(|state| stock[state].as_i64().expect("a figure"))
+        ["free", "reserved", "sold", "shared", "paused", "recycled"]
+            .map(|state| stock[state].as_i64().expect("a figure"))
     }
 
     /// The id of the batch with this name.

@@ -128,3 +128,20 @@ async fn a_key_is_not_sold_under_two_names() {
     caller.assert_sound().await;
     shop.stop().await;
 }
+
+#[tokio::test]
+async fn with_a_token_sellers_are_asked_for_it_and_buyers_are_not() {
+    let folder = TempDir::new().expect("a folder");
+    let token = "a-token-for-this-test";
+    let process = Process::start_with("card-key", folder.path(), &[("TIDEGATE_CARD_KEY_ADMIN_TOKEN", token)]);
+    let caller = Caller { base: process.base.clone(), client: Client::new() };
+    for path in ["/admin/stock/card", "/admin/invariants", "/admin/batches", "/admin/operations"] {
+        assert_eq!(caller.get(path).await.0, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    assert_eq!(caller.get("/v1/products").await.0, StatusCode::OK);
+    let asked = Client::new().get(format!("{}/admin/invariants", process.base)).bearer_auth(token).send().await;
+    assert_eq!(asked.expect("an answer").status(), StatusCode::OK);
+    let closed = caller.paid("e", "a", "card", 1).await;
+    assert_eq!((closed.0, closed.1["code"].as_str()), (StatusCode::FORBIDDEN, Some("HOOK_CLOSED")));
+    process.kill();
+}
