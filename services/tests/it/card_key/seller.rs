@@ -72,6 +72,8 @@ async fn data_are_not_opened_without_the_key_that_sealed_them() {
         data_dir: folder.path().to_owned(),
         key: KeySource::DataDir,
         seed_demo: false,
+        hook_secret: None,
+        admin_token: None,
         sweep_every: Duration::from_secs(1),
     };
     card_key::start(settings.clone()).await.expect_err("no key");
@@ -125,4 +127,21 @@ async fn a_key_is_not_sold_under_two_names() {
     assert_eq!(caller.get("/v1/products/other").await.1["stock"], 1);
     caller.assert_sound().await;
     shop.stop().await;
+}
+
+#[tokio::test]
+async fn with_a_token_sellers_are_asked_for_it_and_buyers_are_not() {
+    let folder = TempDir::new().expect("a folder");
+    let token = "a-token-for-this-test";
+    let process = Process::start_with("card-key", folder.path(), &[("TIDEGATE_CARD_KEY_ADMIN_TOKEN", token)]);
+    let caller = Caller { base: process.base.clone(), client: Client::new() };
+    for path in ["/admin/stock/card", "/admin/invariants", "/admin/batches", "/admin/operations"] {
+        assert_eq!(caller.get(path).await.0, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    assert_eq!(caller.get("/v1/products").await.0, StatusCode::OK);
+    let asked = Client::new().get(format!("{}/admin/invariants", process.base)).bearer_auth(token).send().await;
+    assert_eq!(asked.expect("an answer").status(), StatusCode::OK);
+    let closed = caller.paid("e", "a", "card", 1).await;
+    assert_eq!((closed.0, closed.1["code"].as_str()), (StatusCode::FORBIDDEN, Some("HOOK_CLOSED")));
+    process.kill();
 }

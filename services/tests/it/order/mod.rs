@@ -114,6 +114,8 @@ async fn sell_keys(folder: &Path, stock: usize) -> (Running, String) {
         data_dir: folder.to_owned(),
         key: KeySource::DataDir,
         seed_demo: false,
+        hook_secret: None,
+        admin_token: None,
         sweep_every: Duration::from_millis(50),
     };
     let running = card_key::start(settings).await.expect("the service starts");
