@@ -20,11 +20,18 @@
 //! | --- | --- | --- |
 //! | `rate_limit` | [`rate_limit`] | token buckets by user, route and for the whole |
 //! | `headers` | [`headers`] | sets, adds and removes headers on the way in and out |
+//! | `circuit_breaker` | [`circuit_breaker`] | rests channels that fail, and probes them |
+//! | `failover` | [`failover`] | chooses the channel: by order, weight or score |
 //!
-//! [`condition`] is what filters share: CEL on a request, compiled when the file is loaded.
+//! Filters share [`condition`] (CEL on a request, compiled when the file is loaded) and [`channels`] (what is known of
+//! upstreams: settings, quotas, probes, the record of tries).
+
+pub mod channels;
+pub mod circuit_breaker;
 
 pub mod condition;
 pub mod engine;
+pub mod failover;
 pub mod headers;
 pub mod rate_limit;
 
@@ -33,7 +40,11 @@ use engine::Kinds;
 /// The kinds that are built in. A gateway adds its own with [`Kinds::register`].
 #[must_use]
 pub fn builtin() -> Kinds {
-    Kinds::empty().register::<rate_limit::RateLimit>("rate_limit").register::<headers::Headers>("headers")
+    Kinds::empty()
+        .register::<rate_limit::RateLimit>("rate_limit")
+        .register::<headers::Headers>("headers")
+        .register::<circuit_breaker::CircuitBreaker>("circuit_breaker")
+        .register::<failover::Failover>("failover")
 }
 
 impl Kinds {

@@ -28,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod door;
 pub mod gateway;
+pub mod health;
 pub mod identity;
 pub mod proxy;
 pub mod reload;

@@ -24,6 +24,7 @@ use crate::admin;
 use crate::config::{self, Config, Report};
 use crate::door::{Door, DoorSettings, Hello, Seats};
 use crate::gateway::{Clock, Gateway, Shared};
+use crate::health;
 use crate::proxy::{Adapter, MOST_TRIES};
 use crate::reload::Reloader;
 use crate::snapshot;
@@ -193,12 +194,14 @@ fn spawn_admin(
             Err(error) => return tracing::error!(target: "tidegate::admin", %error, "no admin listener"),
         };
         runtime.block_on(async move {
+            let probing = tokio::spawn(health::run(gateway.clone()));
             let state = admin::AdminState { gateway, reloader: reloader.clone(), stopping, addresses };
             let watch = tokio::spawn(reloader.run());
             if let Err(error) = admin::serve(listener, state).await {
                 tracing::error!(target: "tidegate::admin", %error, "the admin listener failed");
             }
             watch.abort();
+            probing.abort();
         });
     };
     let spawned = std::thread::Builder::new().name("admin".into()).spawn(run);

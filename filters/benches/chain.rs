@@ -52,6 +52,7 @@ impl World {
             states: &self.states,
             hasher: &self.hasher,
             identities: &self.identities,
+            upstreams: &[],
             acquired: Vec::new(),
         };
         let filter = spec.build(&mut cx).unwrap();

@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Attempt, AttemptEnd, Decider, Decision, Filter, Nanos, Outcome, RequestContext, RequestHead, Retry, Sample,
-    SampleKind, Stages, State, Verdict,
+    Attempt, AttemptEnd, ChannelId, Decider, Decision, Filter, Nanos, Outcome, RequestContext, RequestHead, Retry,
+    Sample, SampleKind, Stages, State, Verdict,
 };
 
 /// Whether a filter's decisions count.
@@ -244,6 +244,20 @@ impl FilterChain {
             }
         }
         Verdict::Continue
+    }
+
+    /// Asks every filter of the attempt stage whether the chosen channel may be used; the first that objects decides.
+    pub fn on_chosen(&self, attempt: &Attempt, channel: ChannelId, cx: &mut RequestContext) -> bool {
+        self.attempt.iter().all(|&slot| {
+            let link = &self.links[usize::from(slot)];
+            cx.slot = slot;
+            let marks = cx.marks();
+            let agrees = link.filter.on_chosen(attempt, channel, cx);
+            if link.mode == Mode::Shadow {
+                cx.undo(&marks);
+            }
+            agrees || link.mode == Mode::Shadow
+        })
     }
 
     /// Tells every filter of the attempt stage how a try ended.

@@ -38,16 +38,63 @@ impl ChannelSet {
         behind.first().or_else(|| self.first())
     }
 
+    /// The channels of the set, lowest number first.
+    pub fn iter(self) -> impl Iterator<Item = ChannelId> {
+        let mut left = self;
+        std::iter::from_fn(move || {
+            let id = left.first()?;
+            left.remove(id);
+            Some(id)
+        })
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Only those that are in `other`, too.
+    #[must_use]
+    pub fn and(self, other: ChannelSet) -> ChannelSet {
+        ChannelSet(self.0 & other.0)
+    }
+
+    /// Only those that are not in `other`.
+    #[must_use]
+    pub fn without(self, other: ChannelSet) -> ChannelSet {
+        ChannelSet(self.0 & !other.0)
+    }
+
+    /// Puts a channel in.
+    pub fn insert(&mut self, id: ChannelId) {
+        self.0 |= 1 << id.0;
+    }
+
     /// Takes a channel out.
     pub fn remove(&mut self, id: ChannelId) {
         self.0 &= !(1 << id.0);
     }
 }
 
-/// One choice of a channel.
+/// Number of an upstream within a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamId(pub u16);
+
+/// One choice of a channel. The upstream is the context's.
 pub struct Attempt {
     /// 1 for the first try.
     pub number: u8,
+    /// Whether the request itself names its channel (`Tidegate-Channel`): there is nothing to choose then.
+    pub pinned: bool,
+    /// Whether its method is safe (RFC 9110 §9.2.1): asking twice does nothing twice.
+    pub safe: bool,
     /// Channels that may still be tried.
     pub candidates: ChannelSet,
     /// The choice, if a filter made one; otherwise the upstream's own rotation decides.
@@ -105,6 +152,12 @@ pub enum AttemptResult {
     Broken,
     /// No answer in time.
     TimedOut,
+    /// The channel answered that it will not do this. No fault of the channel's when it is about the payer (`hard`:
+    /// no money, a stolen card); its own when it is about itself (maintenance, its limit), and then another channel may.
+    Declined {
+        /// Whether every other channel would say the same.
+        hard: bool,
+    },
 }
 
 /// How a request ended.

@@ -3,12 +3,14 @@
 use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use super::{ChannelId, Identity, IdentityId, Nanos, Permit};
+use super::{ChannelId, Identity, IdentityId, Nanos, Permit, UpstreamId};
+use crate::channels::{Considered, PaymentFacts};
 
 /// How important a request is, from the route. The order is the order of importance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,14 +65,24 @@ pub struct RequestContext {
     pub now: Nanos,
     /// Reads the clock in the middle of a stage; set for the few requests whose filters are timed, only for metrics.
     pub stopwatch: Option<fn() -> Nanos>,
+    /// Wall time since 1970, of the same moment as `now`; for opening hours only. Zero where nobody set it.
+    pub wall: Duration,
     /// The client's address, after trusted proxies were taken off.
     pub client: IpAddr,
     /// Importance, from the route.
     pub priority: Priority,
     /// The body, once a filter asked for it.
     pub body: Option<Bytes>,
+    /// The upstream of its route.
+    pub upstream: UpstreamId,
     /// The channel in use, once one was chosen.
     pub channel: Option<ChannelId>,
+    /// What is known about a payment, if this is one.
+    pub payment: PaymentFacts,
+    /// Whether the choice of a channel shall be explained in `considered`. Off: explaining costs.
+    pub explain: bool,
+    /// Why each channel was or was not chosen at the latest choice; filled when `explain` is on.
+    pub considered: Vec<Considered>,
     /// Edits to the request head on its way to the upstream, in order.
     pub to_upstream: SmallVec<[HeaderEdit; 2]>,
     /// Edits to the response head on its way to the client, in order.
@@ -83,6 +95,7 @@ pub struct RequestContext {
     notes: SmallVec<[(&'static str, u64); 4]>,
     permits: SmallVec<[Permit; 2]>,
     memos: Vec<(u8, Box<dyn Any + Send + Sync>)>,
+    tokens: SmallVec<[(u8, u64); 2]>,
     pub(super) slot: u8,
     pub(super) cursor: u8,
 }
@@ -94,10 +107,15 @@ impl RequestContext {
         Self {
             now,
             stopwatch: None,
+            wall: Duration::ZERO,
             client,
             priority: Priority::default(),
             body: None,
+            upstream: UpstreamId::default(),
             channel: None,
+            payment: PaymentFacts::default(),
+            explain: false,
+            considered: Vec::new(),
             to_upstream: SmallVec::new(),
             to_client: SmallVec::new(),
             decider: None,
@@ -106,6 +124,7 @@ impl RequestContext {
             notes: SmallVec::new(),
             permits: SmallVec::new(),
             memos: Vec::new(),
+            tokens: SmallVec::new(),
             slot: 0,
             cursor: 0,
         }
@@ -164,6 +183,36 @@ impl RequestContext {
     #[must_use]
     pub fn recall<T: Any>(&self) -> Option<&T> {
         self.memos.iter().filter(|(at, _)| *at == self.slot).find_map(|(_, memo)| memo.downcast_ref())
+    }
+
+    /// One number the running filter keeps of this request: a memory that costs no allocation.
+    pub fn set_token(&mut self, token: u64) {
+        match self.tokens.iter_mut().find(|(at, _)| *at == self.slot) {
+            Some((_, kept)) => *kept = token,
+            None => self.tokens.push((self.slot, token)),
+        }
+    }
+
+    /// The number the running filter keeps; `None` when it kept none or took it.
+    #[must_use]
+    pub fn token(&self) -> Option<u64> {
+        self.tokens.iter().find(|(at, _)| *at == self.slot).map(|(_, token)| *token)
+    }
+
+    /// Takes the running filter's number away.
+    pub fn take_token(&mut self) -> Option<u64> {
+        let at = self.tokens.iter().position(|(at, _)| *at == self.slot)?;
+        Some(self.tokens.swap_remove(at).1)
+    }
+
+    /// Notes why a channel was or was not chosen, if anybody wants to know. The first word about a channel stands.
+    pub fn consider(&mut self, considered: impl FnOnce() -> Considered) {
+        if self.explain {
+            let considered = considered();
+            if !self.considered.iter().any(|known| known.channel == considered.channel) {
+                self.considered.push(considered);
+            }
+        }
     }
 
     pub(super) fn marks(&self) -> Marks {

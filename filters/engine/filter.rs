@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::response;
 
-use super::{Attempt, AttemptEnd, Decision, Outcome, RequestContext, RequestHead, Retry, Verdict};
+use super::{Attempt, AttemptEnd, ChannelId, Decision, Outcome, RequestContext, RequestHead, Retry, Verdict};
 
 /// Which stages a filter takes part in. The chain calls no other method, so a stage left out costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,12 @@ pub trait Filter: Send + Sync + 'static {
     /// A channel is about to be chosen. May narrow the candidates, choose, or refuse.
     fn on_attempt(&self, _attempt: &mut Attempt, _cx: &mut RequestContext) -> Verdict {
         Verdict::Continue
+    }
+
+    /// `channel` was chosen and is about to be used. `false`: it may not be after all (its last place was taken in this
+    /// moment); it then leaves the candidates, and the choice is made anew.
+    fn on_chosen(&self, _attempt: &Attempt, _channel: ChannelId, _cx: &mut RequestContext) -> bool {
+        true
     }
 
     /// A try on a channel has ended, well or badly.

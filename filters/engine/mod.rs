@@ -15,7 +15,7 @@ mod tests;
 mod units;
 
 pub use chain::{ChainLink, FilterChain, LinkCounters, Mode};
-pub use channel::{Attempt, AttemptEnd, AttemptResult, ChannelId, ChannelSet, Known, Outcome};
+pub use channel::{Attempt, AttemptEnd, AttemptResult, ChannelId, ChannelSet, Known, Outcome, UpstreamId};
 pub use context::{Decider, HeaderEdit, Priority, RequestContext};
 pub use decision::{Decision, Problem, Reply, ReplyBody, ReplyStream, Resume, Retry, Verdict, Wait};
 pub use filter::{Filter, Stages};

@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
 use super::{Acquired, Filter, IdentityId, KeyHasher, Mode, State, StateKey, StateRegistry};
+use crate::channels::UpstreamFacts;
 
 /// Where a kind belongs in a chain; the order is checked when a file is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,8 @@ pub struct BuildContext<'a> {
     pub hasher: &'a KeyHasher,
     /// Identities by name, with the built-in ones.
     pub identities: &'a BTreeMap<String, IdentityId>,
+    /// The upstreams of the routes that list this filter.
+    pub upstreams: &'a [Arc<UpstreamFacts>],
     /// Which states were acquired, for the reload's report.
     pub acquired: Vec<Acquired>,
 }

@@ -35,6 +35,7 @@ fn edits_come_in_the_order_remove_set_add_for_each_direction() {
         states: &states,
         hasher: &hasher,
         identities: &identities,
+        upstreams: &[],
         acquired: Vec::new(),
     };
     let filter = spec.build(&mut cx).unwrap();

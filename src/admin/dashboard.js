@@ -56,7 +56,7 @@ function row(cells) {
   return tr;
 }
 
-function show(now, routes, limits, status) {
+function show(now, routes, channels, limits, status) {
   byId("rate").textContent = short(rate(now, "tidegate_requests_total"));
   byId("refused").textContent = short(rate(now, "tidegate_requests_total", (l) => l.code === "429" || l.code === "503"));
   byId("errors").textContent = short(rate(now, "tidegate_requests_total", (l) => (l.code || "").startsWith("5")));
@@ -71,6 +71,12 @@ function show(now, routes, limits, status) {
   byId("limits").replaceChildren(...limits.map((p) => row([
     [p.filter], [p.policy], [p.burst.toLocaleString(), true], [p.keys.toLocaleString(), true],
     [short(rate(now, "tidegate_filter_decisions_total", (l) => l.filter === p.filter && l.policy === p.policy && l.outcome === "reject")), true],
+  ])));
+  byId("channels").replaceChildren(...channels.map((c) => row([
+    [c.upstream], [c.channel], [c.why_not || (c.backup ? "backup" : "ready")], [c.breakers.map((b) => b.state).join(", ") || "–"],
+    [c.weight, true], [c.success_rate === null ? "–" : `${(c.success_rate * 100).toFixed(1)} %`, true],
+    [c.latency_ms === null ? "–" : c.latency_ms.toFixed(1), true], [c.in_flight, true],
+    [short(rate(now, "tidegate_channel_requests_total", (l) => l.upstream === c.upstream && l.channel === c.channel)), true],
   ])));
   configuration(status);
 }
@@ -97,14 +103,15 @@ function configuration(status) {
 
 async function look() {
   try {
-    const [metrics, routes, limits, status] = await Promise.all([
+    const [metrics, routes, channels, limits, status] = await Promise.all([
       fetchOk("/metrics").then((a) => a.text()),
       fetchOk("/-/routes").then((a) => a.json()),
+      fetchOk("/-/channels").then((a) => a.json()),
       fetch("/-/limits", { headers: headers() }).then((a) => (a.ok ? a.json() : { policies: [] })),
       fetchOk("/-/config/status").then((a) => a.json()),
     ]);
     const now = { at: performance.now(), samples: parse(metrics) };
-    show(now, routes, limits.policies, status);
+    show(now, routes, channels.channels, limits.policies, status);
     before = now;
   } catch (error) {
     byId("state").textContent = String(error.message || error);

@@ -3,6 +3,8 @@
 //! It has a thread and a listener of its own, so an operator gets an answer whatever the data path does. What changes
 //! something leaves a line in the log with who asked.
 
+mod breakers;
+mod channels;
 mod configuration;
 mod dashboard;
 mod extract;
@@ -129,6 +131,9 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .route("/-/config/rollback", post(configuration::rollback))
         .route("/-/reload", post(configuration::reload))
         .route("/-/limits", get(limits::show).delete(limits::forget))
+        .route("/-/breakers", get(breakers::show))
+        .route("/-/breakers/{upstream}/{channel}/{what}", post(breakers::change))
+        .route("/-/channels", get(channels::show))
         .route("/-/routes", get(routes::show))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing at this path"))
         .method_not_allowed_fallback(async || {

@@ -9,8 +9,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_filters::engine::{ByteSize, Mode, TimeSpan};
 
+use super::file_channel::{ChannelFile, HealthFile};
 use super::file_server::{AdminFile, NetFile, ProtocolFile, ServerFile, StoreFile};
 use super::placed::{At, Named, Raw};
+use super::types::Class;
 
 pub(super) fn seconds(count: u64) -> At<TimeSpan> {
     TimeSpan(Duration::from_secs(count)).into()
@@ -161,6 +163,12 @@ pub(super) struct UpstreamFile {
     /// What is spoken to it: `h1` (default) or `h2c`.
     #[serde(default = "h1")]
     pub(super) protocol: ProtocolFile,
+    /// What its requests are, which decides what may be tried again: `read`, `write` (default), `payment` or `callback`.
+    #[serde(default)]
+    pub(super) class: Class,
+    /// Probes of its endpoints; default: none.
+    #[serde(default)]
+    pub(super) health: Option<At<HealthFile>>,
 }
 
 fn five_seconds() -> At<TimeSpan> {
@@ -177,16 +185,6 @@ fn fifty_seconds() -> At<TimeSpan> {
 
 fn h1() -> ProtocolFile {
     ProtocolFile::H1
-}
-
-/// One channel.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ChannelFile {
-    /// Its name; unique in its upstream.
-    pub(super) name: At<String>,
-    /// `host:port`, interchangeable; at least one.
-    pub(super) endpoints: At<Vec<At<String>>>,
 }
 
 /// One route.

@@ -18,6 +18,7 @@ mod decode;
 mod decode_error;
 mod environment;
 mod file;
+mod file_channel;
 mod file_server;
 mod finding;
 mod load;
@@ -36,6 +37,7 @@ mod suggest;
 mod tests;
 mod tree;
 mod types;
+mod types_upstream;
 mod value;
 
 pub use load::{LARGEST_FILE, Loaded, load, load_text};

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use tidegate_filters::engine::{ByteSize, FilterSpec, Mode, Priority};
 
 use super::secret::Secret;
+pub use super::types_upstream::{Channel, Class, Health, StatusRange, Upstream};
 
 /// A whole configuration file.
 #[derive(Debug)]
@@ -161,32 +162,6 @@ pub enum JwtAlgorithm {
     Rs256,
     /// Ed25519.
     EdDsa,
-}
-
-/// An upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// Its channels in file order; 1 to 64.
-    pub channels: Vec<Channel>,
-    /// Connecting takes at most this (5s).
-    pub connect_timeout: Duration,
-    /// Longest silence of the upstream (10s).
-    pub read_timeout: Duration,
-    /// Longest time a write may be stuck (10s).
-    pub write_timeout: Duration,
-    /// How long an idle connection is kept (50s: below what servers commonly keep).
-    pub idle_timeout: Duration,
-    /// HTTP/2 to the upstream (`protocol: h1 | h2c`, default h1).
-    pub h2: bool,
-}
-
-/// One channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Channel {
-    /// Its name.
-    pub name: String,
-    /// `host:port`, interchangeable; names are resolved when the file is loaded.
-    pub endpoints: Vec<String>,
 }
 
 /// A filter with its name.

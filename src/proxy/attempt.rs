@@ -4,17 +4,21 @@
 //! connection is such knowledge for any method. A connection that broke after bytes were accepted is not, except for a
 //! safe method on a kept-alive connection that died while idle.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
-use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Known, Retry, Verdict};
+use tidegate_filters::channels::{Eligible, EndpointHealth};
+use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Known, RequestContext, Retry, Verdict};
 
 use super::fault::{body_too_slow, is_timeout, unavailable};
 use super::flow::Flow;
+use crate::config::Class;
 use crate::door::conn::Conn;
+use crate::health;
 use crate::snapshot::Route;
 
 /// Tries in all for one request. pingora's own bound is set to the same.
@@ -25,30 +29,55 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Chooses a channel and one of its endpoints; the flow's channel is the chosen one then. Otherwise its reply says why
 /// there is none.
+///
+/// A channel leaves the candidates in three ways: it refused this request's connections, its settings or probes rule it
+/// out, or a filter says so. Only the first is for good; the others are asked anew at each choice.
 pub(super) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
     flow.attempts = flow.attempts.saturating_add(1);
     flow.tried_at = flow.tick();
+    flow.in_use = None;
+    flow.cx.considered.clear();
     // Staying on a channel while it has endpoints that were not tried is no choice of channel.
-    let stay = flow.cx.channel.filter(|id| flow.refused > 0 && flow.candidates.has(*id));
-    let candidates = match flow.pinned {
-        Some(pinned) => ChannelSet(flow.candidates.0 & 1 << pinned.0),
-        None => flow.candidates,
+    let stay = flow.cx.channel.filter(|id| flow.refused != 0 && flow.candidates.has(*id));
+    let mut left = flow.pinned.map_or(flow.candidates, |pinned| flow.candidates.and(ChannelSet(1 << pinned.0)));
+    // Only the channel that took a payment knows what became of it, whether or not it would take another one now.
+    let must_ask = flow.pinned.is_some() && flow.safe;
+    let facts = &route.upstream.facts;
+    let id = loop {
+        let now = if must_ask { Eligible { channels: left, wait: None } } else { facts.eligible(left, &mut flow.cx) };
+        let mut attempt = Attempt {
+            number: flow.attempts,
+            pinned: flow.pinned.is_some(),
+            safe: flow.safe,
+            candidates: now.channels,
+            chosen: stay,
+        };
+        if let Verdict::Respond(reply) = route.chain.on_attempt(&mut attempt, &mut flow.cx) {
+            let status = reply.status.as_u16();
+            flow.reply = Some(reply);
+            flow.not_sent();
+            return Error::e_explain(ErrorType::HTTPStatus(status), "refused by a filter");
+        }
+        let chosen = attempt.chosen.filter(|id| attempt.candidates.has(*id));
+        let Some(id) = chosen.or_else(|| route.upstream.rotate(facts.foremost(attempt.candidates))) else {
+            flow.reply = Some(Box::new(unavailable("No channel is available", now.wait)));
+            flow.not_sent();
+            return Error::e_explain(ErrorType::HTTPStatus(503), "no channel left");
+        };
+        let takes = |cx: &RequestContext| facts.channel(id).is_none_or(|channel| channel.take(cx));
+        let taken = must_ask || stay == Some(id) || takes(&flow.cx);
+        if taken && route.chain.on_chosen(&attempt, id, &mut flow.cx) {
+            break id;
+        }
+        left.remove(id);
     };
-    let mut attempt = Attempt { number: flow.attempts, candidates, chosen: stay };
-    if let Verdict::Respond(reply) = route.chain.on_attempt(&mut attempt, &mut flow.cx) {
-        let status = reply.status.as_u16();
-        flow.reply = Some(reply);
-        return Error::e_explain(ErrorType::HTTPStatus(status), "refused by a filter");
+    if stay != Some(id) {
+        flow.refused = 0;
     }
-    let chosen = attempt.chosen.or_else(|| route.upstream.rotate(attempt.candidates));
-    let channel = chosen.and_then(|id| Some((id, route.upstream.channels.get(usize::from(id.0))?)));
-    let Some((id, channel)) = channel else {
-        flow.reply = Some(Box::new(unavailable("No channel is available")));
-        flow.not_sent();
-        return Error::e_explain(ErrorType::HTTPStatus(503), "no channel left");
-    };
     flow.cx.channel = Some(id);
-    Ok((channel.rotate() + flow.refused) % channel.peers.len().max(1))
+    flow.in_use = facts.channel(id).map(|channel| channel.state.begin());
+    flow.endpoint = route.upstream.endpoint(id, flow.refused).unwrap_or(0);
+    Ok(flow.endpoint)
 }
 
 /// The next peer to try.
@@ -78,20 +107,32 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
 /// No connection: nothing was sent. True when another endpoint or channel may be tried.
 pub(super) fn connect_failed(flow: &mut Flow) -> bool {
     flow.not_sent();
-    let endpoints = flow.channel().map_or(0, |channel| {
+    let (Some(id), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return false };
+    let upstream = &route.upstream;
+    if let Some(channel) = flow.channel() {
         channel.metrics.connect_failed();
-        channel.peers.len()
-    });
-    flow.refused += 1;
-    if flow.refused >= endpoints {
-        flow.refused = 0;
-        if let Some(id) = flow.cx.channel {
-            flow.candidates.remove(id);
-        }
     }
+    if let (Some(streaks), Some(endpoint)) = (upstream.streaks(), endpoint(flow))
+        && endpoint.refused(streaks)
+    {
+        health::say(upstream, &endpoint.address, false, "connections refused");
+    }
+    flow.refused |= 1 << flow.endpoint;
+    let may_retry = upstream.class != Class::Callback && flow.attempts < MOST_TRIES;
+    if may_retry && upstream.endpoint(id, flow.refused).is_some() {
+        // One address of several: the channel has not failed yet.
+        return true;
+    }
+    flow.refused = 0;
+    flow.candidates.remove(id);
     let verdict = ended(flow, AttemptResult::ConnectFailed, Known::NotSent, true);
     let pinned_out = flow.pinned.is_some_and(|pinned| !flow.candidates.has(pinned));
-    verdict != Retry::Never && flow.candidates.first().is_some() && !pinned_out && flow.attempts < MOST_TRIES
+    verdict != Retry::Never && may_retry && !flow.candidates.is_empty() && !pinned_out
+}
+
+fn endpoint(flow: &Flow) -> Option<Arc<EndpointHealth>> {
+    let facts = flow.route.as_ref()?.upstream.facts.channel(flow.cx.channel?)?;
+    facts.endpoints.get(flow.endpoint).cloned()
 }
 
 /// A connected try broke. True when it may be made once more.
@@ -99,7 +140,8 @@ pub(super) fn broke(flow: &mut Flow, session: &mut Session, error: &Error, clien
     if *error.esource() == ErrorSource::Downstream || matches!(error.etype(), ErrorType::HTTPStatus(_)) {
         return false;
     }
-    let safe = session.req_header().method.is_safe() && !session.as_ref().retry_buffer_truncated();
+    let callback = flow.route.as_ref().is_some_and(|route| route.upstream.class == Class::Callback);
+    let safe = flow.safe && !callback && !session.as_ref().retry_buffer_truncated();
     let unanswered = session.response_written().is_none();
     let died_idle = client_reused && matches!(error.retry, RetryType::ReusedOnly);
     if safe && unanswered && died_idle && flow.attempts < MOST_TRIES {
@@ -129,11 +171,19 @@ pub(super) fn answered(flow: &mut Flow, status: StatusCode) {
     if let Some(channel) = flow.channel() {
         channel.metrics.answered(status.as_u16());
     }
+    if let Some(endpoint) = endpoint(flow) {
+        endpoint.answered();
+    }
     ended(flow, AttemptResult::Status(status), Known::Final, false);
 }
 
-fn ended(flow: &mut Flow, result: AttemptResult, known: Known, replayable: bool) -> Retry {
+/// A try on the flow's channel has ended: the channel's record and the chain learn how.
+pub(crate) fn ended(flow: &mut Flow, result: AttemptResult, known: Known, replayable: bool) -> Retry {
     let took = flow.tick().since(flow.tried_at);
     let (Some(channel), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return Retry::NoOpinion };
-    route.chain.on_attempt_end(&AttemptEnd { channel, result, known, took, replayable }, &mut flow.cx)
+    let end = AttemptEnd { channel, result, known, took, replayable };
+    if let Some(facts) = route.upstream.facts.channel(channel) {
+        facts.state.record.note(&end, flow.cx.now);
+    }
+    route.chain.on_attempt_end(&end, &mut flow.cx)
 }

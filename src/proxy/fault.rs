@@ -72,7 +72,7 @@ impl Fault {
         let (status, code, title) = match self {
             Fault::Gone => return None,
             Fault::Broken if flow.known == Some(Known::NotSent) => {
-                return Some(unavailable("No channel could be reached"));
+                return Some(unavailable("No channel could be reached", None));
             }
             Fault::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "gateway-timeout", "The upstream did not answer in time"),
             Fault::Broken => (StatusCode::BAD_GATEWAY, "bad-gateway", "The upstream gave no proper answer"),
@@ -92,9 +92,10 @@ pub(super) fn is_timeout(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
-/// Nothing was sent to anybody, so the client may come back.
-pub(super) fn unavailable(title: &'static str) -> Reply {
-    Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", title).retry_after(Duration::from_secs(1))
+/// Nothing was sent to anybody, so the client may come back, after `wait` if that is known.
+pub(super) fn unavailable(title: &'static str, wait: Option<Duration>) -> Reply {
+    let reply = Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", title);
+    reply.retry_after(wait.unwrap_or(Duration::from_secs(1)))
 }
 
 /// The client did not send what the upstream waited for.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidegate_filters::engine::{ChannelId, ChannelSet, Decision, Known, Nanos, Outcome, Reply, RequestContext};
+use tidegate_filters::engine::{ChannelId, ChannelSet, Decision, Known, Nanos, Outcome, Permit, Reply, RequestContext};
 
 use super::id::RequestId;
 use crate::door::conn::{Conn, Cut};
@@ -57,8 +57,14 @@ pub struct Flow {
     pub(crate) candidates: ChannelSet,
     /// When the running try began.
     pub(crate) tried_at: Nanos,
-    /// Endpoints of the current channel that refused a connection.
-    pub(crate) refused: usize,
+    /// The endpoint in use, by its place in the channel.
+    pub(crate) endpoint: usize,
+    /// Endpoints of the current channel that refused a connection, as bits.
+    pub(crate) refused: u64,
+    /// Counts this request as one on its channel.
+    pub(crate) in_use: Option<Permit>,
+    /// Whether the method is safe: asking twice does nothing twice.
+    pub(crate) safe: bool,
     pub(crate) reply: Option<Box<Reply>>,
     pub(crate) known: Option<Known>,
     pub(crate) code: Option<&'static str>,
@@ -73,11 +79,13 @@ impl Flow {
     /// A request that has just arrived.
     pub(crate) fn new(gateway: &Arc<Gateway>, snapshot: Arc<Snapshot>, arrival: Arrival, client: IpAddr) -> Self {
         let id = RequestId::new(gateway.shared.clock.unix(arrival.at));
+        let mut cx = RequestContext::new(arrival.at, client);
+        cx.wall = gateway.shared.clock.unix(arrival.at);
         Self {
             gateway: gateway.clone(),
             snapshot,
             route: None,
-            cx: RequestContext::new(arrival.at, client),
+            cx,
             arrival,
             id,
             pending: Mutex::new(None),
@@ -92,7 +100,10 @@ impl Flow {
             attempts: 0,
             candidates: ChannelSet(0),
             tried_at: arrival.at,
+            endpoint: 0,
             refused: 0,
+            in_use: None,
+            safe: false,
             reply: None,
             known: None,
             code: None,
@@ -114,6 +125,7 @@ impl Flow {
     /// Reads the clock for the next stage.
     pub(crate) fn tick(&mut self) -> Nanos {
         self.cx.now = self.gateway.shared.clock.now();
+        self.cx.wall = self.gateway.shared.clock.unix(self.cx.now);
         self.cx.now
     }
 
@@ -121,6 +133,7 @@ impl Flow {
     pub(crate) fn enter(&mut self, route: Arc<Route>) {
         route.metrics.started();
         self.cx.priority = route.priority;
+        self.cx.upstream = route.upstream.facts.id;
         self.candidates = ChannelSet::all(route.upstream.channels.len());
         self.route = Some(route);
         self.started = true;
@@ -154,6 +167,7 @@ impl Flow {
         }
         self.log(named, status, sent, now, took);
         self.cx.release_all();
+        self.in_use = None;
     }
 
     /// As [`Flow::finish`], for a flow that knows its own method and target.

@@ -42,6 +42,7 @@ pub(crate) fn begin(
     {
         flow.id = id;
     }
+    flow.safe = matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
     let decision = run(&mut flow, head, length);
     if matches!(decision, Decision::Respond(_)) {
         flow.person = is_person(head);

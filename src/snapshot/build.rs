@@ -5,8 +5,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tidegate_filters::channels::{ChannelState, UpstreamFacts};
 use tidegate_filters::engine::{
-    BuildContext, ChainLink, Filter, FilterChain, Identity, IdentityId, LinkCounters, Mode, StateKey,
+    BuildContext, ChainLink, Filter, FilterChain, Identity, IdentityId, LinkCounters, Mode, StateKey, UpstreamId,
 };
 
 use super::upstream::{Rotation, Upstream};
@@ -42,7 +43,8 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     let mut built = Vec::with_capacity(config.filters.len());
     let mut links = HashMap::with_capacity(config.filters.len());
     for entry in &config.filters {
-        let (filter, link) = one_filter(entry, identities.ids(), shared)?;
+        let known = upstreams_of(&entry.name, &config, &upstreams);
+        let (filter, link) = one_filter(entry, identities.ids(), &known, shared)?;
         links.insert(entry.name.clone(), (link, entry.spec.identities()));
         built.push(filter);
     }
@@ -57,30 +59,47 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         table,
         routes: routes?,
         filters: built.into(),
+        upstreams: upstreams.into_values().collect(),
         config,
     })
 }
 
 fn upstreams(config: &Config, shared: &Shared) -> Result<BTreeMap<String, Arc<Upstream>>, SnapshotError> {
-    let one = |(name, spec): (&String, &config::Upstream)| {
+    let one = |(id, (name, spec)): (UpstreamId, (&String, &config::Upstream))| {
         let key = |kind, name: String| StateKey { kind, name: name.into(), shape: 0 };
         let (rotation, _) = shared.states.acquire(&key("rotation", name.clone()), Rotation::default);
-        let metrics = |channel: &str| {
-            let make = || ChannelMetrics::new(name.as_str().into(), channel.into());
-            shared.states.acquire(&key("channel_metrics", format!("{name}/{channel}")), make).0
+        let kept = |channel: &str| {
+            let key = |kind| key(kind, format!("{name}/{channel}"));
+            let (metrics, _) = shared.states.acquire(&key("channel_metrics"), ChannelMetrics::new);
+            let (state, _) = shared.states.acquire(&key("channel"), ChannelState::new);
+            (metrics, state)
         };
         let listeners = config.server.listeners.len();
         let pool = |address: SocketAddr| {
             shared.states.acquire(&key("upstream_connections", address.to_string()), || Pool::new(address, listeners)).0
         };
-        Ok((name.clone(), Arc::new(Upstream::new(name, spec, rotation, metrics, pool)?)))
+        Ok((name.clone(), Arc::new(Upstream::new(id, (name, spec), rotation, kept, pool)?)))
     };
-    config.upstreams.iter().map(one).collect()
+    (0u16..).map(UpstreamId).zip(&config.upstreams).map(one).collect()
+}
+
+/// The upstreams of the routes that list a filter.
+fn upstreams_of(
+    filter: &Arc<str>,
+    config: &Config,
+    upstreams: &BTreeMap<String, Arc<Upstream>>,
+) -> Vec<Arc<UpstreamFacts>> {
+    let mut names: Vec<&String> =
+        config.routes.iter().filter(|route| route.filters.contains(filter)).map(|route| &route.upstream).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().filter_map(|name| upstreams.get(name)).map(|upstream| upstream.facts.clone()).collect()
 }
 
 fn one_filter(
     entry: &FilterEntry,
     identities: &BTreeMap<String, IdentityId>,
+    upstreams: &[Arc<UpstreamFacts>],
     shared: &Shared,
 ) -> Result<(BuiltFilter, ChainLink), SnapshotError> {
     let mut cx = BuildContext {
@@ -89,6 +108,7 @@ fn one_filter(
         states: &shared.states,
         hasher: &shared.hasher,
         identities,
+        upstreams,
         acquired: Vec::new(),
     };
     let filter: Arc<dyn Filter> = match entry.mode {

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub routes: Box<[Arc<Route>]>,
     /// The filters, in file order, with what they acquired.
     pub filters: Box<[BuiltFilter]>,
+    /// The upstreams, by name.
+    pub upstreams: Box<[Arc<Upstream>]>,
 }
 
 /// One compiled route.
@@ -81,6 +83,10 @@ impl Snapshot {
     pub fn activate(&self) {
         for built in &self.filters {
             built.filter.activate();
+        }
+        for upstream in self.upstreams.iter().filter(|upstream| upstream.health.is_none()) {
+            let channels = upstream.facts.channels.iter();
+            channels.flat_map(|channel| &channel.endpoints).for_each(|endpoint| endpoint.forgive());
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
-use tidegate_filters::engine::{ChannelId, ChannelSet, State};
+use tidegate_filters::channels::{ChannelFacts, ChannelState, Streaks, UpstreamFacts};
+use tidegate_filters::engine::{ChannelId, ChannelSet, State, UpstreamId};
 
 use super::build::SnapshotError;
 use crate::config;
@@ -26,6 +27,12 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Its channels; 1 to 64.
     pub channels: Box<[Channel]>,
+    /// What filters know of it.
+    pub facts: Arc<UpstreamFacts>,
+    /// What its requests are.
+    pub class: config::Class,
+    /// How its endpoints are probed; `None`: not at all.
+    pub health: Option<Arc<config::Health>>,
     /// Its connections speak HTTP/2.
     pub h2: bool,
     /// Connecting takes at most this.
@@ -54,27 +61,33 @@ pub struct Channel {
 
 impl Upstream {
     pub(super) fn new(
-        name: &str,
-        spec: &config::Upstream,
+        id: UpstreamId,
+        (name, spec): (&str, &config::Upstream),
         rotation: Arc<Rotation>,
-        metrics: impl Fn(&str) -> Arc<ChannelMetrics>,
+        kept: impl Fn(&str) -> (Arc<ChannelMetrics>, Arc<ChannelState>),
         pool: impl Fn(SocketAddr) -> Arc<Pool>,
     ) -> Result<Self, SnapshotError> {
-        let channel = |channel: &config::Channel| {
+        let mut facts = Vec::with_capacity(spec.channels.len());
+        let mut channels = Vec::with_capacity(spec.channels.len());
+        for channel in &spec.channels {
             let addresses = channel.endpoints.iter().map(|endpoint| resolve(name, endpoint));
             let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
-            Ok(Channel {
+            let (metrics, state) = kept(&channel.name);
+            facts.push(known(channel, spec, state));
+            channels.push(Channel {
                 name: channel.name.as_str().into(),
                 peers: addresses.iter().map(|address| peer(*address, spec)).collect(),
                 pools: addresses.iter().map(|address| pool(*address)).collect(),
-                metrics: metrics(&channel.name),
+                metrics,
                 next: AtomicUsize::new(0),
-            })
-        };
-        let channels: Result<Box<[_]>, SnapshotError> = spec.channels.iter().map(channel).collect();
+            });
+        }
         Ok(Self {
             name: name.into(),
-            channels: channels?,
+            channels: channels.into(),
+            facts: Arc::new(UpstreamFacts::new(id, name.into(), facts)),
+            class: spec.class,
+            health: spec.health.clone().map(Arc::new),
             h2: spec.h2,
             connect_timeout: spec.connect_timeout,
             read_timeout: spec.read_timeout,
@@ -82,6 +95,32 @@ impl Upstream {
             idle_timeout: spec.idle_timeout,
             rotation,
         })
+    }
+
+    /// How many signs in a row change an endpoint's state; `None` when nobody would bring it back.
+    #[must_use]
+    pub fn streaks(&self) -> Option<Streaks> {
+        let health = self.health.as_ref()?;
+        Some(Streaks { out: health.unhealthy_after, back: health.healthy_after })
+    }
+
+    /// The endpoint of a channel to use next, in turn; `refused`: those that refused this request, as bits. Endpoints that
+    /// are out are left out unless all are. `None` when none is left.
+    #[must_use]
+    pub fn endpoint(&self, id: ChannelId, refused: u64) -> Option<usize> {
+        let at = usize::from(id.0);
+        let (channel, facts) = (self.channels.get(at)?, self.facts.channel(id)?);
+        let count = channel.peers.len();
+        let some_in = facts.is_healthy();
+        let usable = |at: &usize| {
+            let is_in = !facts.watched || !some_in || facts.endpoints.get(*at).is_none_or(|known| known.is_in());
+            is_in && refused & 1 << at == 0
+        };
+        if count == 1 {
+            return Some(0).filter(usable);
+        }
+        let start = channel.next.fetch_add(1, Relaxed);
+        (0..count).map(|step| (start + step) % count).find(usable)
     }
 
     /// The next channel in turn among the candidates; `None` when there are none.
@@ -102,11 +141,21 @@ impl Upstream {
     }
 }
 
-impl Channel {
-    /// The endpoint to begin with, in turn.
-    #[must_use]
-    pub fn rotate(&self) -> usize {
-        if self.peers.len() == 1 { 0 } else { self.next.fetch_add(1, Relaxed) % self.peers.len().max(1) }
+fn known(channel: &config::Channel, spec: &config::Upstream, state: Arc<ChannelState>) -> ChannelFacts {
+    ChannelFacts {
+        enabled: channel.enabled,
+        backup: channel.backup,
+        weight: channel.weight,
+        types: channel.types.iter().map(|kind| kind.as_str().into()).collect(),
+        amount: channel.amount,
+        hours: channel.hours.clone(),
+        rate: channel.rate,
+        quota: channel.quota,
+        cost: channel.cost,
+        idempotent: channel.idempotent,
+        watched: spec.health.is_some(),
+        endpoints: channel.endpoints.iter().map(|address| state.endpoint(address)).collect(),
+        ..ChannelFacts::open(channel.name.as_str().into(), state)
     }
 }
 

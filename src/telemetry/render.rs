@@ -82,6 +82,7 @@ impl Telemetry {
         self.doors(&mut page, &snapshot);
         self.reloads(&mut page);
         routes(&mut page, &snapshot);
+        channels(&mut page, &snapshot);
         let mut samples = Vec::new();
         gateway.shared.states.samples(&mut samples);
         samples.iter().for_each(|sample| page.sample(sample));
@@ -150,12 +151,10 @@ fn counts<K: AsRef<str> + Ord>(
     }
 }
 
-/// Only routes and channels of the running configuration: a route that is gone has no series.
+/// Only routes of the running configuration: a route that is gone has no series.
 fn routes(page: &mut Page, snapshot: &Snapshot) {
     let requests = ("tidegate_requests_total", "Requests by route, method and status.", "counter");
     let in_flight = ("tidegate_requests_in_flight", "Requests running now.", "gauge");
-    let channels = ("tidegate_channel_requests_total", "Tries on channels by result.", "counter");
-    let mut seen = std::collections::BTreeSet::new();
     for route in &snapshot.routes {
         let metrics = &route.metrics;
         for (code, row) in STATUSES.zip(&metrics.requests) {
@@ -170,15 +169,25 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
         let running = u64::try_from(metrics.in_flight.load(Relaxed)).unwrap_or(0);
         page.put(in_flight, "", &[("route", &metrics.route)], double(running));
         duration(page, metrics);
-        for channel in &route.upstream.channels {
-            let metrics: &ChannelMetrics = &channel.metrics;
-            if !seen.insert((metrics.upstream.clone(), metrics.channel.clone())) {
-                continue;
+    }
+}
+
+/// Channels of the running configuration.
+fn channels(page: &mut Page, snapshot: &Snapshot) {
+    let requests = ("tidegate_channel_requests_total", "Tries on channels by result.", "counter");
+    let healthy = ("tidegate_channel_healthy", "1 while an endpoint of the channel answers probes, else 0.", "gauge");
+    let weight = ("tidegate_channel_weight", "Share of the channel as configured.", "gauge");
+    let in_flight = ("tidegate_channel_in_flight", "Requests on the channel now.", "gauge");
+    for upstream in &snapshot.upstreams {
+        for (channel, facts) in upstream.channels.iter().zip(&upstream.facts.channels) {
+            let labels = [("upstream", &*upstream.name), ("channel", &*channel.name)];
+            for (result, count) in ChannelMetrics::RESULTS.iter().zip(&channel.metrics.results) {
+                let labels = [labels[0], labels[1], ("result", result)];
+                page.put(requests, "", &labels, double(count.load(Relaxed)));
             }
-            for (result, count) in ChannelMetrics::RESULTS.iter().zip(&metrics.results) {
-                let labels = [("upstream", &*metrics.upstream), ("channel", &*metrics.channel), ("result", result)];
-                page.put(channels, "", &labels, double(count.load(Relaxed)));
-            }
+            page.put(healthy, "", &labels, f64::from(u8::from(facts.is_healthy())));
+            page.put(weight, "", &labels, f64::from(facts.weight));
+            page.put(in_flight, "", &labels, double(u64::try_from(facts.state.in_flight()).unwrap_or(0)));
         }
     }
 }

@@ -47,9 +47,8 @@ impl RouteMetrics {
 impl State for RouteMetrics {}
 
 /// Counters of one channel.
+#[derive(Default)]
 pub struct ChannelMetrics {
-    pub(super) upstream: Arc<str>,
-    pub(super) channel: Arc<str>,
     pub(super) results: [AtomicU64; Self::RESULTS.len()],
 }
 
@@ -59,8 +58,8 @@ impl ChannelMetrics {
 
     /// Counters at zero.
     #[must_use]
-    pub fn new(upstream: Arc<str>, channel: Arc<str>) -> Self {
-        Self { upstream, channel, results: Default::default() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// A status arrived.

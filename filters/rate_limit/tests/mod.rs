@@ -40,7 +40,8 @@ impl World {
         let spec: RateLimit = serde_json::from_value(settings).unwrap();
         let (name, states, hasher, identities): (Arc<str>, _, _, _) =
             ("limits".into(), &self.states, &self.hasher, &self.identities);
-        let mut cx = BuildContext { name: name.clone(), mode, states, hasher, identities, acquired: Vec::new() };
+        let mut cx =
+            BuildContext { name: name.clone(), mode, states, hasher, identities, upstreams: &[], acquired: Vec::new() };
         let filter = spec.build(&mut cx).unwrap();
         filter.activate();
         let counters = Arc::new(LinkCounters::new(name.clone()));

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::attempt::{self, MOST_TRIES};
 use super::fault::Fault;
 use super::flow::Flow;
+use crate::config::Class;
 use crate::door::conn::{ClientStream, Conn};
 use crate::door::head::Head;
 use crate::door::{Alarm, Next, Sending, give};
@@ -56,7 +57,8 @@ struct Request {
 impl Request {
     /// Whether it may be made once more although an upstream may have seen it.
     fn may_be_repeated(&self, flow: &Flow) -> bool {
-        self.safe && self.upload.is_whole() && flow.attempts < MOST_TRIES
+        let callback = flow.route.as_ref().is_some_and(|route| route.upstream.class == Class::Callback);
+        self.safe && !callback && self.upload.is_whole() && flow.attempts < MOST_TRIES
     }
 }
 
@@ -74,7 +76,7 @@ pub(crate) async fn forward(
         head: rewritten,
         client: conn.begin(head.framing, false, patience),
         upload: Upload::new(head.framing),
-        safe: matches!(flow.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE"),
+        safe: flow.safe,
         to_head: flow.method == "HEAD",
         old: head.old,
         keep_alive: head.keep_alive,
