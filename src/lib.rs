@@ -29,6 +29,7 @@ pub mod config;
 pub mod door;
 pub mod gateway;
 pub mod identity;
+pub mod payments;
 pub mod proxy;
 pub mod reload;
 pub mod server;

@@ -24,6 +24,7 @@ use crate::admin;
 use crate::config::{self, Config, Report};
 use crate::door::{Door, DoorSettings, Hello, Seats};
 use crate::gateway::{Clock, Gateway, Shared};
+use crate::payments::Payments;
 use crate::proxy::{Adapter, MOST_TRIES};
 use crate::reload::Reloader;
 use crate::snapshot;
@@ -83,6 +84,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         hasher: KeyHasher::random(),
         clock: Clock::start(),
         telemetry,
+        payments: Payments::default(),
     });
     let first = snapshot::build(&loaded, 1, &shared).map_err(|error| start("configuration", &error))?;
     let gateway = Arc::new(Gateway::new(shared, Arc::new(first)));

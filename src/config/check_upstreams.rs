@@ -6,21 +6,26 @@ use super::check::Checker;
 use super::file::{ChannelFile, UpstreamFile};
 use super::file_server::ProtocolFile;
 use super::placed::{At, Named};
-use super::types::{Channel, Upstream};
+use super::types::{Channel, StoreSpec, Upstream};
+use super::types_payments::UpstreamClass;
 
 /// Most channels of an upstream: a set of channels is one machine word.
 const MOST_CHANNELS: usize = 64;
 
 impl Checker<'_, '_> {
-    pub(super) fn upstreams(&self, file: &Named<UpstreamFile>) -> BTreeMap<String, Upstream> {
+    pub(super) fn upstreams(
+        &mut self,
+        file: &Named<UpstreamFile>,
+        stores: &BTreeMap<String, StoreSpec>,
+    ) -> BTreeMap<String, Upstream> {
         let upstreams = file.0.iter().map(|(name, upstream)| {
             self.name(upstream.at, name, "an upstream");
-            (name.clone(), self.upstream(upstream))
+            (name.clone(), self.upstream(upstream, name, stores))
         });
         upstreams.collect()
     }
 
-    fn upstream(&self, upstream: &At<UpstreamFile>) -> Upstream {
+    fn upstream(&mut self, upstream: &At<UpstreamFile>, name: &str, stores: &BTreeMap<String, StoreSpec>) -> Upstream {
         let file = &upstream.value;
         let channels = &file.channels;
         let fits = (1..=MOST_CHANNELS).contains(&channels.value.len());
@@ -33,8 +38,12 @@ impl Checker<'_, '_> {
                 self.wrong(name.at, format!("two channels are named `{}`", name.value));
             }
         }
+        let (class, journal, payment) = self.payments(upstream, name, stores);
         Upstream {
-            channels: channels.value.iter().map(|channel| self.channel(channel)).collect(),
+            class,
+            journal,
+            payment,
+            channels: channels.value.iter().map(|channel| self.channel(channel, class)).collect(),
             connect_timeout: self.timeout(&file.connect_timeout, upstream.at),
             read_timeout: self.timeout(&file.read_timeout, upstream.at),
             write_timeout: self.timeout(&file.write_timeout, upstream.at),
@@ -43,8 +52,8 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn channel(&self, channel: &At<ChannelFile>) -> Channel {
-        let ChannelFile { name, endpoints } = &channel.value;
+    fn channel(&self, channel: &At<ChannelFile>, class: UpstreamClass) -> Channel {
+        let ChannelFile { name, endpoints, .. } = &channel.value;
         self.name_value(name, "a channel");
         if endpoints.value.is_empty() && !self.decoder.is_tainted(endpoints.at) {
             self.wrong(endpoints.at, "a channel needs at least one endpoint");
@@ -56,6 +65,7 @@ impl Checker<'_, '_> {
             }
         }
         let endpoints = endpoints.value.iter().map(|endpoint| endpoint.value.clone()).collect();
-        Channel { name: name.value.clone(), endpoints }
+        let payment = self.channel_payment(&channel.value, class);
+        Channel { name: name.value.clone(), endpoints, payment }
     }
 }

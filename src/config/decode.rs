@@ -22,8 +22,7 @@ pub(super) const AT: &str = "$tidegate::At";
 pub(super) const RAW: &str = "$tidegate::Raw";
 
 /// Keys that the design knows and this version does not, so that the message can say so.
-const LATER: [&str; 8] =
-    ["waiting_rooms", "waiting_room_keys", "class", "health", "when", "on_store_error", "weight", "types"];
+const LATER: [&str; 7] = ["waiting_rooms", "waiting_room_keys", "health", "when", "on_store_error", "weight", "types"];
 
 /// Decodes values of one tree and collects what is wrong with them.
 pub(super) struct Decoder<'t> {

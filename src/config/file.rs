@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_filters::engine::{ByteSize, Mode, TimeSpan};
 
+use super::file_payments::{CallFile, ClassFile, CodesFile, PaymentFile};
 use super::file_server::{AdminFile, NetFile, ProtocolFile, ServerFile, StoreFile};
 use super::placed::{At, Named, Raw};
 
@@ -29,7 +30,7 @@ pub(super) struct ConfigFile {
     /// The admin listener.
     #[serde(default)]
     pub(super) admin: At<AdminFile>,
-    /// Stores by name. `memory` is the only type of this version.
+    /// Stores by name: `memory` or `sqlite`.
     #[serde(default)]
     pub(super) stores: Named<StoreFile>,
     /// Identities by name: each a list of sources tried in order. Built in: `client` (address, IPv6 by /64), `route`,
@@ -161,6 +162,16 @@ pub(super) struct UpstreamFile {
     /// What is spoken to it: `h1` (default) or `h2c`.
     #[serde(default = "h1")]
     pub(super) protocol: ProtocolFile,
+    /// What its requests do: `read`, `write` (default), `payment` or `callback`.
+    #[serde(default)]
+    pub(super) class: ClassFile,
+    /// Class `payment`: name of the store, of type `sqlite`, that keeps the journal. Without it a payment is tried on one
+    /// channel, once.
+    #[serde(default)]
+    pub(super) journal: Option<At<String>>,
+    /// Class `payment`: how payments are recognised and tried.
+    #[serde(default)]
+    pub(super) payment: Option<At<PaymentFile>>,
 }
 
 fn five_seconds() -> At<TimeSpan> {
@@ -187,6 +198,18 @@ pub(super) struct ChannelFile {
     pub(super) name: At<String>,
     /// `host:port`, interchangeable; at least one.
     pub(super) endpoints: At<Vec<At<String>>>,
+    /// Class `payment`: the same number sent again is the same payment (default false).
+    #[serde(default)]
+    pub(super) idempotent: At<bool>,
+    /// Class `payment`: what its answers mean; default: the words of the bundled channels.
+    #[serde(default)]
+    pub(super) codes: Option<At<CodesFile>>,
+    /// Class `payment`: how it is asked for a payment; without it only a person can resolve a doubt.
+    #[serde(default)]
+    pub(super) query: Option<At<CallFile>>,
+    /// Class `payment`: how it is told to accept no money for a payment any more.
+    #[serde(default)]
+    pub(super) close: Option<At<CallFile>>,
 }
 
 /// One route.

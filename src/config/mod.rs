@@ -11,6 +11,7 @@
 mod check;
 mod check_filters;
 mod check_identity;
+mod check_payments;
 mod check_routes;
 mod check_server;
 mod check_upstreams;
@@ -18,6 +19,7 @@ mod decode;
 mod decode_error;
 mod environment;
 mod file;
+mod file_payments;
 mod file_server;
 mod finding;
 mod load;
@@ -36,6 +38,7 @@ mod suggest;
 mod tests;
 mod tree;
 mod types;
+mod types_payments;
 mod value;
 
 pub use load::{LARGEST_FILE, Loaded, load, load_text};
@@ -44,3 +47,4 @@ pub use restart::restart_required;
 pub use schema::schema;
 pub use secret::Secret;
 pub use types::*;
+pub use types_payments::*;

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use tidegate_filters::engine::{ByteSize, FilterSpec, Mode, Priority};
 
 use super::secret::Secret;
+use super::types_payments::{ChannelPayment, PaymentSpec, UpstreamClass};
 
 /// A whole configuration file.
 #[derive(Debug)]
@@ -99,11 +100,13 @@ pub struct Admin {
     pub token: Option<Secret>,
 }
 
-/// One store. Only `memory` exists so far.
+/// One store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreSpec {
     /// In this process.
     Memory,
+    /// In a file below the data directory.
+    Sqlite,
 }
 
 /// One way to learn an identity.
@@ -178,6 +181,12 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// HTTP/2 to the upstream (`protocol: h1 | h2c`, default h1).
     pub h2: bool,
+    /// What its requests do (write).
+    pub class: UpstreamClass,
+    /// The store that keeps its payments; `None`: payments are tried once.
+    pub journal: Option<String>,
+    /// How payments are recognised and tried; only with class payment.
+    pub payment: Option<PaymentSpec>,
 }
 
 /// One channel.
@@ -187,6 +196,8 @@ pub struct Channel {
     pub name: String,
     /// `host:port`, interchangeable; names are resolved when the file is loaded.
     pub endpoints: Vec<String>,
+    /// What it says of payments.
+    pub payment: ChannelPayment,
 }
 
 /// A filter with its name.

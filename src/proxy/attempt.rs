@@ -24,7 +24,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Chooses a channel and one of its endpoints; the flow's channel is the chosen one then. Otherwise its reply says why
 /// there is none.
-pub(super) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
+pub(crate) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
     flow.attempts = flow.attempts.saturating_add(1);
     flow.tried_at = flow.tick();
     // Staying on a channel while it has endpoints that were not tried is no choice of channel.

@@ -3,18 +3,19 @@
 //! | hook | stage |
 //! | --- | --- |
 //! | `on_connection_reuse` | takes over a request from the door |
-//! | `request_filter` | request (HTTP/2), or what the door left to do: waits, bodies, streamed replies |
+//! | `request_filter` | request (HTTP/2), or what the door left to do: waits, bodies, streamed replies; payments |
 //! | `upstream_peer` | attempt |
 //! | `fail_to_connect`, `error_while_proxy`, `upstream_response_filter` | end of an attempt |
 //! | `response_filter`, `response_body_filter` | response, chunk |
 //! | `fail_to_proxy` | writes the answer to an error |
 //! | `logging` | finish |
 
-mod attempt;
+pub(crate) mod attempt;
 pub(crate) mod flow;
 pub(crate) mod forward;
 pub(crate) mod id;
 mod park;
+mod pay;
 pub(crate) mod reply;
 mod sound;
 pub(crate) mod stage;
@@ -51,6 +52,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CHANNEL: HeaderName = HeaderName::from_static("tidegate-channel");
 const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// pingora's view of the gateway, one for each listener.
 pub struct Adapter {
@@ -130,7 +132,13 @@ impl ProxyHttp for Adapter {
             span.record("request_id", flow.id.as_str());
             span.record("route", flow.route.as_ref().map_or("", |route| &route.name));
         }
-        park::request_stage(session, flow).await
+        if park::request_stage(session, flow).await? {
+            return Ok(true);
+        }
+        match pay::plan(flow, session) {
+            Some(plan) => pay::pay(session, flow, plan).await,
+            None => Ok(false),
+        }
     }
 
     async fn request_body_filter(

@@ -10,7 +10,7 @@ use tidegate_filters::engine::{
 
 use super::upstream::{Rotation, Upstream};
 use super::{BuiltFilter, Route, RouteTable, Snapshot};
-use crate::config::{self, Config, FilterEntry, Loaded};
+use crate::config::{self, Config, FilterEntry, Loaded, UpstreamClass};
 use crate::gateway::Shared;
 use crate::identity::Identities;
 use crate::telemetry::{ChannelMetrics, RouteMetrics};
@@ -37,6 +37,7 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     let identities =
         Identities::new(&config.identity, &server.trusted_proxies, &shared.hasher).map_err(SnapshotError)?;
     let upstreams = upstreams(&config, shared)?;
+    payments(&config, shared)?;
     let mut built = Vec::with_capacity(config.filters.len());
     let mut links = HashMap::with_capacity(config.filters.len());
     for entry in &config.filters {
@@ -70,6 +71,17 @@ fn upstreams(config: &Config, shared: &Shared) -> Result<BTreeMap<String, Arc<Up
         Ok((name.clone(), Arc::new(Upstream::new(name, spec, rotation, metrics)?)))
     };
     config.upstreams.iter().map(one).collect()
+}
+
+/// Opens what payments need, once for the process: a file that cannot be written must be known before it is relied on.
+fn payments(config: &Config, shared: &Shared) -> Result<(), SnapshotError> {
+    let mut payments = config.upstreams.values().filter(|spec| spec.class == UpstreamClass::Payment).peekable();
+    if payments.peek().is_none() {
+        return Ok(());
+    }
+    let folder = payments.any(|spec| spec.journal.is_some()).then_some(config.server.data_dir.as_path());
+    let started = shared.payments.start(&shared.states, folder);
+    started.map_err(|error| SnapshotError(format!("the journal of payments: {error}")))
 }
 
 fn one_filter(

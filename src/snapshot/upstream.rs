@@ -10,7 +10,8 @@ use pingora::upstreams::peer::HttpPeer;
 use tidegate_filters::engine::{ChannelId, ChannelSet, State};
 
 use super::build::SnapshotError;
-use crate::config;
+use crate::config::{self, UpstreamClass};
+use crate::payments::Plan;
 use crate::telemetry::ChannelMetrics;
 
 /// Where an upstream's rotation stands. Kept over reloads, so that a reload does not send everybody to the first channel.
@@ -27,6 +28,8 @@ pub struct Upstream {
     pub channels: Box<[Channel]>,
     /// Longest silence while an answer is awaited or read.
     pub read_timeout: Duration,
+    /// How payments are made; `None` for an upstream of another class.
+    pub(crate) plan: Option<Arc<Plan>>,
     rotation: Arc<Rotation>,
 }
 
@@ -57,8 +60,11 @@ impl Upstream {
                 next: AtomicUsize::new(0),
             })
         };
-        let channels: Result<Box<[_]>, SnapshotError> = spec.channels.iter().map(channel).collect();
-        Ok(Self { name: name.into(), channels: channels?, read_timeout: spec.read_timeout, rotation })
+        let channels: Result<Box<[Channel]>, SnapshotError> = spec.channels.iter().map(channel).collect();
+        let channels = channels?;
+        let plan = || Arc::new(Plan::new(name, spec, |at| &channels[at].peers));
+        let plan = (spec.class == UpstreamClass::Payment).then(plan);
+        Ok(Self { name: name.into(), plan, channels, read_timeout: spec.read_timeout, rotation })
     }
 
     /// The next channel in turn among the candidates; `None` when there are none.

@@ -66,6 +66,8 @@ pub struct AccessRecord<'a> {
     pub user: Option<&'a str>,
     /// The channel used last.
     pub channel: Option<&'a str>,
+    /// Our number of the payment, for a request that makes one.
+    pub payment: Option<&'a str>,
     /// Tries on channels.
     pub attempts: u8,
     /// What is known about the upstream.
@@ -256,9 +258,12 @@ fn format(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     out.extend_from_slice(b",\"client\":\"");
     address(out, record.client);
     out.push(b'"');
-    for (name, value) in
-        [(&b",\"user\":"[..], record.user), (b",\"channel\":", record.channel), (b",\"outcome\":", record.outcome)]
-    {
+    for (name, value) in [
+        (&b",\"user\":"[..], record.user),
+        (b",\"channel\":", record.channel),
+        (b",\"outcome\":", record.outcome),
+        (b",\"payment\":", record.payment),
+    ] {
         if let Some(value) = value {
             text(out, name, value);
         }
