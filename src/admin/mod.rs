@@ -8,6 +8,7 @@ mod dashboard;
 mod extract;
 mod guard;
 mod limits;
+mod payments;
 mod problem;
 mod routes;
 #[cfg(test)]
@@ -130,6 +131,13 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .route("/-/reload", post(configuration::reload))
         .route("/-/limits", get(limits::show).delete(limits::forget))
         .route("/-/routes", get(routes::show))
+        .route("/-/payments", get(payments::list))
+        .route("/-/payments/{id}", get(payments::show))
+        .route("/-/payments/{id}/attempts", get(payments::attempts))
+        .route("/-/payments/{id}/route", get(payments::route))
+        .route("/-/payments/{id}/query", post(payments::query))
+        .route("/-/payments/{id}/close", post(payments::close))
+        .route("/-/payments/{id}/manual-resolve", post(payments::decide))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know that method")

@@ -47,6 +47,12 @@ pub(crate) fn no_journal() -> Reply {
     Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "journal-unavailable", title).retry_after(Duration::from_secs(1))
 }
 
+/// The journal cannot be read just now.
+pub(crate) fn unreadable() -> Reply {
+    let title = "The state of payments cannot be read";
+    Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "journal-unavailable", title).retry_after(COME_BACK)
+}
+
 /// How a payment that is known stands, what that says about it, and the channel that has it.
 pub(crate) fn recorded(plan: &Plan, view: &View) -> (Reply, Known, Option<ChannelId>) {
     let last = view.attempts.iter().find(|attempt| attempt.state.is_live()).or(view.attempts.last());

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -18,7 +18,9 @@ use tokio::task::JoinHandle;
 
 use super::journal::Journal;
 use super::metrics::Metrics;
+use super::resolver;
 use super::wire::Wire;
+use crate::gateway::Gateway;
 
 /// File of the journal in the data directory.
 const FILE: &str = "payments.db";
@@ -28,6 +30,7 @@ const FILE: &str = "payments.db";
 pub struct Payments {
     engine: Mutex<Option<Arc<Engine>>>,
     inert: bool,
+    gateway: OnceLock<Weak<Gateway>>,
 }
 
 /// The running engine.
@@ -62,7 +65,13 @@ impl Payments {
         let mut slot = self.engine.lock();
         let engine = match &*slot {
             Some(engine) => engine.clone(),
-            None => Arc::new(Engine::start(states)?),
+            None => {
+                let engine = Arc::new(Engine::start(states)?);
+                if let Some(gateway) = self.gateway.get() {
+                    engine.resolve(gateway.clone());
+                }
+                engine
+            }
         };
         if let Some(folder) = journal {
             let mut open = engine.journal.lock();
@@ -72,6 +81,16 @@ impl Payments {
         }
         *slot = Some(engine);
         Ok(())
+    }
+
+    /// Lets what is unknown be resolved for as long as `gateway` lives. Called once, at start.
+    pub fn attach(&self, gateway: &Arc<Gateway>) {
+        let slot = self.engine.lock();
+        if self.gateway.set(Arc::downgrade(gateway)).is_ok()
+            && let Some(engine) = &*slot
+        {
+            engine.resolve(Arc::downgrade(gateway));
+        }
     }
 
     /// The engine; `None` before there is a payment upstream.
@@ -109,6 +128,10 @@ impl Engine {
         let (metrics, _) = states.acquire(&key, Metrics::default);
         let running = Arc::new(AtomicUsize::new(0));
         Ok(Self { handle, wire: Wire::default(), metrics, journal: Mutex::new(None), running, _stop: stop })
+    }
+
+    fn resolve(self: &Arc<Self>, gateway: Weak<Gateway>) {
+        self.handle.spawn(resolver::run(Arc::downgrade(self), gateway));
     }
 
     /// The journal; `None` when no upstream has one.

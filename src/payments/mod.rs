@@ -32,10 +32,12 @@ mod metrics;
 pub(crate) mod outcome;
 pub(crate) mod pay;
 pub(crate) mod plan;
+pub(crate) mod resolver;
+pub(crate) mod status;
 pub(crate) mod wire;
 
-pub(crate) use engine::Engine;
 pub use engine::Payments;
+pub(crate) use engine::{Engine, unix_ms};
 pub(crate) use frozen::read as read_frozen;
 pub(crate) use journal::Frozen;
 pub(crate) use plan::Plan;

@@ -224,6 +224,21 @@ pub(crate) enum Report {
     Nothing,
 }
 
+impl Report {
+    /// The label of metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Pending => "pending",
+            Self::DeclinedHard => "declined_hard",
+            Self::DeclinedSoft => "declined_soft",
+            Self::Closed => "closed",
+            Self::NotFound => "not_found",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
 /// Reads the answer to a query. Only what speaks of the payment counts: a refused or failed query tells nothing.
 pub(crate) fn of_query(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Report> {
     let (meaning, words, value) = read(codes, status, body);

@@ -341,6 +341,11 @@ impl Run {
             let payment = self.id();
             tracing::error!(target: "tidegate::payments", payment, channel = &*channel.name, "{alert}");
             self.engine.metrics.alert("ANSWER");
+            if let Some(journal) = &self.journal {
+                let detail = format!("{}: {}", channel.name, tried.seen.evidence);
+                // It is in the log, too; the payment goes on without.
+                let _ = journal.event(payment, "ANSWER", detail, unix_ms()).await;
+            }
         }
         tried
     }
@@ -354,9 +359,9 @@ impl Run {
             Class::Unknown => Known::Unknown,
             _ => Known::Final,
         };
-        match known {
-            Known::NotSent => flow.not_sent(),
-            known => flow.known = Some(known),
+        // A channel that refused to act has seen it, whatever the next one did.
+        if known != Known::NotSent || flow.known != Some(Known::NotProcessed) {
+            flow.known = Some(known);
         }
         if let Some(channel) = flow.channel() {
             match tried.result {

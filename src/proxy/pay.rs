@@ -129,7 +129,7 @@ async fn tell(session: &mut Session, flow: &mut Flow, plan: &Plan, end: End) -> 
             (answer::doubt(plan, id, silent), "failed")
         }
         End::NotSent => {
-            flow.not_sent();
+            flow.known = flow.known.filter(|known| *known == Known::NotProcessed).or(Some(Known::NotSent));
             (answer::unavailable(), "failed")
         }
         End::NoJournal => {

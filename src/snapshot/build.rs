@@ -13,6 +13,7 @@ use super::{BuiltFilter, Route, RouteTable, Snapshot};
 use crate::config::{self, Config, FilterEntry, Loaded, UpstreamClass};
 use crate::gateway::Shared;
 use crate::identity::Identities;
+use crate::payments::status::StatusPaths;
 use crate::telemetry::{ChannelMetrics, RouteMetrics};
 
 /// Why a checked file could not be compiled; the running configuration stays.
@@ -47,6 +48,8 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     }
     let routes: Result<Box<[_]>, _> =
         config.routes.iter().map(|route| one_route(route, &config, &upstreams, &links, &identities, shared)).collect();
+    let routes = routes?;
+    let payment_status = StatusPaths::new(&config, &routes);
     let table = RouteTable::new(&config.routes, &server.listeners, server.path_case_insensitive);
     Ok(Snapshot {
         generation,
@@ -54,7 +57,8 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         redacted: loaded.redacted.as_str().into(),
         identities,
         table,
-        routes: routes?,
+        payment_status,
+        routes,
         filters: built.into(),
         config,
     })

@@ -13,6 +13,7 @@ use tidegate_filters::engine::{Acquired, Filter, FilterChain, Identity, Priority
 
 use crate::config::Config;
 use crate::identity::Identities;
+use crate::payments::status::StatusPaths;
 use crate::telemetry::RouteMetrics;
 
 pub use build::{SnapshotError, build};
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub identities: Identities,
     /// Finds a request's route.
     pub table: RouteTable,
+    /// Where clients find the state of payments.
+    pub(crate) payment_status: StatusPaths,
     /// The routes, in file order; the table's answers are indices.
     pub routes: Box<[Arc<Route>]>,
     /// The filters, in file order, with what they acquired.

@@ -145,7 +145,7 @@ async fn connect(target: &Target) -> Result<Conn, Fault> {
     };
     let _ = socket.set_nodelay(true);
     // No byte of a request is sent before this is over.
-    Conn::open(socket, target.h2).await.map_err(|error| Fault::new(Seen::NoConnection, error))
+    Conn::open(socket, target.h2).await.map_err(|error| Fault::new(Seen::NoHandshake, error))
 }
 
 /// The request as the library wants it; `None` when it cannot be one.
