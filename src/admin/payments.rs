@@ -73,10 +73,7 @@ pub(super) async fn route(State(state): State<AdminState>, Path(id): Path<String
 
 /// Asks the channels that may have it, now. What is told is written down as if the resolver had asked.
 pub(super) async fn query(State(state): State<AdminState>, Path(id): Path<String>) -> Answer {
-    let asked = |attempt: &Attempt| {
-        !matches!(attempt.state, AttemptState::Dispatching | AttemptState::Sent | AttemptState::NotSent)
-    };
-    now(state, id, asked, Act::Ask).await
+    now(state, id, |attempt| attempt.state.is_worth_asking(), Act::Ask).await
 }
 
 /// Tells the channel of an undecided try to accept no money for it any more.

@@ -7,13 +7,14 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::check::Checker;
 use super::file::{ChannelFile, UpstreamFile};
-use super::file_payments::{CallFile, ClassFile, CodeFile, CodesFile, LocatorFile, PaymentFile};
+use super::file_payments::{CallFile, CallbackFile, ClassFile, CodeFile, CodesFile, LocatorFile, PaymentFile};
 use super::placed::At;
 use super::suggest;
 use super::tree::Id;
 use super::types::StoreSpec;
 use super::types_payments::{
-    CallSpec, ChannelPayment, CodeRule, Codes, Locator, Meaning, PaymentSpec, ResolveSpec, RetrySpec, UpstreamClass,
+    CallSpec, CallbackSpec, ChannelPayment, CodeRule, Codes, Locator, Meaning, PaymentSpec, ResolveSpec, RetrySpec,
+    UpstreamClass,
 };
 
 /// Longest time a payment may be left pending.
@@ -110,6 +111,26 @@ impl Checker<'_, '_> {
                 }
             },
         }
+    }
+
+    /// `payments:` of a route to the upstream of that name.
+    pub(super) fn callback(&self, callback: &At<CallbackFile>, to: &str) -> Option<CallbackSpec> {
+        let CallbackFile { upstream, id } = &callback.value;
+        let said = |name: &str, key: &str| {
+            let at = self.tree.at(&["upstreams", name]).and_then(|at| self.tree.child(at, key));
+            at.and_then(|at| self.tree.scalar(at)).map(|scalar| scalar.text.as_str())
+        };
+        let known = self.names("upstreams");
+        if !known.contains(&upstream.value.as_str()) {
+            self.unresolved(upstream.at, "upstream", &upstream.value, &known);
+        } else if said(&upstream.value, "class") != Some("payment") || said(&upstream.value, "journal").is_none() {
+            self.wrong(upstream.at, format!("`{}` is no upstream of class `payment` with a journal", upstream.value));
+        }
+        if known.contains(&to) && said(to, "class") != Some("callback") {
+            let help = Some(format!("write `class: callback` at the upstream `{to}`"));
+            self.wrong_with_help(callback.at, "callbacks go to an upstream of class `callback`", help);
+        }
+        Some(CallbackSpec { upstream: upstream.value.clone(), id: self.locator(id)? })
     }
 
     fn locator(&self, at: &At<LocatorFile>) -> Option<Locator> {

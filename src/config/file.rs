@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_filters::engine::{ByteSize, Mode, TimeSpan};
 
-use super::file_payments::{CallFile, ClassFile, CodesFile, PaymentFile};
+use super::file_payments::{CallFile, CallbackFile, ClassFile, CodesFile, PaymentFile};
 use super::file_server::{AdminFile, NetFile, ProtocolFile, ServerFile, StoreFile};
 use super::placed::{At, Named, Raw};
 
@@ -232,6 +232,10 @@ pub(super) struct RouteFile {
     pub(super) filters: At<Vec<Raw<FilterUse>>>,
     /// Where it goes.
     pub(super) upstream: At<String>,
+    /// To an upstream of class `callback`: whose payments the callbacks tell of. Once the upstream has acknowledged one,
+    /// its payment's channel is asked; what a callback says is not taken for true.
+    #[serde(default)]
+    pub(super) payments: Option<At<CallbackFile>>,
     /// Whether WebSocket upgrades may pass (default true).
     #[serde(default = "yes")]
     pub(super) websocket: bool,

@@ -40,7 +40,8 @@ pub(super) struct PaymentFile {
     /// Further parts that cannot change, such as the payee.
     #[serde(default)]
     pub(super) frozen: Vec<At<LocatorFile>>,
-    /// How long a client waits for the outcome before it gets 202 (default 2500ms). The work goes on.
+    /// How long a client waits for the outcome before it gets 202 (default 2500ms; never more than three read timeouts of
+    /// the upstream). The work goes on.
     #[serde(default = "deadline")]
     pub(super) deadline: At<TimeSpan>,
     /// Tries again: of what certainly did nothing, or on the same channel when that is idempotent.
@@ -110,6 +111,16 @@ impl Default for ResolveFile {
     fn default() -> Self {
         Self { unit: seconds(1), deadline: seconds(600), hold: seconds(86_400), not_found_min_age: seconds(60) }
     }
+}
+
+/// `payments:` of a route of callbacks.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CallbackFile {
+    /// The upstream of class `payment` whose payments are told of.
+    pub(super) upstream: At<String>,
+    /// Where the payment's number stands in a callback.
+    pub(super) id: At<LocatorFile>,
 }
 
 /// A call about one payment.

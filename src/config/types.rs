@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use tidegate_filters::engine::{ByteSize, FilterSpec, Mode, Priority};
 
 use super::secret::Secret;
-use super::types_payments::{ChannelPayment, PaymentSpec, UpstreamClass};
+use super::types_payments::{CallbackSpec, ChannelPayment, PaymentSpec, UpstreamClass};
 
 /// A whole configuration file.
 #[derive(Debug)]
@@ -232,6 +232,8 @@ pub struct Route {
     pub filters: Vec<Arc<str>>,
     /// Where it goes; `None` when every request is answered by a filter.
     pub upstream: String,
+    /// Whose payments its callbacks tell of; `None`: it carries no callbacks.
+    pub payments: Option<CallbackSpec>,
     /// Whether WebSocket upgrades may pass (true).
     pub websocket: bool,
     /// Body bound of this route; `None`: the server's.

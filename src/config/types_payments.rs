@@ -50,6 +50,15 @@ pub enum Locator {
     Json(String),
 }
 
+/// `payments:` of a route of callbacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackSpec {
+    /// The upstream whose payments are told of.
+    pub upstream: String,
+    /// Where the payment's number stands.
+    pub id: Locator,
+}
+
 /// `payment.retry:`
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetrySpec {

@@ -31,7 +31,7 @@ const DRAIN_BYTES: usize = 64 * 1024;
 /// Time that reading them off may take.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// An upstream that drips its head gets this many read timeouts for the whole of it.
-const HEAD_PATIENCE: u32 = 3;
+pub(crate) const HEAD_PATIENCE: u32 = 3;
 
 /// How often within its patience the door looks whether a client still reads.
 const READER_LOOKS: u32 = 3;

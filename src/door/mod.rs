@@ -38,6 +38,7 @@ use crate::proxy::Adapter;
 use alarm::Alarm;
 use answer::Answer;
 use conn::Conn;
+pub(crate) use exchange::HEAD_PATIENCE;
 use exchange::Next;
 use head::{Bounds, HeadError};
 

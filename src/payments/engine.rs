@@ -152,6 +152,12 @@ impl Engine {
         })
     }
 
+    /// Asks the channels of a payment now, whatever the schedule says.
+    pub(crate) fn ask_now(self: &Arc<Self>, gateway: &Arc<Gateway>, id: String) {
+        let (engine, gateway) = (self.clone(), gateway.clone());
+        self.handle.spawn(async move { resolver::ask_all(&engine, &gateway, &id).await });
+    }
+
     /// Runs something on the payments' thread.
     pub(crate) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.handle.spawn(task)

@@ -27,9 +27,11 @@
 pub(crate) mod answer;
 pub mod engine;
 mod frozen;
-pub(crate) mod journal;
+pub(crate) mod job;
+pub mod journal;
+mod judge;
 mod metrics;
-pub(crate) mod outcome;
+pub mod outcome;
 pub(crate) mod pay;
 pub(crate) mod plan;
 pub(crate) mod resolver;
@@ -38,6 +40,6 @@ pub(crate) mod wire;
 
 pub use engine::Payments;
 pub(crate) use engine::{Engine, unix_ms};
-pub(crate) use frozen::read as read_frozen;
+pub(crate) use frozen::{find as find_part, read as read_frozen};
 pub(crate) use journal::Frozen;
 pub(crate) use plan::Plan;

@@ -39,7 +39,7 @@ use crate::config::{Codes, Meaning};
 
 /// What is known about a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
+pub enum Class {
     /// No byte of the request reached the channel.
     NotSent,
     /// The channel did not act, and says so in a way that can be relied on.
@@ -63,7 +63,7 @@ pub(crate) enum Class {
 
 impl Class {
     /// The label of metrics and the word of the log.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::NotSent => "not_sent",
             Self::NotProcessed => "not_processed",
@@ -77,14 +77,14 @@ impl Class {
     }
 
     /// Whether another channel may be tried by the gateway itself.
-    pub(crate) fn frees(self) -> bool {
+    pub fn frees(self) -> bool {
         matches!(self, Self::NotSent | Self::NotProcessed | Self::DeclinedSoft { failover: true })
     }
 
     /// What this says when the same number was sent to the same channel before and nobody knows what became of it: an
     /// answer that tells of the payment counts, one that tells only of the second call proves nothing about the first.
     /// A decline is one of those: the first call may be what took the money that is missing now.
-    pub(crate) fn after_unknown(self) -> Self {
+    pub fn after_unknown(self) -> Self {
         match self {
             Self::Succeeded | Self::Pending => self,
             _ => Self::Unknown,
@@ -94,7 +94,7 @@ impl Class {
 
 /// What was seen of a try that has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub enum Seen {
     /// No connection: refused, unreachable, timed out.
     NoConnection,
     /// The TLS handshake failed.
@@ -124,7 +124,7 @@ pub(crate) enum Seen {
 }
 
 /// Rows 2 to 10.
-pub(crate) fn of_wire(seen: Seen) -> Class {
+pub fn of_wire(seen: Seen) -> Class {
     match seen {
         Seen::NoConnection | Seen::NoHandshake => Class::NotSent,
         Seen::Broken { accepted: 0 } | Seen::Silent { accepted: 0 } => Class::NotSent,
@@ -137,35 +137,35 @@ pub(crate) fn of_wire(seen: Seen) -> Class {
 
 /// The codes of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Words {
+pub struct Words {
     /// The business code.
-    pub(crate) code: Option<String>,
+    pub code: Option<String>,
     /// The code below it.
-    pub(crate) subcode: Option<String>,
+    pub subcode: Option<String>,
 }
 
 /// What was charged, as far as the request said it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Money {
+pub struct Money {
     /// Minor units.
-    pub(crate) amount: Option<i64>,
+    pub amount: Option<i64>,
     /// Currency.
-    pub(crate) currency: Option<String>,
+    pub currency: Option<String>,
 }
 
 /// An answer, judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Judged<T> {
+pub struct Judged<T> {
     /// What it is.
-    pub(crate) class: T,
+    pub class: T,
     /// Its codes.
-    pub(crate) words: Words,
+    pub words: Words,
     /// Why somebody should look at it; `None`: nothing odd.
-    pub(crate) alert: Option<&'static str>,
+    pub alert: Option<&'static str>,
 }
 
 /// Rows 11 to 22: what an answer to a payment means. `body`: `None` when it was too large to be read.
-pub(crate) fn of_answer(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Class> {
+pub fn of_answer(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Class> {
     let (meaning, words, value) = read(codes, status, body);
     let unknown = |alert| Judged { class: Class::Unknown, words: words.clone(), alert: Some(alert) };
     if status.is_success() && body.is_none() {
@@ -207,7 +207,7 @@ fn of_status(status: StatusCode) -> Class {
 
 /// What a query, or the answer to a close, tells about a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Report {
+pub enum Report {
     /// Charged.
     Succeeded,
     /// Not decided.
@@ -226,7 +226,7 @@ pub(crate) enum Report {
 
 impl Report {
     /// The label of metrics.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Pending => "pending",
@@ -240,7 +240,7 @@ impl Report {
 }
 
 /// Reads the answer to a query. Only what speaks of the payment counts: a refused or failed query tells nothing.
-pub(crate) fn of_query(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Report> {
+pub fn of_query(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Report> {
     let (meaning, words, value) = read(codes, status, body);
     if let Some(alert) = value.as_ref().and_then(|value| mismatch(codes, value, money)) {
         return Judged { class: Report::Nothing, words, alert: Some(alert) };

@@ -10,88 +10,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use parking_lot::Mutex;
 use serde_json::json;
 use tidegate_filters::engine::{AttemptEnd, AttemptResult, ChannelId, ChannelSet, Known, Reply, Retry};
 use tokio::time::{Instant, sleep};
 
 use super::engine::{Engine, unix_ms};
-use super::journal::{Attempt, AttemptState, Begin, Frozen, Journal, Observed, Refusal, Standing, View};
-use super::outcome::{Class, Money, Seen, of_answer, of_wire};
+use super::job::{Done, End, Job};
+use super::journal::{Attempt, AttemptState, Begin, Journal, Observed, Refusal, Standing, View};
+use super::judge::{self, Tried};
+use super::outcome::{Class, Money, Seen};
 use super::plan::{Channel, Plan};
-use super::wire::{Answer, Fault, Request};
+use super::wire::{Answer, Fault};
 use crate::config::RetrySpec;
 use crate::proxy::attempt;
-use crate::proxy::flow::Flow;
 
 /// A result that cannot be written down is tried again this often.
 const SETTLE_TRIES: u32 = 3;
 /// Pause between two of those.
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
-
-/// How far a payment has come, for a client that does not wait to the end.
-#[derive(Default)]
-pub(crate) struct Progress(Mutex<(Option<ChannelId>, u8)>);
-
-impl Progress {
-    /// The channel in use and the number of tries.
-    pub(crate) fn get(&self) -> (Option<ChannelId>, u8) {
-        *self.0.lock()
-    }
-}
-
-/// What is to be done.
-pub(crate) struct Job {
-    /// The request's state, for the stages that choose channels.
-    pub(crate) flow: Box<Flow>,
-    /// The upstream.
-    pub(crate) plan: Arc<Plan>,
-    /// What is asked for; `None` when payments are not recognised.
-    pub(crate) frozen: Option<Frozen>,
-    /// What is sent.
-    pub(crate) request: Request,
-    /// Where others see how far it has come.
-    pub(crate) progress: Arc<Progress>,
-    /// Until when the client waits.
-    pub(crate) until: Instant,
-}
-
-/// What the client is told.
-pub(crate) enum End {
-    /// The channel's own answer.
-    Passed(Box<Answer>),
-    /// Nobody knows, `silent`: because the channel said nothing in time.
-    Doubt {
-        /// The channel said nothing in time.
-        silent: bool,
-    },
-    /// Nothing was sent anywhere.
-    NotSent,
-    /// Refused by a filter or by what is asked for.
-    Refused(Box<Reply>),
-    /// The number is known and this is how it stands; nothing was sent.
-    Recorded(Box<View>),
-    /// The journal could not be written; nothing was sent.
-    NoJournal,
-}
-
-/// A payment that has ended, or is left to the resolver.
-pub(crate) struct Done {
-    /// The request's state.
-    pub(crate) flow: Box<Flow>,
-    /// What the client is told.
-    pub(crate) end: End,
-}
-
-/// A try, judged.
-struct Tried {
-    class: Class,
-    seen: Observed,
-    result: AttemptResult,
-    answer: Option<Answer>,
-    silent: bool,
-    alert: Option<&'static str>,
-}
 
 struct Run {
     engine: Arc<Engine>,
@@ -194,7 +130,8 @@ impl Run {
                     }
                 }
                 self.rounds = self.job.flow.candidates;
-                Ok(None)
+                // It has been everywhere: the last word stands.
+                Ok(self.rounds.first().is_none().then(|| End::Recorded(Box::new(view))))
             }
         }
     }
@@ -320,17 +257,17 @@ impl Run {
 
     /// Sends it once. `sends`: how often this number went to this channel before, with an unknown outcome.
     async fn send(&self, id: ChannelId, endpoint: usize, sends: i64) -> Tried {
-        *self.job.progress.0.lock() = (Some(id), self.job.flow.attempts);
+        self.job.progress.set(id, self.job.flow.attempts);
         let plan = self.plan();
         let found =
             plan.channels.get(usize::from(id.0)).and_then(|channel| Some((channel, channel.targets.get(endpoint)?)));
         let Some((channel, target)) = found else {
-            return judge_fault(&Fault { seen: Seen::NoConnection, evidence: "no address".to_owned() });
+            return judge::of_fault(&Fault { seen: Seen::NoConnection, evidence: "no address".to_owned() });
         };
         let money = self.job.frozen.as_ref().map_or_else(Money::default, |frozen| frozen.money.clone());
         let mut tried = match self.engine.wire.call(target, &self.job.request).await {
-            Ok(answer) => judge_answer(channel, answer, &money),
-            Err(fault) => judge_fault(&fault),
+            Ok(answer) => judge::of_reply(channel, answer, &money),
+            Err(fault) => judge::of_fault(&fault),
         };
         if sends > 0 {
             tried.class = tried.class.after_unknown();
@@ -461,33 +398,4 @@ async fn settle(journal: &Journal, id: &str, n: i64, seen: Observed, next_ms: i6
         }
     }
     false
-}
-
-fn judge_fault(fault: &Fault) -> Tried {
-    let class = of_wire(fault.seen);
-    let result = match fault.seen {
-        Seen::NoConnection | Seen::NoHandshake => AttemptResult::ConnectFailed,
-        Seen::Silent { .. } => AttemptResult::TimedOut,
-        _ => AttemptResult::Broken,
-    };
-    let seen = Observed { state: class.into(), evidence: fault.evidence.clone(), http: None, code: None };
-    Tried { class, seen, result, answer: None, silent: result == AttemptResult::TimedOut, alert: None }
-}
-
-fn judge_answer(channel: &Channel, answer: Answer, money: &Money) -> Tried {
-    let judged = of_answer(&channel.terms.codes, answer.status, answer.body.as_deref(), money);
-    let words = &judged.words;
-    let mut evidence = format!("answered {}", answer.status.as_u16());
-    for word in [&words.code, &words.subcode].into_iter().flatten() {
-        evidence.push(' ');
-        evidence.extend(word.chars().filter(|c| !c.is_control()).take(64));
-    }
-    if let Some(alert) = judged.alert {
-        evidence.push_str(": ");
-        evidence.push_str(alert);
-    }
-    let code = words.code.as_ref().map(|code| code.chars().take(64).collect());
-    let seen = Observed { state: judged.class.into(), evidence, http: Some(answer.status.as_u16()), code };
-    let result = AttemptResult::Status(answer.status);
-    Tried { class: judged.class, seen, result, answer: Some(answer), silent: false, alert: judged.alert }
 }

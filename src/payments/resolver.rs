@@ -29,6 +29,8 @@ const FIRST: [u32; 6] = [1, 2, 4, 8, 15, 30];
 const STEADY: u32 = 60;
 /// How often due tries are looked for; a twentieth of the shortest unit that makes sense outside tests.
 const LOOK: Duration = Duration::from_millis(50);
+/// Every so many looks, a second's worth, connections are swept and figures taken.
+const CHORES: u32 = 20;
 /// Tries taken at once, and queries under way at once.
 const AT_ONCE: usize = 64;
 /// A query takes less than this; then its try is due again.
@@ -41,13 +43,15 @@ pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
     loop {
         sleep(LOOK).await;
         let (Some(engine), Some(gateway)) = (engine.upgrade(), gateway.upgrade()) else { return };
+        looks = looks.wrapping_add(1);
+        let chores = looks % CHORES == 0;
+        if chores {
+            engine.wire.sweep();
+        }
         let Some(journal) = engine.journal() else { continue };
-        if looks % 20 == 0
-            && let Ok(figures) = journal.figures().await
-        {
+        if chores && let Ok(figures) = journal.figures().await {
             engine.metrics.figures(figures);
         }
-        looks = looks.wrapping_add(1);
         let free = places.available_permits();
         if free == 0 {
             continue;
@@ -95,6 +99,25 @@ async fn one(engine: &Engine, gateway: &Gateway, journal: &Journal, attempt: &At
         close(engine, journal, &plan, &view.payment, attempt, resolve).await?;
     }
     Ok(())
+}
+
+/// Asks about every try of a payment that a channel may know something of.
+pub(super) async fn ask_all(engine: &Engine, gateway: &Gateway, id: &str) {
+    let Some(journal) = engine.journal() else { return };
+    let asking = async {
+        let Some(view) = journal.view(id).await? else { return Ok(()) };
+        let plan = plan_of(gateway, &view.payment);
+        let Some((plan, resolve)) = plan.and_then(|plan| Some((plan.clone(), plan.spec.as_ref()?.resolve))) else {
+            return Ok(());
+        };
+        for attempt in view.attempts.iter().filter(|attempt| attempt.state.is_worth_asking()) {
+            ask(engine, &journal, &plan, &view.payment, attempt, resolve).await?;
+        }
+        Ok::<(), Refusal>(())
+    };
+    if let Err(refusal) = asking.await {
+        tracing::error!(target: "tidegate::payments", payment = id, %refusal, "a payment could not be asked for");
+    }
 }
 
 /// The running configuration's plan for a payment.

@@ -67,6 +67,8 @@ pub struct Flow {
     pub(crate) body_seen: u64,
     /// Our number of the payment that this request makes.
     pub(crate) payment: Option<Arc<str>>,
+    /// Number of the payment that this callback tells of.
+    pub(crate) told_of: Option<String>,
     started: bool,
     finished: bool,
 }
@@ -102,6 +104,7 @@ impl Flow {
             waited: Duration::ZERO,
             body_seen: 0,
             payment: None,
+            told_of: None,
             started: false,
             finished: false,
         }

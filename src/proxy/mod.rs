@@ -137,7 +137,7 @@ impl ProxyHttp for Adapter {
         }
         match pay::plan(flow, session) {
             Some(plan) => pay::pay(session, flow, plan).await,
-            None => Ok(false),
+            None => pay::note_callback(session, flow).await,
         }
     }
 
@@ -218,6 +218,7 @@ impl ProxyHttp for Adapter {
         sound::check(response, flow).map_err(|why| Error::explain(ErrorType::InvalidHTTPHeader, why).into_up())?;
         if !response.status.is_informational() {
             attempt::answered(flow, response.status);
+            pay::callback_answered(flow, response.status);
         }
         Ok(())
     }

@@ -14,12 +14,14 @@ use super::flow::Flow;
 use super::forward::Hops;
 use super::reply::{HeaderList, apply};
 use super::{ATTEMPTS, CHANNEL, park, view, write};
-use crate::payments::pay::{Done, End, Job, Progress, run};
-use crate::payments::{Engine, Plan, answer, read_frozen, wire};
+use crate::door::HEAD_PATIENCE;
+use crate::payments::job::{Done, End, Job, Progress};
+use crate::payments::pay::run;
+use crate::payments::{Engine, Plan, answer, find_part, read_frozen, wire};
 
 /// Larger requests are no payments.
 const LARGEST_PAYMENT: usize = 64 * 1024;
-/// A payment without a journal is waited for until shortly before the request runs out of time.
+/// A payment is waited for until this much before the request runs out of time, at most.
 const MARGIN: Duration = Duration::from_millis(50);
 
 /// How this request is to be paid; `None` for one that takes the ordinary way.
@@ -56,6 +58,34 @@ pub(super) async fn pay(session: &mut Session, flow: &mut Flow, plan: Arc<Plan>)
     Ok(true)
 }
 
+/// Reads which payment a callback tells of; true when the request is answered. A body that is announced as too large for
+/// a callback passes unread.
+pub(super) async fn note_callback(session: &mut Session, flow: &mut Flow) -> Result<bool> {
+    let Some(spec) = flow.route.as_ref().and_then(|route| route.callback.clone()) else { return Ok(false) };
+    let length = session.req_header().headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > LARGEST_PAYMENT) {
+        return Ok(false);
+    }
+    if flow.cx.body.is_none()
+        && let Some(reply) = park::read_body(session, flow, LARGEST_PAYMENT).await?
+    {
+        return park::answer(session, flow, reply).await;
+    }
+    let json = flow.cx.body.as_ref().and_then(|body| serde_json::from_slice(body).ok());
+    flow.told_of = find_part(&spec.id, &session.req_header().headers, json.as_ref());
+    Ok(false)
+}
+
+/// The backend has answered a callback. Only what it acknowledged, as the one who can check signatures, is worth a query;
+/// what the callback said is not looked at.
+pub(super) fn callback_answered(flow: &mut Flow, status: http::StatusCode) {
+    let Some(id) = flow.told_of.take().filter(|_| status.is_success()) else { return };
+    if let Some(engine) = flow.gateway.shared.payments.engine() {
+        engine.ask_now(&flow.gateway, id);
+    }
+}
+
 /// Runs the payment as a task of its own and waits as long as the client does.
 async fn wait(
     flow: &mut Flow,
@@ -66,6 +96,9 @@ async fn wait(
 ) -> End {
     let total = flow.route.as_ref().map_or(Duration::MAX, |route| route.timeout);
     let left = total.saturating_sub(flow.tick().since(flow.arrival.at)).saturating_sub(MARGIN);
+    // The door gives up on an upstream that is silent for longer, and would have no location to tell.
+    let silence = flow.route.as_ref().map_or(Duration::MAX, |route| route.upstream.read_timeout * HEAD_PATIENCE);
+    let left = left.min(silence.saturating_sub(MARGIN));
     let deadline = plan.spec.as_ref().filter(|_| plan.journal).map_or(left, |spec| spec.deadline.min(left));
     let until = Instant::now() + deadline;
     let progress = Arc::new(Progress::default());

@@ -155,6 +155,7 @@ fn one_route(
         metrics,
         max_body: route.max_body_size.unwrap_or(limits.max_body_size).0,
         timeout: route.timeout.unwrap_or(limits.request_timeout),
+        callback: route.payments.clone(),
         websocket: route.websocket,
     }))
 }

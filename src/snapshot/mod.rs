@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidegate_filters::engine::{Acquired, Filter, FilterChain, Identity, Priority};
 
-use crate::config::Config;
+use crate::config::{CallbackSpec, Config};
 use crate::identity::Identities;
 use crate::payments::status::StatusPaths;
 use crate::telemetry::RouteMetrics;
@@ -62,6 +62,8 @@ pub struct Route {
     pub max_body: u64,
     /// Longest the whole request may take.
     pub timeout: Duration,
+    /// Whose payments its callbacks tell of, and where their numbers stand.
+    pub(crate) callback: Option<CallbackSpec>,
     /// Whether WebSocket upgrades may pass.
     pub websocket: bool,
 }

@@ -11,7 +11,7 @@
 //! Fails: when the file cannot be written nothing is sent. Grows without bound: rows are kept, a person may ask years
 //! later. Wrong for: more than one gateway over the same payments; each has a file of its own.
 
-pub(crate) mod model;
+pub mod model;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use tidegate_durable::{Options, Store, StoreError};
 
-pub(crate) use model::{Attempt, AttemptState, Event, Frozen, Payment, PaymentState, Refusal, Standing, View};
-pub(crate) use rows::Observed;
+pub use model::{Attempt, AttemptState, Event, Frozen, Payment, PaymentState, Refusal, Standing, View};
+pub use rows::Observed;
 
 use crate::payments::outcome::Report;
 
@@ -37,20 +37,20 @@ const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 
 /// A try that is about to be made.
 #[derive(Clone, Debug)]
-pub(crate) struct Begin {
+pub struct Begin {
     /// The payment.
-    pub(crate) frozen: Frozen,
+    pub frozen: Frozen,
     /// The channel.
-    pub(crate) channel: String,
+    pub channel: String,
     /// Channels that were looked at, as JSON.
-    pub(crate) considered: String,
+    pub considered: String,
     /// The try that this one follows, with what is known about it.
-    pub(crate) closing: Option<(i64, Observed)>,
+    pub closing: Option<(i64, Observed)>,
 }
 
 /// What a query led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// Ask again later.
     Wait,
     /// The channel has not known it twice, for long enough: close it there.
@@ -63,18 +63,18 @@ pub(crate) enum Step {
 
 /// When to look at a try again, in unix milliseconds, and what that depends on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     /// The moment.
-    pub(crate) now_ms: i64,
+    pub now_ms: i64,
     /// Next look.
-    pub(crate) next_ms: i64,
+    pub next_ms: i64,
     /// Since the last sending at least this, before "not found" counts.
-    pub(crate) min_age_ms: i64,
+    pub min_age_ms: i64,
 }
 
 /// The journal. Clones share one file.
 #[derive(Clone, Debug)]
-pub(crate) struct Journal {
+pub struct Journal {
     store: Store,
 }
 
@@ -82,7 +82,7 @@ type Result<T> = std::result::Result<T, Refusal>;
 
 impl Journal {
     /// Opens the file, and takes note of what the process before left undone.
-    pub(crate) fn open(path: &Path, now_ms: i64) -> std::result::Result<Self, StoreError> {
+    pub fn open(path: &Path, now_ms: i64) -> std::result::Result<Self, StoreError> {
         let store = Store::open(path, MIGRATIONS, Options::default())?;
         // A connection of its own: the writer's answers need a runtime, and there is none yet.
         let connection = rusqlite::Connection::open(path)?;
@@ -95,18 +95,18 @@ impl Journal {
     }
 
     /// A payment with its tries; `None` when the number is not known.
-    pub(crate) async fn view(&self, id: &str) -> Result<Option<View>> {
+    pub async fn view(&self, id: &str) -> Result<Option<View>> {
         let id = id.to_owned();
         Ok(self.store.read(move |connection| rows::view(connection, &id)).await?)
     }
 
     /// Writes a try down before it is made; resolves when that is on the disk. Returns its number.
-    pub(crate) async fn begin(&self, begin: Begin, now_ms: i64) -> Result<i64> {
+    pub async fn begin(&self, begin: Begin, now_ms: i64) -> Result<i64> {
         Ok(self.store.write(move |connection| begin_in(connection, &begin, now_ms)).await?)
     }
 
     /// The live try is about to be sent to its channel once more.
-    pub(crate) async fn send_again(&self, id: &str, n: i64, now_ms: i64) -> Result<()> {
+    pub async fn send_again(&self, id: &str, n: i64, now_ms: i64) -> Result<()> {
         let id = id.to_owned();
         let op = move |connection: &rusqlite::Connection| {
             let attempt = rows::one(connection, &id, n)?;
@@ -120,7 +120,7 @@ impl Journal {
     }
 
     /// Writes down what became of a try; its payment follows.
-    pub(crate) async fn settle(&self, id: &str, n: i64, seen: Observed, now_ms: i64, next_ms: i64) -> Result<()> {
+    pub async fn settle(&self, id: &str, n: i64, seen: Observed, now_ms: i64, next_ms: i64) -> Result<()> {
         let id = id.to_owned();
         let op = move |connection: &rusqlite::Connection| {
             let before = rows::one(connection, &id, n)?;
@@ -133,19 +133,19 @@ impl Journal {
     }
 
     /// Takes tries that are due for a look.
-    pub(crate) async fn claim(&self, now_ms: i64, lease: Duration, limit: usize) -> Result<Vec<Attempt>> {
+    pub async fn claim(&self, now_ms: i64, lease: Duration, limit: usize) -> Result<Vec<Attempt>> {
         let (lease_ms, limit) = (now_ms + millis(lease), i64::try_from(limit).unwrap_or(i64::MAX));
         Ok(self.store.write(move |connection| Ok(rows::claim(connection, now_ms, lease_ms, limit)?)).await?)
     }
 
     /// Writes down what a query told about a try.
-    pub(crate) async fn told(&self, id: &str, n: i64, report: Report, seen: Observed, at: Schedule) -> Result<Step> {
+    pub async fn told(&self, id: &str, n: i64, report: Report, seen: Observed, at: Schedule) -> Result<Step> {
         let id = id.to_owned();
         Ok(self.store.write(move |connection| told_in(connection, &id, n, report, &seen, at)).await?)
     }
 
     /// The resolver gives up: a person has to find out. `false` when the try was decided meanwhile.
-    pub(crate) async fn give_up(&self, id: &str, n: i64, why: &str, now_ms: i64) -> Result<bool> {
+    pub async fn give_up(&self, id: &str, n: i64, why: &str, now_ms: i64) -> Result<bool> {
         let (id, why) = (id.to_owned(), why.to_owned());
         let op = move |connection: &rusqlite::Connection| {
             let attempt = rows::one(connection, &id, n)?;
@@ -162,7 +162,7 @@ impl Journal {
     }
 
     /// A person has found out what became of a payment that waits for one.
-    pub(crate) async fn decide(&self, id: &str, state: PaymentState, reason: &str, now_ms: i64) -> Result<()> {
+    pub async fn decide(&self, id: &str, state: PaymentState, reason: &str, now_ms: i64) -> Result<()> {
         let (id, reason) = (id.to_owned(), reason.to_owned());
         let op = move |connection: &rusqlite::Connection| {
             let view = rows::view(connection, &id)?.ok_or(Refusal::Missing)?;
@@ -177,25 +177,25 @@ impl Journal {
     }
 
     /// Notes something that a person should see.
-    pub(crate) async fn event(&self, id: &str, kind: &'static str, detail: String, now_ms: i64) -> Result<()> {
+    pub async fn event(&self, id: &str, kind: &'static str, detail: String, now_ms: i64) -> Result<()> {
         let id = id.to_owned();
         Ok(self.store.write(move |connection| Ok(rows::event(connection, &id, kind, &detail, now_ms)?)).await?)
     }
 
     /// Payments, the latest change first, at most a thousand.
-    pub(crate) async fn list(&self, state: Option<PaymentState>, limit: usize) -> Result<Vec<Payment>> {
+    pub async fn list(&self, state: Option<PaymentState>, limit: usize) -> Result<Vec<Payment>> {
         let limit = i64::try_from(limit.min(LONGEST_LIST)).unwrap_or(0);
         Ok(self.store.read(move |connection| rows::list(connection, state, limit)).await?)
     }
 
     /// What people should see of a payment.
-    pub(crate) async fn events(&self, id: &str) -> Result<Vec<Event>> {
+    pub async fn events(&self, id: &str) -> Result<Vec<Event>> {
         let id = id.to_owned();
         Ok(self.store.read(move |connection| rows::events(connection, &id)).await?)
     }
 
     /// How many payments wait for a person, and how many tries are undecided.
-    pub(crate) async fn figures(&self) -> Result<(u64, u64)> {
+    pub async fn figures(&self) -> Result<(u64, u64)> {
         Ok(self.store.read(rows::figures).await?)
     }
 }

@@ -11,16 +11,16 @@ macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum $name { $($(#[$each])* $variant,)* }
+        pub enum $name { $($(#[$each])* $variant,)* }
 
         impl $name {
             /// The word of the file and of answers.
-            pub(crate) fn as_str(self) -> &'static str {
+            pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
 
             /// The state of that word; `None` for any other.
-            pub(crate) fn parse(word: &str) -> Option<Self> {
+            pub fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)* _ => None }
             }
         }
@@ -91,12 +91,17 @@ words! {
 
 impl AttemptState {
     /// Whether money may move, or has moved, on account of this try: no other channel then.
-    pub(crate) fn is_live(self) -> bool {
+    pub fn is_live(self) -> bool {
         matches!(self, Self::Planned | Self::Dispatching | Self::Sent | Self::Pending | Self::Unknown | Self::Succeeded)
     }
 
+    /// Whether a channel may have news of this try. One that is being sent brings its own.
+    pub fn is_worth_asking(self) -> bool {
+        !matches!(self, Self::Planned | Self::Dispatching | Self::Sent | Self::Succeeded | Self::NotSent)
+    }
+
     /// Whether the payment must not come back to this channel.
-    pub(crate) fn has_left(self) -> bool {
+    pub fn has_left(self) -> bool {
         !matches!(self, Self::NotSent | Self::NotProcessed)
     }
 }
@@ -118,92 +123,92 @@ impl From<Class> for AttemptState {
 
 /// What a request asks for, as far as it must not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frozen {
+pub struct Frozen {
     /// Our number of the payment.
-    pub(crate) id: String,
+    pub id: String,
     /// The upstream's name.
-    pub(crate) upstream: String,
+    pub upstream: String,
     /// Amount and currency.
-    pub(crate) money: Money,
+    pub money: Money,
     /// Payment type.
-    pub(crate) kind: Option<String>,
+    pub kind: Option<String>,
     /// Hash of all that must not change.
-    pub(crate) fingerprint: String,
+    pub fingerprint: String,
 }
 
 /// A payment's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Payment {
+pub struct Payment {
     /// What was asked for.
-    pub(crate) frozen: Frozen,
+    pub frozen: Frozen,
     /// Where it stands.
-    pub(crate) state: PaymentState,
+    pub state: PaymentState,
     /// Unix milliseconds.
-    pub(crate) created_ms: i64,
+    pub created_ms: i64,
     /// Unix milliseconds.
-    pub(crate) updated_ms: i64,
+    pub updated_ms: i64,
 }
 
 /// A try's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Attempt {
+pub struct Attempt {
     /// Of which payment.
-    pub(crate) payment_id: String,
+    pub payment_id: String,
     /// From 1.
-    pub(crate) n: i64,
+    pub n: i64,
     /// On which channel.
-    pub(crate) channel: String,
+    pub channel: String,
     /// What the channel knows it by.
-    pub(crate) number: String,
+    pub number: String,
     /// Where it stands.
-    pub(crate) state: AttemptState,
+    pub state: AttemptState,
     /// What was observed.
-    pub(crate) evidence: String,
+    pub evidence: String,
     /// Status of the answer that decided.
-    pub(crate) http: Option<u16>,
+    pub http: Option<u16>,
     /// Code of the answer that decided.
-    pub(crate) code: Option<String>,
+    pub code: Option<String>,
     /// Channels that were looked at, as JSON.
-    pub(crate) considered: String,
+    pub considered: String,
     /// How often it was sent.
-    pub(crate) sends: i64,
+    pub sends: i64,
     /// Unix milliseconds of the first, and of the last sending.
-    pub(crate) created_ms: i64,
+    pub created_ms: i64,
     /// Of the last sending.
-    pub(crate) sent_ms: i64,
+    pub sent_ms: i64,
     /// Of the last change.
-    pub(crate) updated_ms: i64,
+    pub updated_ms: i64,
     /// Queries made.
-    pub(crate) tries: i64,
+    pub tries: i64,
     /// In how many of the last ones the channel did not know it.
-    pub(crate) not_found: i64,
+    pub not_found: i64,
     /// When the resolver looks next.
-    pub(crate) next_ms: i64,
+    pub next_ms: i64,
 }
 
 /// A payment with its tries, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct View {
+pub struct View {
     /// The payment.
-    pub(crate) payment: Payment,
+    pub payment: Payment,
     /// Its tries.
-    pub(crate) attempts: Vec<Attempt>,
+    pub attempts: Vec<Attempt>,
 }
 
 /// Something that a person should see.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
+pub struct Event {
     /// In capitals.
-    pub(crate) kind: String,
+    pub kind: String,
     /// For people.
-    pub(crate) detail: String,
+    pub detail: String,
     /// Unix milliseconds.
-    pub(crate) at_ms: i64,
+    pub at_ms: i64,
 }
 
 /// What may be done for a request with a number that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// Another try may be made, on any channel but these.
     Open {
         /// Channels it has left.
@@ -217,7 +222,7 @@ pub(crate) enum Standing {
 
 impl View {
     /// What follows for the next request.
-    pub(crate) fn standing(&self) -> Standing {
+    pub fn standing(&self) -> Standing {
         if let Some(live) = self.attempts.iter().find(|attempt| attempt.state.is_live()) {
             let decided = live.state == AttemptState::Succeeded;
             return if decided { Standing::Decided } else { Standing::Live(Box::new(live.clone())) };
@@ -237,7 +242,7 @@ impl View {
 
 /// Why the journal did not do as asked; nothing was written then.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// The number belongs to a payment with other content.
     Mismatch,
     /// The payment does not stand as it must for this.

@@ -116,15 +116,15 @@ pub(super) fn insert_attempt(
 
 /// What was observed of a try.
 #[derive(Clone, Debug)]
-pub(crate) struct Observed {
+pub struct Observed {
     /// Where it stands now.
-    pub(crate) state: AttemptState,
+    pub state: AttemptState,
     /// What was seen.
-    pub(crate) evidence: String,
+    pub evidence: String,
     /// Status of the answer.
-    pub(crate) http: Option<u16>,
+    pub http: Option<u16>,
     /// Code of the answer.
-    pub(crate) code: Option<String>,
+    pub code: Option<String>,
 }
 
 /// Moves a try and writes down why.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::sample::select;
 use tempfile::TempDir;
 
 use super::*;
@@ -222,4 +224,97 @@ async fn a_person_decides_only_what_waits_for_one() {
     assert_eq!(states(&journal, "p").await.0, PaymentState::Failed);
     assert!(matches!(journal.begin(begin("p", "b"), 10).await, Err(Refusal::Standing)), "a person's word is the last");
     assert!(matches!(journal.decide("q", PaymentState::Failed, "", 9).await, Err(Refusal::Missing)));
+}
+
+/// One thing that happens to a payment on channels 0 to 2.
+#[derive(Clone, Debug)]
+enum Happening {
+    Begin(u8, Option<AttemptState>),
+    Settle(AttemptState),
+    Told(usize, Report),
+    SendAgain,
+    GiveUp,
+    Crash,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use AttemptState as S;
+    let ends = [
+        S::Succeeded,
+        S::DeclinedHard,
+        S::DeclinedSoft,
+        S::Rejected,
+        S::Pending,
+        S::Unknown,
+        S::NotSent,
+        S::NotProcessed,
+    ];
+    let reports =
+        [Report::Succeeded, Report::Pending, Report::DeclinedSoft, Report::Closed, Report::NotFound, Report::Nothing];
+    let closing = proptest::option::of(select(vec![S::NotSent, S::NotProcessed, S::DeclinedSoft]));
+    prop_oneof![
+        4 => (0..3_u8, closing).prop_map(|(channel, closing)| Happening::Begin(channel, closing)),
+        3 => select(ends.to_vec()).prop_map(Happening::Settle),
+        3 => (0..4_usize, select(reports.to_vec())).prop_map(|(at, report)| Happening::Told(at, report)),
+        1 => Just(Happening::SendAgain),
+        1 => Just(Happening::GiveUp),
+        1 => Just(Happening::Crash),
+    ]
+}
+
+async fn happen(journal: &Journal, happening: &Happening) -> std::result::Result<(), Refusal> {
+    let attempts = journal.view("p").await?.map_or_else(Vec::new, |view| view.attempts);
+    let last = attempts.last().map_or(0, |attempt| attempt.n);
+    match happening {
+        Happening::Begin(channel, closing) => {
+            let closing = closing.map(|state| (last, seen(state)));
+            journal.begin(Begin { closing, ..begin("p", &format!("c{channel}")) }, 1).await.map(drop)
+        }
+        Happening::Settle(state) => journal.settle("p", last, seen(*state), 1, 1).await,
+        Happening::Told(at, report) => {
+            let n = attempts.get(*at).map_or(last, |attempt| attempt.n);
+            journal.told("p", n, *report, seen(AttemptState::Unknown), at_any()).await.map(drop)
+        }
+        Happening::SendAgain => journal.send_again("p", last, 1).await,
+        Happening::GiveUp => journal.give_up("p", last, "enough", 1).await.map(drop),
+        Happening::Crash => Ok(()),
+    }
+}
+
+fn at_any() -> Schedule {
+    at(100_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Invariant: no try on a channel while another's may still charge, whatever happens in whatever order.
+    #[test]
+    fn one_live_try_at_most_whatever_happens(story in proptest::collection::vec(happening(), 1..24)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("payments.db");
+        runtime.block_on(async {
+            let mut journal = Journal::open(&path, 0).unwrap();
+            for happening in &story {
+                let before = journal.view("p").await.unwrap();
+                if matches!(happening, Happening::Crash) {
+                    journal = Journal::open(&path, 1).unwrap();
+                }
+                let done = happen(&journal, happening).await;
+                let Some(after) = journal.view("p").await.unwrap() else { continue };
+                let live: Vec<_> = after.attempts.iter().filter(|attempt| attempt.state.is_live()).collect();
+                prop_assert!(live.len() <= 1, "{live:?}");
+                let charged = after.attempts.iter().any(|attempt| attempt.state == AttemptState::Succeeded);
+                prop_assert!(!charged || after.payment.state == PaymentState::Succeeded, "{after:?}");
+                if let (Happening::Begin(_, closing), Ok(()), Some(before)) = (happening, &done, &before) {
+                    let dispatching = |attempt: &Attempt| attempt.state == AttemptState::Dispatching;
+                    let held = before.attempts.iter().any(|attempt| attempt.state.is_live());
+                    let freed = closing.is_some() && before.attempts.last().is_some_and(dispatching);
+                    prop_assert!(!held || freed, "a second channel beside {before:?}");
+                }
+            }
+            Ok(())
+        })?;
+    }
 }

@@ -119,13 +119,18 @@ impl Wire {
         let (parts, body) = response.into_parts();
         let body = read(body, target.read_timeout).await?;
         if body.is_some() {
-            self.pool.put(to, conn);
+            self.pool.put(to, conn, target.idle_timeout);
         }
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
 
+    /// Closes idle connections that nobody will use any more.
+    pub(crate) fn sweep(&self) {
+        self.pool.sweep();
+    }
+
     async fn idle(&self, target: &Target) -> Option<Conn> {
-        while let Some(mut conn) = self.pool.take((target.address, target.h2), target.idle_timeout) {
+        while let Some(mut conn) = self.pool.take((target.address, target.h2)) {
             // The driver has at most to notice the end of the answer before.
             if timeout(Duration::from_millis(100), conn.ready()).await == Ok(true) && conn.sound() {
                 return Some(conn);

@@ -11,36 +11,41 @@ use super::conn::Conn;
 /// Idle connections kept to one address.
 const MOST_IDLE: usize = 64;
 
-/// Idle connections by address and protocol. Outlives reloads.
+/// Idle connections by address and protocol, with the moment until which they may be used. Outlives reloads.
 #[derive(Default)]
 pub(super) struct Pool {
     idle: Mutex<HashMap<(SocketAddr, bool), Vec<(Instant, Conn)>>>,
 }
 
 impl Pool {
-    /// A connection that was idle for less than `longest` and is still sound; `None` when there is none.
-    pub(super) fn take(&self, to: (SocketAddr, bool), longest: Duration) -> Option<Conn> {
+    /// A connection that is still sound; `None` when there is none.
+    pub(super) fn take(&self, to: (SocketAddr, bool)) -> Option<Conn> {
         let mut idle = self.idle.lock();
         let kept = idle.get_mut(&to)?;
-        while let Some((since, conn)) = kept.pop() {
-            if since.elapsed() >= longest {
-                // The ones below have been idle for longer.
-                kept.clear();
-                return None;
-            }
-            if conn.sound() {
+        let now = Instant::now();
+        while let Some((until, conn)) = kept.pop() {
+            if now < until && conn.sound() {
                 return Some(conn);
             }
         }
         None
     }
 
-    /// Keeps a connection for the next request.
-    pub(super) fn put(&self, to: (SocketAddr, bool), conn: Conn) {
-        let mut idle = self.idle.lock();
-        let kept = idle.entry(to).or_default();
+    /// Keeps a connection for the next request within `idle`.
+    pub(super) fn put(&self, to: (SocketAddr, bool), conn: Conn, idle: Duration) {
+        let mut all = self.idle.lock();
+        let kept = all.entry(to).or_default();
         if kept.len() < MOST_IDLE {
-            kept.push((Instant::now(), conn));
+            kept.push((Instant::now() + idle, conn));
         }
+    }
+
+    /// Closes what is old or broken; a channel that is gone from the configuration is asked for by nobody else.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        self.idle.lock().retain(|_, kept| {
+            kept.retain(|(until, conn)| now < *until && conn.sound());
+            !kept.is_empty()
+        });
     }
 }

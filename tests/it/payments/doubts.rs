@@ -158,3 +158,36 @@ fn another_amount_with_the_same_number_is_refused_and_sent_nowhere() {
     }
     assert_eq!(charges(&a), 1);
 }
+
+#[test]
+fn a_callback_that_the_backend_acknowledged_has_the_channel_asked_at_once() {
+    let (a, b) = (charges_then_hangs((200, r#"{"status":"SUCCESS","amount":100}"#)), good());
+    let verdict = Arc::new(AtomicUsize::new(401));
+    let theirs = verdict.clone();
+    let backend = Origin::with(move |_, stream| {
+        let status = u16::try_from(theirs.load(SeqCst)).expect("a status");
+        answer(stream, status, "{}")
+    });
+    let route = format!(
+        "  - {{name: notify, match: {{path: /notify}}, upstream: back, payments: {{upstream: pay, id: {{json: /no}}}}}}\nupstreams:\n  back: {{class: callback, channels: [{{name: back, endpoints: [\"{}\"]}}]}}\n",
+        backend.address
+    );
+    let yaml = Desk::default().yaml(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
+    let (routes, back) = route.split_once("upstreams:\n").expect("two parts");
+    // The schedule would ask first after a minute.
+    let yaml = yaml.replace("unit: 100ms", "unit: 60s").replace("upstreams:\n", &format!("upstreams:\n{back}"));
+    let gateway = Gateway::start(&yaml.replace("routes:\n", &format!("routes:\n{routes}")));
+    assert_eq!(pay(&gateway, "p1").status, 202);
+    let body = r#"{"no":"p1","status":"DECLINED"}"#;
+    let length = body.len();
+    let callback = format!("POST /notify HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
+    assert_eq!(exchange(gateway.public(), &callback).status, 401);
+    stands(&gateway, "p1", "PROCESSING a:UNKNOWN");
+    assert_eq!(told(&a, "GET", "/p1"), 0, "a callback that was refused is nobody's news");
+    verdict.store(200, SeqCst);
+    assert_eq!(exchange(gateway.public(), &callback).status, 200);
+    // What it says is not believed; what the channel says when it is asked is.
+    becomes(&gateway, "p1", "SUCCEEDED a:SUCCEEDED");
+    assert_eq!(backend.seen().last().map(|seen| seen.body.clone()), Some(body.as_bytes().to_vec()));
+    assert_eq!((told(&a, "GET", "/p1"), charges(&b)), (1, 0));
+}
