@@ -19,7 +19,7 @@ pub(crate) fn read(
     path: &str,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<Frozen, Reply> {
+) -> Result<Frozen, Malformed> {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let part = |locator: &Locator| find(locator, headers, json.as_ref());
     let id = part(&spec.id).ok_or_else(|| bad("payment-id-missing", "The payment has no number"))?;
@@ -69,8 +69,22 @@ pub(crate) fn find(locator: &Locator, headers: &HeaderMap, json: Option<&Value>)
     Some(text).filter(|text| !text.is_empty())
 }
 
-fn bad(code: &'static str, title: &'static str) -> Reply {
-    Reply::problem(StatusCode::BAD_REQUEST, code, title)
+/// Why a request cannot be a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed {
+    code: &'static str,
+    title: &'static str,
+}
+
+impl Malformed {
+    /// The answer to it.
+    pub(crate) fn reply(self) -> Reply {
+        Reply::problem(StatusCode::BAD_REQUEST, self.code, self.title)
+    }
+}
+
+fn bad(code: &'static str, title: &'static str) -> Malformed {
+    Malformed { code, title }
 }
 
 #[cfg(test)]
@@ -78,7 +92,6 @@ mod tests {
     use super::*;
     use crate::config::{ResolveSpec, RetrySpec};
     use std::time::Duration;
-    use tidegate_filters::engine::ReplyBody;
 
     fn spec() -> PaymentSpec {
         let json = |pointer: &str| Some(Locator::Json(pointer.to_owned()));
@@ -99,10 +112,7 @@ mod tests {
     fn ask(id: &str, path: &str, body: &str) -> Result<Frozen, &'static str> {
         let mut headers = HeaderMap::new();
         headers.insert("idempotency-key", id.parse().unwrap());
-        read("pay", &spec(), path, &headers, body.as_bytes()).map_err(|reply| match reply.body {
-            ReplyBody::Problem(problem) => problem.code,
-            _ => "no problem",
-        })
+        read("pay", &spec(), path, &headers, body.as_bytes()).map_err(|malformed| malformed.code)
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! A request to an upstream of class `payment` whose method is not safe does not stream through. The gateway reads it
 //! whole (at most 64 KiB), writes a row into its [`journal`], sends it to one channel over a client that knows what the
-//! kernel took ([`wire`]), reads the whole answer, judges it ([`outcome`]), writes that down, and only then may another
-//! channel see it ([`pay`]). What stays unknown is asked for in the background ([`resolver`]). GET and HEAD, and requests
+//! kernel took (`wire`), reads the whole answer, judges it ([`outcome`]), writes that down, and only then may another
+//! channel see it (`pay`). What stays unknown is asked for in the background (`resolver`). GET and HEAD, and requests
 //! pinned with `Tidegate-Channel`, take the ordinary way: they are their sender's own affair.
 //!
 //! # The contract with a service that pays through the gateway

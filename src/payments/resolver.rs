@@ -44,7 +44,7 @@ pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
         sleep(LOOK).await;
         let (Some(engine), Some(gateway)) = (engine.upgrade(), gateway.upgrade()) else { return };
         looks = looks.wrapping_add(1);
-        let chores = looks % CHORES == 0;
+        let chores = looks.is_multiple_of(CHORES);
         if chores {
             engine.wire.sweep();
         }
@@ -53,7 +53,8 @@ pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
             engine.metrics.figures(figures);
         }
         let free = places.available_permits();
-        if free == 0 {
+        // A look costs a read; only what is due costs a write.
+        if free == 0 || matches!(journal.is_due(unix_ms()).await, Ok(false)) {
             continue;
         }
         match journal.claim(unix_ms(), LEASE, free).await {

@@ -46,7 +46,7 @@ pub(super) async fn pay(session: &mut Session, flow: &mut Flow, plan: Arc<Plan>)
     let frozen = spec.map(|spec| read_frozen(&plan.upstream, spec, path, &request.headers, &request.body)).transpose();
     let frozen = match frozen {
         Ok(frozen) => frozen,
-        Err(reply) => return park::answer(session, flow, reply).await,
+        Err(malformed) => return park::answer(session, flow, malformed.reply()).await,
     };
     flow.payment = frozen.as_ref().map(|frozen| frozen.id.as_str().into());
     if let Some(conn) = &flow.conn {
@@ -135,6 +135,8 @@ fn whole(session: &Session, flow: &mut Flow) -> Result<wire::Request> {
         headers.insert(header::HOST, host);
     }
     forget_hops(&mut headers);
+    // An answer that cannot be read is one that nobody knows.
+    headers.remove(header::ACCEPT_ENCODING);
     let target = String::from_utf8_lossy(head.raw_path()).into_owned();
     let body = flow.cx.body.clone().unwrap_or_default();
     Ok(wire::Request { method: head.method.clone(), target, headers, body })

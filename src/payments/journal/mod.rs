@@ -6,7 +6,7 @@
 //! the try before it is closed and the next one opened, or neither.
 //!
 //! The rule that matters is an index and not code: at most one try of a payment is live
-//! ([`AttemptState::is_live`](model::AttemptState::is_live)).
+//! ([`AttemptState::is_live`]).
 //!
 //! Fails: when the file cannot be written nothing is sent. Grows without bound: rows are kept, a person may ask years
 //! later. Wrong for: more than one gateway over the same payments; each has a file of its own.
@@ -130,6 +130,11 @@ impl Journal {
             settle_in(connection, &id, n, &seen, now_ms, next_ms)
         };
         Ok(self.store.write(op).await?)
+    }
+
+    /// Whether any try is due for a look.
+    pub async fn is_due(&self, now_ms: i64) -> Result<bool> {
+        Ok(self.store.read(move |connection| rows::is_due(connection, now_ms)).await?)
     }
 
     /// Takes tries that are due for a look.

@@ -171,6 +171,13 @@ pub(super) fn look_again(
     Ok(())
 }
 
+/// Whether a try is due.
+pub(super) fn is_due(connection: &Connection, now_ms: i64) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM attempts
+        WHERE state IN ('DISPATCHING', 'SENT', 'PENDING', 'UNKNOWN') AND next_ms <= ?1)";
+    connection.prepare_cached(sql)?.query_row([now_ms], |row| row.get(0))
+}
+
 /// Takes due tries until `lease_ms`. One that is still called dispatching or sent belongs to a call that nobody waits for
 /// any more.
 pub(super) fn claim(connection: &Connection, now_ms: i64, lease_ms: i64, limit: i64) -> rusqlite::Result<Vec<Attempt>> {

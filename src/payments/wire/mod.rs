@@ -11,6 +11,8 @@ mod conn;
 mod fault;
 mod io;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -11,15 +11,18 @@ use super::conn::Conn;
 /// Idle connections kept to one address.
 const MOST_IDLE: usize = 64;
 
-/// Idle connections by address and protocol, with the moment until which they may be used. Outlives reloads.
+/// An address, and whether HTTP/2 is spoken there.
+type Place = (SocketAddr, bool);
+
+/// Idle connections with the moment until which they may be used. Outlives reloads.
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: Mutex<HashMap<(SocketAddr, bool), Vec<(Instant, Conn)>>>,
+    idle: Mutex<HashMap<Place, Vec<(Instant, Conn)>>>,
 }
 
 impl Pool {
     /// A connection that is still sound; `None` when there is none.
-    pub(super) fn take(&self, to: (SocketAddr, bool)) -> Option<Conn> {
+    pub(super) fn take(&self, to: Place) -> Option<Conn> {
         let mut idle = self.idle.lock();
         let kept = idle.get_mut(&to)?;
         let now = Instant::now();
@@ -32,7 +35,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request within `idle`.
-    pub(super) fn put(&self, to: (SocketAddr, bool), conn: Conn, idle: Duration) {
+    pub(super) fn put(&self, to: Place, conn: Conn, idle: Duration) {
         let mut all = self.idle.lock();
         let kept = all.entry(to).or_default();
         if kept.len() < MOST_IDLE {

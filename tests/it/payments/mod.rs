@@ -10,3 +10,4 @@ mod doubts;
 mod http2;
 mod rows;
 mod surface;
+mod truth;
