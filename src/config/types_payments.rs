@@ -72,6 +72,15 @@ pub struct RetrySpec {
 
 impl Eq for RetrySpec {}
 
+impl RetrySpec {
+    /// The pause behind round number `round`, from 1.
+    #[must_use]
+    pub fn pause(&self, round: u32) -> Duration {
+        let exponent = i32::try_from(round.saturating_sub(1)).unwrap_or(i32::MAX);
+        Duration::try_from_secs_f64(self.initial.as_secs_f64() * self.factor.powi(exponent)).unwrap_or(Duration::MAX)
+    }
+}
+
 /// `payment.resolve:`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResolveSpec {

@@ -28,6 +28,9 @@ use crate::proxy::attempt;
 const SETTLE_TRIES: u32 = 3;
 /// Pause between two of those.
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+/// A number goes to one channel at most this often. Every sending puts off what the resolver may conclude; a client that
+/// never tires must not keep a payment open for ever.
+const MOST_SENDS: i64 = 10;
 
 struct Run {
     engine: Arc<Engine>,
@@ -141,7 +144,7 @@ impl Run {
         let plan = self.plan();
         let at = plan.channels.iter().position(|channel| *channel.name == *live.channel);
         let at = at.filter(|at| plan.channels[*at].terms.idempotent);
-        let asked_for = matches!(live.state, AttemptState::Unknown | AttemptState::Pending);
+        let asked_for = matches!(live.state, AttemptState::Unknown | AttemptState::Pending) && live.sends < MOST_SENDS;
         let (Some(at), Some(journal), true) = (at, self.journal.clone(), asked_for) else {
             return Ok(End::Recorded(Box::new(view)));
         };
@@ -192,7 +195,7 @@ impl Run {
         }
         let asked = self.refusal.as_ref().and_then(|answer| answer.headers.get(http::header::RETRY_AFTER));
         let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-        let pause = backoff(retry, self.round).max(asked.unwrap_or_default());
+        let pause = retry.pause(self.round).max(asked.unwrap_or_default());
         (Instant::now() + pause < self.job.until).then_some(pause)
     }
 
@@ -345,7 +348,7 @@ impl Run {
             if tried.class != Class::Unknown || !idempotent || sent >= retry.attempts {
                 return told(tried);
             }
-            sleep(backoff(retry, sent)).await;
+            sleep(retry.pause(sent)).await;
             // The resolver, or the same request again, may have been quicker.
             if journal.send_again(&payment, n, unix_ms()).await.is_err() {
                 let view = journal.view(&payment).await;
@@ -367,11 +370,6 @@ impl Run {
         let unit = self.job.plan.spec.as_ref().map_or(Duration::from_secs(1), |spec| spec.resolve.unit);
         i64::try_from(unit.as_millis()).unwrap_or(i64::MAX)
     }
-}
-
-fn backoff(retry: RetrySpec, round: u32) -> Duration {
-    let exponent = i32::try_from(round.saturating_sub(1)).unwrap_or(i32::MAX);
-    Duration::try_from_secs_f64(retry.initial.as_secs_f64() * retry.factor.powi(exponent)).unwrap_or(Duration::MAX)
 }
 
 /// What is told of a try that holds the payment.

@@ -88,7 +88,7 @@ async fn one(engine: &Engine, gateway: &Gateway, journal: &Journal, attempt: &At
     let Some(resolve) = plan.spec.as_ref().map(|spec| spec.resolve) else { return Ok(()) };
     let now = unix_ms();
     let patience = if attempt.state == AttemptState::Pending { resolve.hold } else { resolve.deadline };
-    if now - attempt.sent_ms >= millis(patience) {
+    if now - attempt.created_ms >= millis(patience) {
         let why = format!("{} for {patience:?}: {}", attempt.state.as_str(), attempt.evidence);
         if journal.give_up(&attempt.payment_id, attempt.n, &why, now).await? {
             alarm(engine, "MANUAL", attempt, &why);
