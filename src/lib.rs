@@ -12,7 +12,8 @@
 //! 3. *Respond*: the reply is written and step 8 follows. *Wait*: [`proxy`] parks the request; afterwards the chain goes on.
 //! 4. Permits are in the request's context and come back when it is dropped.
 //! 5. The attempt stage narrows the candidate channels and chooses one; header edits apply; bytes flow.
-//! 6. The try ends. Only what is known about the wire may lead back to step 5.
+//! 6. The try ends. Only what is known about the wire may lead back to step 5. Requests that move money take steps 5
+//!    and 6 in [`payments`], which reads and answers whole and writes every try down first.
 //! 7. The response stage runs in reverse order: header edits, chunks for filters that asked.
 //! 8. Finish: one access-log line, counters, release.
 //!
@@ -30,6 +31,7 @@ pub mod door;
 pub mod gateway;
 pub mod health;
 pub mod identity;
+pub mod payments;
 pub mod proxy;
 pub mod reload;
 pub mod server;

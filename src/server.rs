@@ -25,6 +25,7 @@ use crate::config::{self, Config, Report};
 use crate::door::{Door, DoorSettings, Hello, Seats};
 use crate::gateway::{Clock, Gateway, Shared};
 use crate::health;
+use crate::payments::Payments;
 use crate::proxy::{Adapter, MOST_TRIES};
 use crate::reload::Reloader;
 use crate::snapshot;
@@ -84,9 +85,11 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         hasher: KeyHasher::random(),
         clock: Clock::start(),
         telemetry,
+        payments: Payments::default(),
     });
     let first = snapshot::build(&loaded, 1, &shared).map_err(|error| start("configuration", &error))?;
     let gateway = Arc::new(Gateway::new(shared, Arc::new(first)));
+    gateway.shared.payments.attach(&gateway);
     let config = gateway.snapshot().config.clone();
     open_files(config.server.limits.max_connections);
     let admin = bind("admin", &config.admin.address)?;
@@ -249,7 +252,8 @@ impl ShutdownSignalWatch for Signals {
         let (seats, gateway, deadline) = (self.seats.clone(), self.gateway.clone(), Instant::now() + self.drain);
         std::thread::spawn(move || {
             // pingora sleeps its whole grace period; this ends it when nobody is left.
-            while seats.taken() > 0 && Instant::now() < deadline {
+            let busy = || seats.taken() > 0 || gateway.shared.payments.running() > 0;
+            while busy() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(20));
             }
             gateway.shared.telemetry.access().flush();

@@ -130,6 +130,23 @@ impl RequestContext {
         }
     }
 
+    /// The same request without what it holds and what filters remember of it: for answering while a task that outlives
+    /// the request has the rest.
+    #[must_use]
+    pub fn without_memory(&self) -> Self {
+        Self {
+            priority: self.priority,
+            channel: self.channel,
+            to_client: self.to_client.clone(),
+            decider: self.decider.clone(),
+            identities: self.identities.clone(),
+            notes: self.notes.clone(),
+            slot: self.slot,
+            cursor: self.cursor,
+            ..Self::new(self.now, self.client)
+        }
+    }
+
     /// Sets a verified identity. Only the gateway calls this, before the chain runs.
     pub fn set_identity(&mut self, id: IdentityId, identity: Identity) {
         let at = usize::from(id.0);

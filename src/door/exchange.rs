@@ -25,7 +25,7 @@ use super::{Door, Waits};
 use crate::proxy::flow::{Arrival, Flow};
 use crate::proxy::h1::{self, HEAD_PATIENCE};
 use crate::proxy::reply::Addressee;
-use crate::proxy::{forward, stage};
+use crate::proxy::{forward, pay, stage};
 use crate::snapshot::{Route, path};
 
 /// Bytes of a refused request's body that are read off to keep its connection.
@@ -144,7 +144,7 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
     };
     let target = path::upstream_target(origin, &path);
     let plain = matches!(decision, Decision::Continue) && !head.websocket;
-    let route = flow.route.clone().filter(|route| plain && !route.upstream.h2);
+    let route = flow.route.clone().filter(|route| plain && !route.upstream.h2 && !pay::needs_body(&flow));
     let target = target.as_deref().unwrap_or(origin);
     let rewritten = rewrite(&flow, head, &view, (target, head.old && route.is_none()), authority.as_bytes());
     flow.method.push_str(view.method);

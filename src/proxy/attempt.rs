@@ -32,7 +32,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 ///
 /// A channel leaves the candidates in three ways: it refused this request's connections, its settings or probes rule it
 /// out, or a filter says so. Only the first is for good; the others are asked anew at each choice.
-pub(super) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
+pub(crate) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
     flow.attempts = flow.attempts.saturating_add(1);
     flow.tried_at = flow.tick();
     flow.in_use = None;
@@ -108,18 +108,12 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
 pub(super) fn connect_failed(flow: &mut Flow) -> bool {
     flow.not_sent();
     let (Some(id), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return false };
-    let upstream = &route.upstream;
     if let Some(channel) = flow.channel() {
         channel.metrics.connect_failed();
     }
-    if let (Some(streaks), Some(endpoint)) = (upstream.streaks(), endpoint(flow))
-        && endpoint.refused(streaks)
-    {
-        health::say(upstream, &endpoint.address, false, "connections refused");
-    }
-    flow.refused |= 1 << flow.endpoint;
-    let may_retry = upstream.class != Class::Callback && flow.attempts < MOST_TRIES;
-    if may_retry && upstream.endpoint(id, flow.refused).is_some() {
+    let another = has_another_endpoint(flow);
+    let may_retry = route.upstream.class != Class::Callback && flow.attempts < MOST_TRIES;
+    if may_retry && another {
         // One address of several: the channel has not failed yet.
         return true;
     }
@@ -128,6 +122,19 @@ pub(super) fn connect_failed(flow: &mut Flow) -> bool {
     let verdict = ended(flow, AttemptResult::ConnectFailed, Known::NotSent, true);
     let pinned_out = flow.pinned.is_some_and(|pinned| !flow.candidates.has(pinned));
     verdict != Retry::Never && may_retry && !flow.candidates.is_empty() && !pinned_out
+}
+
+/// The endpoint in use could not be reached. True when its channel has another one.
+pub(crate) fn has_another_endpoint(flow: &mut Flow) -> bool {
+    let (Some(id), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return false };
+    let upstream = &route.upstream;
+    if let (Some(streaks), Some(endpoint)) = (upstream.streaks(), endpoint(flow))
+        && endpoint.refused(streaks)
+    {
+        health::say(upstream, &endpoint.address, false, "connections refused");
+    }
+    flow.refused |= 1 << flow.endpoint;
+    upstream.endpoint(id, flow.refused).is_some()
 }
 
 fn endpoint(flow: &Flow) -> Option<Arc<EndpointHealth>> {

@@ -71,6 +71,10 @@ pub struct Flow {
     pub(crate) decision: &'static str,
     pub(crate) waited: Duration,
     pub(crate) body_seen: u64,
+    /// Our number of the payment that this request makes.
+    pub(crate) payment: Option<Arc<str>>,
+    /// Number of the payment that this callback tells of.
+    pub(crate) told_of: Option<String>,
     started: bool,
     finished: bool,
 }
@@ -110,6 +114,8 @@ impl Flow {
             decision: "proxied",
             waited: Duration::ZERO,
             body_seen: 0,
+            payment: None,
+            told_of: None,
             started: false,
             finished: false,
         }
@@ -143,6 +149,25 @@ impl Flow {
     pub(crate) fn channel(&self) -> Option<&Channel> {
         let ChannelId(at) = self.cx.channel?;
         self.route.as_ref()?.upstream.channels.get(usize::from(at))
+    }
+
+    /// The request's state for a task that may outlive it: all that its filters hold and remember goes along, and this
+    /// keeps who asks. The lent one writes no line of its own.
+    pub(crate) fn lend(&mut self) -> Box<Self> {
+        let mut lent = Self::new(&self.gateway, self.snapshot.clone(), self.arrival, self.cx.client);
+        let bare = self.cx.without_memory();
+        lent.cx = std::mem::replace(&mut self.cx, bare);
+        lent.route.clone_from(&self.route);
+        (lent.id, lent.attempts, lent.candidates, lent.known) = (self.id, self.attempts, self.candidates, self.known);
+        lent.finished = true;
+        Box::new(lent)
+    }
+
+    /// The task is over and gives back what it was lent.
+    pub(crate) fn take_back(&mut self, lent: Box<Self>) {
+        let mut lent = lent;
+        self.cx = std::mem::replace(&mut lent.cx, RequestContext::new(self.arrival.at, self.arrival.peer));
+        (self.attempts, self.candidates, self.known) = (lent.attempts, lent.candidates, lent.known);
     }
 
     /// Notes that the gateway answers itself.
@@ -194,6 +219,7 @@ impl Flow {
             client: self.cx.client,
             user,
             channel: self.channel().map(|channel| &*channel.name),
+            payment: self.payment.as_deref(),
             attempts: self.attempts,
             outcome: self.known.map(Known::as_str),
             duration: took,

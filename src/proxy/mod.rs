@@ -3,20 +3,21 @@
 //! | hook | stage |
 //! | --- | --- |
 //! | `on_connection_reuse` | takes over a request from the door |
-//! | `request_filter` | request (HTTP/2), or what the door left to do: waits, bodies, streamed replies |
+//! | `request_filter` | request (HTTP/2), or what the door left to do: waits, bodies, streamed replies; payments |
 //! | `upstream_peer` | attempt |
 //! | `fail_to_connect`, `error_while_proxy`, `upstream_response_filter` | end of an attempt |
 //! | `response_filter`, `response_body_filter` | response, chunk |
 //! | `fail_to_proxy` | writes the answer to an error |
 //! | `logging` | finish |
 
-mod attempt;
+pub(crate) mod attempt;
 mod fault;
 pub(crate) mod flow;
 pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod id;
 mod park;
+pub(crate) mod pay;
 pub(crate) mod reply;
 mod sound;
 pub(crate) mod stage;
@@ -54,6 +55,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CHANNEL: HeaderName = HeaderName::from_static("tidegate-channel");
 const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// pingora's view of the gateway, one for each listener.
 pub struct Adapter {
@@ -137,7 +139,13 @@ impl ProxyHttp for Adapter {
             Progress::note_total(route.timeout);
         }
         note(&tracing::Span::current(), flow);
-        park::request_stage(session, flow).await
+        if park::request_stage(session, flow).await? {
+            return Ok(true);
+        }
+        match pay::plan(flow) {
+            Some(plan) => pay::pay(session, flow, plan).await,
+            None => pay::note_callback(session, flow).await,
+        }
     }
 
     async fn request_body_filter(
@@ -217,6 +225,7 @@ impl ProxyHttp for Adapter {
         sound::check(response, flow).map_err(|why| Error::explain(ErrorType::InvalidHTTPHeader, why).into_up())?;
         if !response.status.is_informational() {
             attempt::answered(flow, response.status);
+            pay::callback_answered(flow, response.status);
         }
         Ok(())
     }

@@ -51,6 +51,10 @@ pub(crate) fn begin(
 }
 
 fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision {
+    let status = flow.snapshot.payment_status.decide(&flow.gateway.shared.payments, flow.arrival.listener, head);
+    if let Some(decision) = status {
+        return decision;
+    }
     let route = match flow.snapshot.table.find(flow.arrival.listener, head) {
         Found::Route(at) => flow.snapshot.routes[at].clone(),
         Found::MethodNotAllowed(allowed) => return not_allowed(&allowed.to_string()),

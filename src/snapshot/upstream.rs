@@ -11,7 +11,8 @@ use tidegate_filters::channels::{ChannelFacts, ChannelState, Streaks, UpstreamFa
 use tidegate_filters::engine::{ChannelId, ChannelSet, State, UpstreamId};
 
 use super::build::SnapshotError;
-use crate::config;
+use crate::config::{self, Class};
+use crate::payments::Plan;
 use crate::proxy::h1::Pool;
 use crate::telemetry::ChannelMetrics;
 
@@ -43,6 +44,8 @@ pub struct Upstream {
     pub write_timeout: Duration,
     /// How long a connection is kept that nobody uses.
     pub idle_timeout: Duration,
+    /// How payments are made; `None` for an upstream of another class.
+    pub(crate) plan: Option<Arc<Plan>>,
     rotation: Arc<Rotation>,
 }
 
@@ -82,9 +85,12 @@ impl Upstream {
                 next: AtomicUsize::new(0),
             });
         }
+        let channels: Box<[Channel]> = channels.into();
+        let plan = || Arc::new(Plan::new(name, spec, |at| &channels[at].peers));
         Ok(Self {
             name: name.into(),
-            channels: channels.into(),
+            plan: (spec.class == Class::Payment).then(plan),
+            channels,
             facts: Arc::new(UpstreamFacts::new(id, name.into(), facts)),
             class: spec.class,
             health: spec.health.clone().map(Arc::new),
@@ -152,7 +158,7 @@ fn known(channel: &config::Channel, spec: &config::Upstream, state: Arc<ChannelS
         rate: channel.rate,
         quota: channel.quota,
         cost: channel.cost,
-        idempotent: channel.idempotent,
+        idempotent: channel.payment.idempotent,
         watched: spec.health.is_some(),
         endpoints: channel.endpoints.iter().map(|address| state.endpoint(address)).collect(),
         ..ChannelFacts::open(channel.name.as_str().into(), state)

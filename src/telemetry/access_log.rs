@@ -66,6 +66,8 @@ pub struct AccessRecord<'a> {
     pub user: Option<&'a str>,
     /// The channel used last.
     pub channel: Option<&'a str>,
+    /// Our number of the payment, for a request that makes one.
+    pub payment: Option<&'a str>,
     /// Tries on channels.
     pub attempts: u8,
     /// What is known about the upstream.
@@ -255,14 +257,15 @@ fn format(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     out.extend_from_slice(b",\"client\":\"");
     address(out, record.client);
     out.push(b'"');
-    if let Some(user) = record.user {
-        text(out, b",\"user\":", user);
+    for (name, value) in [(&b",\"channel\":\""[..], record.channel), (b",\"outcome\":\"", record.outcome)] {
+        if let Some(value) = value {
+            word(out, name, value);
+        }
     }
-    if let Some(channel) = record.channel {
-        word(out, b",\"channel\":\"", channel);
-    }
-    if let Some(outcome) = record.outcome {
-        word(out, b",\"outcome\":\"", outcome);
+    for (name, value) in [(&b",\"user\":"[..], record.user), (b",\"payment\":", record.payment)] {
+        if let Some(value) = value {
+            text(out, name, value);
+        }
     }
     if record.attempts > 0 {
         number(out, b",\"attempts\":", u64::from(record.attempts));

@@ -87,6 +87,20 @@ impl Gateway {
         self.address("public")
     }
 
+    /// Kills it without a word and starts it anew, with the same file, data and ports.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.signal("KILL");
+        assert!(self.ended_within(Duration::from_secs(5)).is_some(), "still there");
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a temporary folder"));
+        let (file, ports) = (self.file.clone(), self.ports.clone());
+        *self = Self::spawn(env!("CARGO_BIN_EXE_tidegate").as_ref(), dir, file, ports);
+    }
+
+    /// Where its data lies.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Writes the configuration file anew, in place.
     pub(crate) fn write_config(&self, yaml: &str) {
         let (yaml, _) = with_ports(yaml, &self.ports);
