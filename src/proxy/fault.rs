@@ -79,9 +79,7 @@ impl Fault {
             Fault::Malformed => (StatusCode::BAD_REQUEST, "bad-request", "The request body is malformed"),
             Fault::Improper => (StatusCode::BAD_REQUEST, "bad-request", "The request is malformed"),
             Fault::TooSlow => return Some(body_too_slow()),
-            Fault::Refused | Fault::Internal => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "The gateway failed")
-            }
+            Fault::Refused | Fault::Internal => return Some(internal_error()),
         };
         Some(Reply::problem(status, code, title))
     }
@@ -96,6 +94,11 @@ pub(super) fn is_timeout(error: &Error) -> bool {
 pub(super) fn unavailable(title: &'static str, wait: Option<Duration>) -> Reply {
     let reply = Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", title);
     reply.retry_after(wait.unwrap_or(Duration::from_secs(1)))
+}
+
+/// The gateway's own failure.
+pub(super) fn internal_error() -> Reply {
+    Reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "The gateway failed")
 }
 
 /// The client did not send what the upstream waited for.

@@ -1,4 +1,5 @@
-//! The one adapter to pingora: each of its hooks calls a stage and carries out what the stage said.
+//! Requests on their way to upstreams. `h1` forwards from HTTP/1 to HTTP/1.1; this file is the one adapter to pingora, for
+//! everything else: each of its hooks calls a stage and carries out what the stage said.
 //!
 //! | hook | stage |
 //! | --- | --- |

@@ -17,11 +17,12 @@ mod upload;
 
 use bytes::BytesMut;
 use pingora::server::ShutdownWatch;
+use tidegate_filters::engine::ReplyBody;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::attempt::{self, MOST_TRIES};
-use super::fault::Fault;
+use super::fault::{Fault, internal_error};
 use super::flow::Flow;
 use crate::config::Class;
 use crate::door::conn::{ClientStream, Conn};
@@ -172,10 +173,14 @@ async fn connect(pool: &Pool, route: &Route, request: &Request, alarm: &mut Alar
 
 /// Answers a request that got no answer from an upstream.
 async fn fail(conn: &Conn, mut flow: Box<Flow>, fault: Fault, keep: bool, old: bool) -> Next {
-    let Some(reply) = fault.reply(&mut flow) else {
+    let Some(mut reply) = fault.reply(&mut flow) else {
         flow.end(499, 0, true);
         return Next::Gone;
     };
+    if matches!(reply.body, ReplyBody::Stream { .. }) {
+        tracing::error!(target: "tidegate::proxy", request_id = flow.id.as_str(), "an attempt cannot be answered by a stream");
+        reply = internal_error();
+    }
     // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.
     let keep = keep && conn.at_request_boundary() && !fault.is_the_clients();
     match give(conn, flow, Box::new(reply), Sending { decision: "failed", keep, old }).await {

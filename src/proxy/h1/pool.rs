@@ -78,7 +78,7 @@ fn sweep(idle: &Mutex<VecDeque<Idle>>, now: Nanos) -> usize {
         if at >= idle.len() {
             return idle.len();
         }
-        for _ in at..idle.len().min(at + SWEPT_AT_ONCE) {
+        for _ in 0..SWEPT_AT_ONCE.min(idle.len() - at) {
             if now < idle[at].until && is_quiet(&idle[at].wire) {
                 at += 1;
             } else {
