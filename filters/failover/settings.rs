@@ -52,7 +52,7 @@ pub struct Source {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Score {
-    /// Success rate a channel is given until enough is known about it (default 0.9; 0 to 1).
+    /// Success rate a channel is given until enough is known about it (default 0.8; 0 to 1).
     pub default_success_rate: f64,
     /// Outcomes that are enough (default 20; 1 to 200).
     pub min_samples: u32,
@@ -78,7 +78,8 @@ impl Default for Failover {
 impl Default for Score {
     fn default() -> Self {
         Self {
-            default_success_rate: 0.9,
+            // Below the bound of twenty successes (0.84): a channel that proves good must not fall behind an unknown one.
+            default_success_rate: 0.8,
             min_samples: 20,
             hysteresis: TimeSpan(Duration::from_secs(30)),
             exploration: 0.05,

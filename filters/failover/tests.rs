@@ -188,10 +188,11 @@ fn one_request_in_twenty_learns_about_another_channel() {
     let world = World::default();
     let route = world.route(r#"{"policy": "score"}"#, vec![channel("a"), channel("b"), channel("c")]);
     let mut chosen = [0u32; 3];
-    for _ in 0..1_000 {
-        let at = usize::from(route.choose(&mut context(0)).unwrap());
+    for number in 0..1_000 {
+        let now = number * SECOND / 5;
+        let at = usize::from(route.choose(&mut context(now)).unwrap());
         chosen[at] += 1;
-        route.note(at, 1, 200, FAST, 0);
+        route.note(at, 1, 200, FAST, now);
     }
     assert_eq!(chosen[0], 950, "{chosen:?}");
     assert!(chosen[1].abs_diff(chosen[2]) <= 1, "{chosen:?}");
