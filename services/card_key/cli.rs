@@ -110,7 +110,7 @@ pub async fn import(args: ImportArgs) -> Result<(), Failure> {
     url.query_pairs_mut().append_pair("batch", &batch).append_pair("dedupe", &args.dedupe);
     let started = Instant::now();
     let mut request = reqwest::Client::new().post(url);
-    if let Ok(token) = std::env::var(ADMIN_VARIABLE) {
+    if let Some(token) = std::env::var(ADMIN_VARIABLE).ok().filter(|token| !token.is_empty()) {
         request = request.bearer_auth(token);
     }
     let mut response = request.body(reqwest::Body::wrap_stream(body)).send().await?;

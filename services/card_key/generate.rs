@@ -5,6 +5,7 @@
 //! the ones that are missing and no more.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
@@ -12,7 +13,8 @@ use tidegate_durable::{StoreError, WriteError};
 use tokio::sync::mpsc;
 
 use super::catalogue::{self, Dedupe, Incoming, Inserted, Shelf};
-use super::import::{BATCH, BUSY_PAUSE};
+use super::import::BUSY_PAUSE;
+use super::pace::Pace;
 use super::permutation::Format;
 use super::refusal::Refusal;
 use super::shop::Shop;
@@ -67,8 +69,10 @@ pub(super) async fn run(
     let shelf = Arc::new(shelf);
     let secret = shop.keyring.generator_key(&format.space());
     let maker = Arc::new((format, secret));
+    let mut pace = Pace::default();
     while progress.made < progress.count && progress.aborted.is_none() {
-        match chunk(&shop, &shelf, &maker, progress.count - progress.made).await {
+        let wanted = (progress.count - progress.made).min(pace.size() as u64);
+        match chunk(&shop, &shelf, &maker, wanted, &mut pace).await {
             Ok(made) => progress.made += made,
             Err(code) => progress.aborted = Some(code),
         }
@@ -79,14 +83,14 @@ pub(super) async fn run(
     let _ = reports.send(progress).await;
 }
 
-/// Makes one chunk; answers how many keys that were. A key that was imported before counts for nothing.
+/// Makes one chunk of `n` keys; answers how many keys that were. A key that was imported before counts for nothing.
 async fn chunk(
     shop: &Arc<Shop>,
     shelf: &Arc<Shelf>,
     maker: &Arc<(Format, [u8; 32])>,
-    left: u64,
+    n: u64,
+    pace: &mut Pace,
 ) -> Result<u64, &'static str> {
-    let n = left.min(u64::from(BATCH));
     let space = maker.0.space();
     let first = write(shop, move || {
         let space = space.clone();
@@ -102,11 +106,13 @@ async fn chunk(
     };
     let keys = tokio::task::spawn_blocking(move || (first..first + n).map(seal).collect::<Option<Vec<_>>>());
     let keys = Arc::new(keys.await.ok().flatten().ok_or("INTERNAL")?);
+    let started = Instant::now();
     let inserted: Inserted = write(shop, || {
         let (keys, shelf) = (Arc::clone(&keys), Arc::clone(shelf));
         move |connection: &Connection| catalogue::insert_keys(connection, &shelf, Dedupe::Skip, &keys, unix_ms())
     })
     .await?;
+    pace.learn(started.elapsed());
     shop.stock.of(&shelf.sku).add(&inserted.ids);
     shop.counters.imported.add(inserted.ids.len() as u64);
     Ok(inserted.ids.len() as u64)

@@ -1,25 +1,25 @@
-//! The interface for shops: products, quotes, orders before and after the payment, and the buyer's query.
+//! The interface for shops: products, quotes, orders before and after the payment, announcements.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::catalogue::{self, Product};
+use super::catalogue::Product;
 use super::delivery::Outcome;
 use super::guard::Guard;
 use super::policy::{Kind, MAX_QTY, MAX_TTL_SECONDS, Pick};
 use super::reserving::Placing;
-use super::rows::{Order, Wanted};
+use super::rows::{self, Order, Wanted};
 use super::shop::{Credentials, Shop};
-use super::{admin, hook, journal, metrics, token};
+use super::{admin, buyer, hook, journal, metrics};
 use crate::support::{Problem, unix_ms};
 
 /// How long a reservation holds when neither the request nor the policy says: 15 minutes.
@@ -28,8 +28,7 @@ const DEFAULT_TTL_SECONDS: u32 = 900;
 /// Stock that is told for a product without keys to count.
 const UNCOUNTED_STOCK: usize = 1_000_000;
 
-/// Orders a look-up shows at most, and rows of a list when the request does not say, and at most.
-const MAX_LOOKED_UP: u32 = 20;
+/// Rows of a list when the request does not say, and at most.
 const DEFAULT_ROWS: u32 = 100;
 const MAX_ROWS: u32 = 1_000;
 
@@ -45,9 +44,6 @@ const MAX_PASSWORD: usize = 128;
 /// Stock up to which a product counts as `few`.
 const FEW: usize = 20;
 
-/// Where a buyer's program puts the password: unlike a query string it appears in no access log.
-const PASSWORD_HEADER: HeaderName = HeaderName::from_static("x-query-password");
-
 /// Answers that hold keys are kept by nobody on the way.
 pub(super) const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
@@ -62,16 +58,16 @@ pub(super) fn router(shop: Arc<Shop>, guard: Guard) -> Router {
         .route("/metrics", get(figures))
         .route("/v1/products", get(products))
         .route("/v1/products/{sku}", get(product))
-        .route("/v1/products/{sku}/previews", get(previews))
+        .route("/v1/products/{sku}/previews", get(buyer::previews))
         .route("/v1/quotes", post(quote))
         .route("/v1/reservations", post(reserve))
         .route("/v1/reservations/{order_no}", delete(release))
         .route("/v1/allocations", post(allocate))
         .route("/v1/hooks/paid", post(hook::paid))
         .route("/v1/events", get(events))
-        .route("/v1/orders/lookup", post(lookup))
-        .route("/v1/orders/{order_no}/query", post(query))
-        .route("/v1/orders/{order_no}/keys.txt", get(download))
+        .route("/v1/orders/lookup", post(buyer::lookup))
+        .route("/v1/orders/{order_no}/query", post(buyer::query))
+        .route("/v1/orders/{order_no}/keys.txt", get(buyer::download))
         .nest("/admin", admin::routes(guard))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
@@ -86,9 +82,10 @@ async fn ready(State(shop): Shared) -> Answer {
     Ok("ready\n".into_response())
 }
 
-async fn figures(State(shop): Shared) -> Response {
-    let text = metrics::text(&shop);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+async fn figures(State(shop): Shared) -> Answer {
+    let waiting = shop.store.read(rows::count_waiting).await?;
+    let text = metrics::text(&shop, &waiting);
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
 async fn products(State(shop): Shared) -> Response {
@@ -145,18 +142,6 @@ impl Page {
 /// Rows of a list for a request that asked for so many.
 pub(super) fn rows_allowed(limit: Option<u32>) -> u32 {
     limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS)
-}
-
-async fn previews(State(shop): Shared, Path(sku): Path<String>, uri: Uri) -> Answer {
-    let page: Page = parameters(&uri)?;
-    let product = shop.product(&sku)?;
-    let mut found = Vec::new();
-    if product.policy.pick == Pick::Chosen {
-        let (after, limit) = (page.after(), page.limit());
-        found = shop.store.read(move |connection| catalogue::previews(connection, &sku, after, limit)).await?;
-    }
-    let found: Vec<Value> = found.into_iter().map(|(id, text)| json!({ "key_id": id, "preview": text })).collect();
-    Ok(axum::Json(json!({ "previews": found, "surcharge": product.policy.surcharge })).into_response())
 }
 
 #[derive(Deserialize)]
@@ -252,7 +237,7 @@ fn check_chosen(product: &Product, qty: u32, chosen: &[i64]) -> Result<(), Probl
 }
 
 /// What an order's state looks like from outside.
-fn state(order: &Order) -> Value {
+pub(super) fn state(order: &Order) -> Value {
     let Wanted { order_no, sku, qty } = &order.wanted;
     json!({
         "order_no": order_no, "sku": sku, "qty": qty, "status": order.status, "held": order.held,
@@ -293,68 +278,6 @@ async fn events(State(shop): Shared, uri: Uri) -> Answer {
     let (after, limit) = (page.after(), page.limit());
     let events = shop.store.read(move |connection| journal::events(connection, after, limit)).await?;
     Ok(axum::Json(json!({ "events": events })).into_response())
-}
-
-#[derive(Deserialize)]
-struct QueryRequest {
-    query_password: String,
-}
-
-async fn query(State(shop): Shared, Path(order_no): Path<String>, body: Bytes) -> Answer {
-    let request: QueryRequest = parse(&body)?;
-    check_name("order_no", &order_no)?;
-    check_text("query_password", &request.query_password)?;
-    let now_ms = unix_ms();
-    let (order, keys) = shop.query(&order_no, &request.query_password, now_ms).await?;
-    let mut answer = state(&order);
-    answer["product"] = order.product;
-    if !keys.is_empty() {
-        answer["download_token"] = json!(token::issue(&shop.keyring, &order_no, now_ms));
-    }
-    answer["keys"] = json!(keys);
-    Ok(([NO_STORE], axum::Json(answer)).into_response())
-}
-
-#[derive(Deserialize)]
-struct LookupRequest {
-    contact: String,
-    query_password: String,
-}
-
-/// The orders of somebody who remembers his contact and password but no number. Keys are not among it.
-async fn lookup(State(shop): Shared, body: Bytes) -> Answer {
-    let LookupRequest { contact, query_password } = parse(&body)?;
-    check_text("contact", &contact)?;
-    check_text("query_password", &query_password)?;
-    let orders = shop.lookup(&contact, &query_password, MAX_LOOKED_UP, unix_ms()).await?;
-    let orders: Vec<Value> = orders.iter().map(state).collect();
-    Ok(([NO_STORE], axum::Json(json!({ "orders": orders }))).into_response())
-}
-
-#[derive(Deserialize)]
-struct DownloadQuery {
-    password: Option<String>,
-    token: Option<String>,
-}
-
-async fn download(State(shop): Shared, Path(order_no): Path<String>, uri: Uri, headers: HeaderMap) -> Answer {
-    check_name("order_no", &order_no)?;
-    let asked: DownloadQuery = parameters(&uri)?;
-    let (_, keys) = match asked.token {
-        Some(token) => shop.query_by_token(&order_no, &token, unix_ms()).await?,
-        None => {
-            let shown = headers.get(PASSWORD_HEADER).map(|value| String::from_utf8(value.as_bytes().to_vec()));
-            let password = shown.map_or(asked.password, Result::ok);
-            let password = password.ok_or_else(|| Problem::invalid("the header X-Query-Password is missing"))?;
-            check_text("query_password", &password)?;
-            shop.query(&order_no, &password, unix_ms()).await?
-        }
-    };
-    if keys.is_empty() {
-        let detail = "The keys of this order have not been issued.";
-        return Err(Problem::new(StatusCode::CONFLICT, "NOT_ISSUED", detail));
-    }
-    text_file(&format!("keys-{order_no}.txt"), keys.join("\n") + "\n")
 }
 
 /// Keys as a file to be saved. The name must be plain letters and digits.

@@ -1,15 +1,15 @@
 //! Import: a stream of text, one key a line, any length, in bounded memory. After a tab a line may have a second part,
 //! the preview: what a buyer sees of the key before he chooses it.
 //!
-//! Lines are gathered into batches, a batch is sealed away from the runtime's threads and written as one operation.
-//! Between two batches of an import the writer serves buyers. What a batch has imported stays imported, whatever
-//! happens later: an import that was cut off, or that met a duplicate with `dedupe=reject`, has done all batches
+//! Lines are gathered into chunks, a chunk is sealed away from the runtime's threads and written as one operation.
+//! Between two chunks of an import the writer serves buyers. What a chunk has imported stays imported, whatever
+//! happens later: an import that was cut off, or that met a duplicate with `dedupe=reject`, has done all chunks
 //! before that point and none after it, and its last report says how many keys that were. Sending the same file again
 //! with `dedupe=skip` completes it.
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -18,12 +18,10 @@ use tidegate_durable::{StoreError, WriteError};
 use tokio::sync::mpsc;
 
 use super::catalogue::{self, Dedupe, Incoming, Inserted, Shelf};
+use super::pace::Pace;
 use super::refusal::Refusal;
 use super::shop::Shop;
 use crate::support::unix_ms;
-
-/// Lines written in one operation: some 20 ms in the writer, which is what a buyer may have to wait behind it.
-pub(super) const BATCH: u32 = 2_000;
 
 /// Longest key and longest preview in bytes.
 pub(super) const MAX_KEY: usize = 1_024;
@@ -81,7 +79,8 @@ pub(super) async fn run<E: Display>(
     reports: mpsc::Sender<Progress>,
 ) {
     let shelf = Arc::new(shelf);
-    let mut import = Import { shop, shelf, dedupe, progress: Progress::default(), faults: Vec::new() };
+    let (pace, progress) = (Pace::default(), Progress::default());
+    let mut import = Import { shop, shelf, dedupe, pace, progress, faults: Vec::new() };
     let outcome = import.all(&mut body, &reports).await;
     let Import { mut progress, faults, .. } = import;
     progress.done = true;
@@ -95,6 +94,7 @@ struct Import {
     shop: Arc<Shop>,
     shelf: Arc<Shelf>,
     dedupe: Dedupe,
+    pace: Pace,
     progress: Progress,
     faults: Vec<Fault>,
 }
@@ -118,7 +118,7 @@ impl Import {
                 if lines.push(piece) {
                     self.take(&mut lines, &mut keys);
                 }
-                if keys.len() >= BATCH as usize {
+                if keys.len() >= self.pace.size() {
                     self.commit(std::mem::take(&mut keys), lines.number).await?;
                     let _ = reports.try_send(self.progress.clone());
                 }
@@ -151,7 +151,10 @@ impl Import {
     /// Seals and writes one batch; `line` is the last line it covers.
     async fn commit(&mut self, keys: Vec<Line>, line: u64) -> Result<(), &'static str> {
         let sealed = Arc::new(self.seal(keys).await?);
-        let inserted = match self.insert(&sealed).await {
+        let started = Instant::now();
+        let inserted = self.insert(&sealed).await;
+        self.pace.learn(started.elapsed());
+        let inserted = match inserted {
             Ok(inserted) => inserted,
             Err(WriteError::Op(Refusal::Duplicate(line))) => {
                 self.progress.duplicates += 1;

@@ -12,14 +12,15 @@
 //! | `policy`, `price` | what a seller decides for a product; what an order costs |
 //! | `allocator` | which keys are on sale, in memory |
 //! | `keyring`, `password`, `token` | encryption at rest, fingerprints, query passwords, download tokens |
-//! | `import`, `generate`, `permutation` | a million keys in one call with bounded memory; keys that are made up |
+//! | `import`, `generate`, `permutation`, `pace` | a million keys in one call with bounded memory; keys that are made up |
 //! | `inspect` | does everything add up |
-//! | `http`, `hook` | the interface for shops |
+//! | `http`, `hook`, `buyer` | the interface for shops, and through them for buyers |
 //! | `admin`, `selling`, `guard` | the interface for sellers, and who may use it |
 
 mod admin;
 mod allocator;
 mod batches;
+mod buyer;
 mod catalogue;
 pub mod cli;
 mod delivery;
@@ -32,6 +33,7 @@ mod inspect;
 mod journal;
 mod keyring;
 mod metrics;
+mod pace;
 mod password;
 mod permutation;
 mod policy;

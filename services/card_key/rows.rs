@@ -47,7 +47,7 @@ impl FromSql for State {
 }
 
 /// State of an order in this service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Status {
     /// It can be paid; [`Order::held`] says whether keys are set aside for it.
@@ -114,7 +114,7 @@ impl FromSql for Status {
 }
 
 /// What an order wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Wanted {
     /// Number of the order, chosen by the order service; the idempotency key of everything here.
     pub(super) order_no: String,
@@ -207,14 +207,41 @@ pub(super) fn find_looked_up(connection: &Connection, lookup: &[u8], limit: u32)
         .collect()
 }
 
-/// Numbers of orders that wait for new stock, those paid first at the front.
-pub(super) fn short_orders(connection: &Connection, sku: Option<&str>) -> rusqlite::Result<Vec<Wanted>> {
+/// A paid order that has not got its keys.
+#[derive(Debug, Serialize)]
+pub(super) struct Waiting {
+    #[serde(flatten)]
+    pub(super) wanted: Wanted,
+    status: Status,
+    paid_ms: i64,
+}
+
+/// Orders in this status that are paid and have no keys, those paid first at the front; `sku` absent means all.
+pub(super) fn waiting(
+    connection: &Connection,
+    status: Status,
+    sku: Option<&str>,
+    limit: u32,
+) -> rusqlite::Result<Vec<Waiting>> {
     connection
         .prepare_cached(
-            "SELECT order_no, sku, qty FROM orders WHERE status = 'short' AND (?1 IS NULL OR sku = ?1)
-             ORDER BY paid_ms, order_no",
+            "SELECT order_no, sku, qty, status, paid_ms FROM orders WHERE paid_ms IS NOT NULL AND issued_ms IS NULL
+             AND status = ?1 AND (?2 IS NULL OR sku = ?2) ORDER BY paid_ms, order_no LIMIT ?3",
         )?
-        .query_map([sku], |row| Ok(Wanted { order_no: row.get(0)?, sku: row.get(1)?, qty: row.get(2)? }))?
+        .query_map(params![status, sku, limit], |row| {
+            let wanted = Wanted { order_no: row.get(0)?, sku: row.get(1)?, qty: row.get(2)? };
+            Ok(Waiting { wanted, status: row.get(3)?, paid_ms: row.get(4)? })
+        })?
+        .collect()
+}
+
+/// How many orders are paid and have no keys, by status.
+pub(super) fn count_waiting(connection: &Connection) -> rusqlite::Result<Vec<(Status, i64)>> {
+    connection
+        .prepare_cached(
+            "SELECT status, count(*) FROM orders WHERE paid_ms IS NOT NULL AND issued_ms IS NULL GROUP BY status",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
 }
 

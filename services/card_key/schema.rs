@@ -63,7 +63,7 @@ CREATE TABLE orders (
     CHECK (status <> 'issued' OR issued_ms IS NOT NULL)
 ) STRICT;
 CREATE INDEX orders_due ON orders (expires_ms) WHERE status = 'reserved';
-CREATE INDEX orders_short ON orders (paid_ms) WHERE status = 'short';
+CREATE INDEX orders_waiting ON orders (status, paid_ms) WHERE paid_ms IS NOT NULL AND issued_ms IS NULL;
 CREATE INDEX orders_of_principal ON orders (principal, sku) WHERE principal IS NOT NULL;
 CREATE INDEX orders_open ON orders (principal) WHERE principal IS NOT NULL AND status = 'reserved' AND held = 1;
 CREATE INDEX orders_of_ip ON orders (ip, sku, created_ms) WHERE ip IS NOT NULL;

@@ -76,7 +76,7 @@ pub(super) async fn demo(shop: &Arc<Shop>) -> Result<(), StartError> {
         let (sku, batch) = (sku.to_owned(), "demo".to_owned());
         let shelf = Shelf { sku, batch, source: Source::Import, state: State::Free };
         let (reports, mut last) = mpsc::channel(16);
-        import::run(Arc::clone(shop), shelf, Dedupe::Reject, body, reports).await;
+        tokio::spawn(import::run(Arc::clone(shop), shelf, Dedupe::Reject, body, reports));
         while let Some(report) = last.recv().await {
             if let Some(why) = report.aborted {
                 return Err(failed(why));

@@ -14,15 +14,17 @@ use serde_json::{Value, json};
 use super::batches::{self, Batch, Resealed, Shift, Shifted};
 use super::catalogue::{Shelf, Source};
 use super::delivery::{self, Outcome};
-use super::import::BATCH;
 use super::journal::{self, Sign};
 use super::refusal::Refusal;
-use super::rows::{self, State, Stored, Wanted};
+use super::rows::{self, State, Status, Stored, Wanted};
 use super::shop::{Shop, to_the_end};
 use crate::support::{Problem, unix_ms};
 
+/// Keys changed in one transaction. They lie side by side in the file, so that is some 20 ms in the writer.
+const CHUNK: u32 = 2_000;
+
 /// Short orders tried in one transaction.
-const REDELIVERED_AT_ONCE: usize = 100;
+const REDELIVERED_AT_ONCE: usize = 20;
 
 /// Keys whose commit is a moment old are waited for so often, with this pause.
 const PASSES: u32 = 20;
@@ -85,7 +87,8 @@ impl Shop {
     ) -> Result<Redelivered, Problem> {
         let shop = Arc::clone(self);
         to_the_end(async move {
-            let short = shop.store.read(move |connection| rows::short_orders(connection, sku.as_deref())).await?;
+            let all = move |connection: &Connection| rows::waiting(connection, Status::Short, sku.as_deref(), u32::MAX);
+            let short: Vec<_> = shop.store.read(all).await?.into_iter().map(|order| order.wanted).collect();
             let mut total = Redelivered::default();
             for orders in short.chunks(REDELIVERED_AT_ONCE) {
                 let (orders, sign, inner) = (orders.to_vec(), sign.clone(), Arc::clone(&shop));
@@ -189,7 +192,7 @@ impl Shop {
             let (list, sign, action) = (Arc::clone(&list), sign.clone(), format!("batch.{action}"));
             async move {
                 shop.write(move |connection| {
-                    let done = batches::shift(connection, &list, id, (shift, on_sale), after, BATCH)?;
+                    let done = batches::shift(connection, &list, id, (shift, on_sale), after, CHUNK)?;
                     log_chunk(connection, &sign, &action, id, &done, json!({}))?;
                     Ok(done)
                 })
@@ -215,8 +218,11 @@ impl Shop {
             let (sku, shelf, sign) = (batch.sku.clone(), Arc::clone(&shelf), sign.clone());
             async move {
                 let states = [on_sale, on_sale];
-                let stored = shop.store.read(move |connection| batches::unsold(connection, id, states, after, BATCH));
+                let stored = shop.store.read(move |connection| batches::unsold(connection, id, states, after, CHUNK));
                 let resealed = Arc::clone(&shop).reseal(stored.await?, shelf.sku.clone()).await?;
+                if resealed.is_empty() {
+                    return Ok(Shifted::default());
+                }
                 let list = shop.stock.of(&sku);
                 shop.write(move |connection| {
                     let done = batches::relocate(connection, &list, &sku, &shelf, &resealed, unix_ms())?;
@@ -297,7 +303,7 @@ impl Shop {
         after: i64,
     ) -> Result<Option<(i64, String)>, Problem> {
         let states = [on_sale, State::Paused];
-        let stored = self.store.read(move |connection| batches::unsold(connection, id, states, after, BATCH)).await?;
+        let stored = self.store.read(move |connection| batches::unsold(connection, id, states, after, CHUNK)).await?;
         let Some(last) = stored.last().map(|(id, _)| *id) else { return Ok(None) };
         let shop = Arc::clone(self);
         let open = move || stored.iter().map(|(_, stored)| Ok(shop.open_key(stored)? + "\n")).collect();

@@ -20,13 +20,14 @@ use super::http::{Answer, Page, Shared, check_name, parameters, parse, rows_allo
 use super::import::MAX_KEY;
 use super::journal::Sign;
 use super::policy::MAX_QTY;
-use super::rows::State as KeyState;
+use super::rows::{self, State as KeyState, Status};
 use super::shop::Shop;
 use crate::support::Problem;
 
 /// Routes relative to `/admin`.
 pub(super) fn routes() -> Router<Arc<Shop>> {
     Router::new()
+        .route("/orders", get(waiting))
         .route("/orders:redeliver", post(redeliver_all))
         .route("/orders/{order_no}/redeliver", post(redeliver))
         .route("/orders/{order_no}/confirm-paid", post(confirm_paid))
@@ -43,6 +44,23 @@ fn signed(body: &[u8]) -> Result<Sign, Problem> {
     let sign: Sign = parse(body)?;
     check_sign(&sign)?;
     Ok(sign)
+}
+
+#[derive(Deserialize)]
+struct WaitingQuery {
+    /// `short`, `awaiting`, `refund_due` or `refunded`.
+    status: Status,
+    sku: Option<String>,
+    limit: Option<u32>,
+}
+
+/// Paid orders without keys, those paid first at the front.
+async fn waiting(State(shop): Shared, uri: Uri) -> Answer {
+    let WaitingQuery { status, sku, limit } = parameters(&uri)?;
+    let limit = rows_allowed(limit);
+    let read = move |connection: &rusqlite::Connection| rows::waiting(connection, status, sku.as_deref(), limit);
+    let found: Vec<Value> = shop.store.read(read).await?.iter().map(|order| json!(order)).collect();
+    Ok(axum::Json(json!({ "orders": found })).into_response())
 }
 
 #[derive(Deserialize)]

@@ -309,8 +309,10 @@ impl Shop {
     ) -> Result<T, Problem> {
         self.store.write(op).await.map_err(|error| match error {
             WriteError::Op(refusal) => {
-                if matches!(refusal, Refusal::OutOfStock) {
-                    self.counters.out_of_stock.add(1);
+                match refusal {
+                    Refusal::OutOfStock => self.counters.out_of_stock.add(1),
+                    Refusal::TooManyOpen | Refusal::StockHeld | Refusal::Limit(_) => self.counters.limited.add(1),
+                    _ => {}
                 }
                 Problem::from(refusal)
             }

@@ -98,6 +98,11 @@ async fn short_orders_are_delivered_with_one_click_after_restocking() {
         let answer = caller.paid(&format!("e{n}"), &format!("o{n}"), "card", qty).await;
         assert_eq!(outcome(&answer).1, if n == 0 { "delivered" } else { "short" });
     }
+    let (_, listed) = caller.get("/admin/orders?status=short").await;
+    let numbers: Vec<_> = listed["orders"].as_array().expect("a list").iter().map(|order| &order["order_no"]).collect();
+    assert_eq!(numbers, ["o1", "o2", "o3"]);
+    let metrics = caller.client.get(format!("{}/metrics", caller.base)).send().await.expect("an answer");
+    assert!(metrics.text().await.expect("text").contains("card_key_waiting_orders{status=\"short\"} 3\n"));
     let waiting = caller.allocate("o1", "card", 2).await;
     assert_eq!(code(&waiting), (503, "WAITS_FOR_SELLER"), "an order service asks again");
     caller.import("card", "reject", "A\nB\nC\n".to_owned()).await;
