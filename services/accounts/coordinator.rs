@@ -210,12 +210,16 @@ pub(super) async fn round(bank: &Arc<Bank>, file: usize, now_ms: i64) -> Result<
     while store.read(move |connection| tcc::is_due(connection, now_ms)).await? {
         let lease_ms = unix_ms().saturating_add(DRIVER_GRACE_MS);
         let due = store.write(move |connection| tcc::claim(connection, now_ms, lease_ms, AT_ONCE)).await?;
+        let full = due.len() == AT_ONCE as usize;
         let mut driven = JoinSet::new();
         for transfer in due {
             let bank = Arc::clone(bank);
             driven.spawn(async move { drive(&bank, &transfer, resume(transfer.state)).await });
         }
         driven.join_all().await;
+        if !full {
+            break;
+        }
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use super::bank::Bank;
 use super::model::{Account, Branch, Leg, Reason, Refusal, State, Transfer};
 use super::tcc::Wanted;
 use super::{branch, coordinator, inspect, lost, notices, rows};
+use crate::outbox::{self, Depth};
 use crate::support::{Problem, Shard, idempotency_key, unix_ms};
 
 /// Longest user id and transfer number in bytes.
@@ -242,7 +243,19 @@ async fn act(Shared(bank): Held, Path((half, act)): Path<(String, String)>, body
 async fn invariants(Shared(bank): Held) -> Answer {
     let violations = inspect::violations(&bank).await?;
     let status = if violations.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    let answer = json!({ "violations": violations, "stuck_transfers": bank.counters.stuck.get() });
+    let mut events = Depth::default();
+    for store in &bank.stores {
+        let Depth { waiting, dead, parked } = store.read(outbox::depth).await?;
+        events.waiting += waiting;
+        events.dead += dead;
+        events.parked += parked;
+    }
+    let Depth { waiting, dead, parked } = events;
+    let answer = json!({
+        "violations": violations,
+        "stuck_transfers": bank.counters.stuck.get(),
+        "events": { "waiting": waiting, "dead": dead, "parked": parked },
+    });
     Ok((status, axum::Json(answer)).into_response())
 }
 

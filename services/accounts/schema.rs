@@ -67,7 +67,7 @@ CREATE TABLE tcc (
     payee TEXT NOT NULL,
     amount INTEGER NOT NULL CHECK (amount > 0),
     currency TEXT NOT NULL,
-    idem_key TEXT NOT NULL,
+    idem_key TEXT NOT NULL,                         -- belongs to the account the money is taken from
     state TEXT NOT NULL CHECK (state IN ('TRYING', 'CONFIRMING', 'CANCELLING', 'CONFIRMED', 'CANCELLED')),
     reason TEXT,                                    -- of CANCELLING and CANCELLED
     next_ms INTEGER NOT NULL,                       -- while open: when recovery takes it over; of TRYING the deadline

@@ -5,13 +5,17 @@
 //! * A bill covers a day of the channel's clock, our books have ours, and a notification can be hours late. So a line is
 //!   compared with our row *whenever* that was booked; only what one side knows alone is judged by its time.
 //! * Alone and close to midnight, it may be in the next bill: it is carried over once, and a difference the next time.
-//! * What a bill has settled while our books have it on a later day is carried as well, so that the later day's run does
-//!   not miss it in its own bill.
+//! * What a bill has while our books have it on a later day, or not yet, is carried as well, so that the later day's run
+//!   does not miss it in its own bill.
 
 use super::bill::{Entry, Kind};
-use super::day::Day;
+use super::day::{DAY_MS, Day};
 use super::model::{Action, Carried, Category, Item, Why};
 use super::ours::{OurPayment, Standing};
+
+/// How long is remembered that a bill had something, in milliseconds: a month. Whatever enters our books later than that
+/// is found by the person who enters it.
+const REMEMBERED_MS: i64 = 31 * DAY_MS;
 
 /// What a run looks at.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +113,9 @@ impl Judge {
             let detail = "charged before under another number of the channel";
             return tell(item(group, Category::DuplicateCharge, Some(entry), detail));
         }
+        if !self.is_booked(ours) {
+            self.carry(group, Why::Settled, &entry.trade_no, entry.amount, entry.at_ms);
+        }
         match ours.standing {
             Standing::Waiting => {
                 return tell(item(group, Category::BankOnly, Some(entry), "nobody has told us that it is paid"));
@@ -118,9 +125,6 @@ impl Judge {
                 return tell(item(group, Category::StatusMismatch, Some(entry), detail));
             }
             Standing::Paid => {}
-        }
-        if ours.at_ms >= self.frame.day.end_ms() {
-            self.carry(group, Why::Settled, &entry.trade_no, ours.amount, ours.at_ms);
         }
         if let Some((intent, other)) = &self.paid
             && *intent == ours.intent
@@ -150,8 +154,8 @@ impl Judge {
         }
         let Some(ours) = &group.ours else { return };
         if let Some(settled) = carried(Why::Settled) {
-            if ours.at_ms >= self.frame.day.end_ms() {
-                self.carry(group, Why::Settled, &settled.trade_no, settled.amount, ours.at_ms);
+            if !self.is_booked(ours) && self.frame.day.begin_ms() - settled.at_ms < REMEMBERED_MS {
+                self.carry.push(settled.clone());
             }
             return;
         }
@@ -176,8 +180,16 @@ impl Judge {
         }
     }
 
+    /// Whether no later day's run can meet it for the first time.
+    fn is_booked(&self, ours: &OurPayment) -> bool {
+        ours.standing == Standing::Paid && ours.at_ms < self.frame.day.end_ms()
+    }
+
     /// The bill of an earlier run had it, and we knew nothing.
     fn still_unknown(&mut self, group: &Group, bank: &Carried, tell: &mut dyn FnMut(Item)) {
+        if group.ours.as_ref().is_some_and(|ours| !self.is_booked(ours)) {
+            self.carry.push(Carried { why: Why::Settled, ..bank.clone() });
+        }
         let (category, detail) = match &group.ours {
             Some(ours) if ours.standing == Standing::Paid && ours.amount == bank.amount => {
                 self.matched.carried += 1;
@@ -210,29 +222,34 @@ impl Judge {
                     wrong(Some(entry), &format!("the channel has paid back under the number {:?}", entry.refund_no));
                 }
                 Some(refund) if refund.amount != entry.amount => wrong(Some(entry), "another amount was paid back"),
-                Some(refund) => match refund.done_ms {
-                    None => wrong(Some(entry), "the channel has paid back, and nobody has told us"),
-                    Some(done_ms) => {
-                        if done_ms >= self.frame.day.end_ms() {
-                            self.carry(group, Why::RefundSettled, &entry.trade_no, entry.amount, done_ms);
-                        }
+                Some(refund) => {
+                    if refund.done_ms.is_none_or(|done_ms| done_ms >= self.frame.day.end_ms()) {
+                        self.carry(group, Why::RefundSettled, &entry.trade_no, entry.amount, entry.at_ms);
+                    }
+                    if refund.done_ms.is_none() {
+                        wrong(Some(entry), "the channel has paid back, and nobody has told us");
+                    } else {
                         self.matched.refunds += 1;
                         self.matched.refunded += entry.amount;
                     }
-                },
+                }
             }
         }
-        let Some((refund, done_ms)) = ours.and_then(|refund| Some((refund, refund.done_ms?))) else { return };
         if !group.refunds.is_empty() {
             return;
         }
-        let carried = |why: Why| group.carried.iter().any(|carried| carried.why == why);
-        let silent = "paid back here, the bill is silent";
-        if carried(Why::RefundSettled) {
-            if done_ms >= self.frame.day.end_ms() {
-                self.carry(group, Why::RefundSettled, "", refund.amount, done_ms);
+        let carried = |why: Why| group.carried.iter().find(|carried| carried.why == why);
+        if let Some(settled) = carried(Why::RefundSettled) {
+            let done_ms = ours.and_then(|refund| refund.done_ms);
+            let is_booked = done_ms.is_some_and(|done_ms| done_ms < self.frame.day.end_ms());
+            if !is_booked && self.frame.day.begin_ms() - settled.at_ms < REMEMBERED_MS {
+                self.carry.push(settled.clone());
             }
-        } else if carried(Why::Refund) {
+            return;
+        }
+        let Some((refund, done_ms)) = ours.and_then(|refund| Some((refund, refund.done_ms?))) else { return };
+        let silent = "paid back here, the bill is silent";
+        if carried(Why::Refund).is_some() {
             wrong(None, silent);
         } else if self.frame.has(done_ms) && self.frame.is_close_to_midnight(done_ms) {
             self.carry(group, Why::Refund, "", refund.amount, done_ms);

@@ -153,11 +153,11 @@ pub enum Why {
     Open,
     /// The bill said paid, and we knew nothing.
     Bank,
-    /// An earlier bill has it; our books have it on a later day.
+    /// An earlier bill has it; our books have it on a later day, or not yet.
     Settled,
     /// We say paid back, the bill was silent.
     Refund,
-    /// An earlier bill has the refund; our books have it on a later day.
+    /// An earlier bill has the refund; our books have it on a later day, or not yet.
     RefundSettled,
 }
 

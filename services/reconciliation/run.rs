@@ -220,7 +220,7 @@ fn compare(
     let items = items.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     let Judge { matched, mut carry, .. } = judge;
     carry.sort();
-    carry.dedup();
+    carry.dedup_by(|a, b| (&a.out_trade_no, a.why) == (&b.out_trade_no, b.why));
     let about = About { id: &id, channel: job.channel, bill_sha256: hash, frame, carried_in, carried_out: carry.len() };
     let report = format!("{:#}\n", report::report(&about, &tally, &our_totals, &matched));
     Ok(Found { id, channel: job.channel, day: job.day, report, items, carried: carry })

@@ -134,7 +134,7 @@ impl Sorted {
     fn refill(&mut self, run: usize) -> Result<(), BillError> {
         let row = match &mut self.runs[run] {
             Run::Memory(rows) => rows.next(),
-            Run::File(records) => match records.next().transpose().map_err(|error| std::io::Error::other(error))? {
+            Run::File(records) => match records.next().transpose().map_err(std::io::Error::other)? {
                 None => None,
                 Some(record) => {
                     Some(restore(&record).ok_or_else(|| std::io::Error::other("a temporary file was changed"))?)

@@ -62,7 +62,6 @@ CREATE TABLE refund_proposals (
     out_trade_no TEXT NOT NULL,
     trade_no TEXT NOT NULL,
     amount INTEGER NOT NULL,
-    state TEXT NOT NULL DEFAULT 'PROPOSED' CHECK (state IN ('PROPOSED')),
     at_ms INTEGER NOT NULL,
     FOREIGN KEY (run, n) REFERENCES items (run, n),
     PRIMARY KEY (run, n)

@@ -79,18 +79,19 @@ async fn check_answers(teller: &Teller, told: &[Told]) {
 
 /// Waits until recovery has brought everything to its end.
 async fn until_settled(teller: &Teller, ids: &[String]) {
+    let mut open = 1;
     for _ in 0..300 {
-        let mut open = 0;
+        open = 0;
         for id in ids {
             let [_, frozen, incoming] = teller.balance(id).await;
             open += frozen + incoming;
         }
         if open == 0 {
-            return;
+            break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("money stays frozen");
+    assert_eq!(open, 0, "money stays frozen");
 }
 
 async fn pay_until_it_dies(teller: Teller, ids: Vec<String>, round: u64, client: usize) -> Vec<Told> {

@@ -42,15 +42,22 @@ async fn reconcile(base: &str, data: &Path, lines: Vec<Entry>, apply: bool) -> (
     let (status, begun) = send(Method::POST, &format!("{base}/v1/reconciliations"), wanted).await;
     assert_eq!(status, 202, "{begun}");
     let url = format!("{base}/v1/reconciliations/{}", begun["id"].as_str().expect("an id"));
+    let run = until_ended(&url).await;
+    assert_eq!(run["status"], "DONE", "{run}");
+    (url, run["report"].clone())
+}
+
+/// Waits until a run has ended, in whatever way.
+async fn until_ended(url: &str) -> Value {
+    let mut run = Value::Null;
     for _ in 0..400 {
-        let (_, run) = send(Method::GET, &url, Value::Null).await;
+        run = send(Method::GET, url, Value::Null).await.1;
         if run["status"] != "RUNNING" {
-            assert_eq!(run["status"], "DONE", "{run}");
-            return (url, run["report"].clone());
+            break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("it does not end");
+    run
 }
 
 #[tokio::test]
@@ -88,14 +95,9 @@ async fn reconcile_again(base: &str, url: &str) -> (String, Value) {
     let wanted = json!({ "channel": "alipay", "date": day.to_string(), "apply": true });
     let (_, begun) = send(Method::POST, &format!("{base}/v1/reconciliations"), wanted).await;
     let again = format!("{base}/v1/reconciliations/{}", begun["id"].as_str().expect("an id"));
-    for _ in 0..400 {
-        let (_, run) = send(Method::GET, url, Value::Null).await;
-        if run["status"] == "DONE" {
-            return (again, run["report"].clone());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it does not end");
+    let run = until_ended(url).await;
+    assert_eq!(run["status"], "DONE", "{run}");
+    (again, run["report"].clone())
 }
 
 #[tokio::test]
@@ -120,14 +122,7 @@ async fn what_cannot_be_compared_says_why() {
     let (status, begun) = send(Method::POST, &url, wanted).await;
     assert_eq!(status, 202);
     let run = format!("{url}/{}", begun["id"].as_str().expect("an id"));
-    for _ in 0..200 {
-        let (_, stands) = send(Method::GET, &run, Value::Null).await;
-        if stands["status"] != "RUNNING" {
-            assert_eq!(stands["error"], "line 1: not the header of an Alipay trade bill");
-            street.close().await;
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it does not end");
+    let ended = until_ended(&run).await;
+    assert_eq!(ended["error"], "line 1: not the header of an Alipay trade bill", "{ended}");
+    street.close().await;
 }
