@@ -19,6 +19,7 @@
 //! | Kind | Folder | What it does |
 //! | --- | --- | --- |
 //! | `rate_limit` | [`rate_limit`] | token buckets by user, route and for the whole |
+//! | `queue` | [`queue`] | holds a request until one of so many places is free, or its time has come |
 //! | `headers` | [`headers`] | sets, adds and removes headers on the way in and out |
 //!
 //! [`condition`] is what filters share: CEL on a request, compiled when the file is loaded.
@@ -26,6 +27,7 @@
 pub mod condition;
 pub mod engine;
 pub mod headers;
+pub mod queue;
 pub mod rate_limit;
 
 use engine::Kinds;
@@ -33,7 +35,10 @@ use engine::Kinds;
 /// The kinds that are built in. A gateway adds its own with [`Kinds::register`].
 #[must_use]
 pub fn builtin() -> Kinds {
-    Kinds::empty().register::<rate_limit::RateLimit>("rate_limit").register::<headers::Headers>("headers")
+    Kinds::empty()
+        .register::<rate_limit::RateLimit>("rate_limit")
+        .register::<queue::Queue>("queue")
+        .register::<headers::Headers>("headers")
 }
 
 impl Kinds {
