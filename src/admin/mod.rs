@@ -9,6 +9,7 @@ mod extract;
 mod guard;
 mod limits;
 mod problem;
+mod queues;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -129,6 +130,7 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .route("/-/config/rollback", post(configuration::rollback))
         .route("/-/reload", post(configuration::reload))
         .route("/-/limits", get(limits::show).delete(limits::forget))
+        .route("/-/queues", get(queues::show))
         .route("/-/routes", get(routes::show))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing at this path"))
         .method_not_allowed_fallback(async || {

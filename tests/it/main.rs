@@ -7,6 +7,7 @@ mod custom_filter;
 mod door;
 mod limits;
 mod proxy;
+mod queue;
 mod reload;
 mod saves;
 mod shop;
