@@ -99,11 +99,13 @@ pub struct Admin {
     pub token: Option<Secret>,
 }
 
-/// One store. Only `memory` exists so far.
+/// One store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreSpec {
     /// In this process.
     Memory,
+    /// In files in `data_dir`.
+    Sqlite,
 }
 
 /// One way to learn an identity.

@@ -1,6 +1,6 @@
 //! Writes a reply through pingora: for HTTP/2, for replies that came after the door, and for streamed ones.
 
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -36,7 +36,10 @@ pub(super) async fn reply(session: &mut Session, flow: &mut Flow, reply: Reply, 
     let bodiless = http.req_header().method == http::Method::HEAD;
     match body {
         Body::Whole(bytes) => {
-            response.insert_header(header::CONTENT_LENGTH, bytes.len().to_string())?;
+            // RFC 9110 §8.6: nothing follows a 204, so nothing may say how long it is.
+            if response.status != StatusCode::NO_CONTENT {
+                response.insert_header(header::CONTENT_LENGTH, bytes.len().to_string())?;
+            }
             http.write_response_header(response).await?;
             if !bodiless {
                 http.write_response_body(bytes, true).await?;
