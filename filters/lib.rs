@@ -20,15 +20,19 @@
 //! | --- | --- | --- |
 //! | `rate_limit` | [`rate_limit`] | token buckets by user, route and for the whole |
 //! | `queue` | [`queue`] | holds a request until one of so many places is free, or its time has come |
+//! | `idempotency` | [`idempotency`] | a request with a key is carried out once; repeats get the first one's answer |
 //! | `headers` | [`headers`] | sets, adds and removes headers on the way in and out |
 //!
-//! [`condition`] is what filters share: CEL on a request, compiled when the file is loaded.
+//! [`condition`] is what filters share: CEL on a request, compiled when the file is loaded. [`store`] keeps records that
+//! outlive the process.
 
 pub mod condition;
 pub mod engine;
 pub mod headers;
+pub mod idempotency;
 pub mod queue;
 pub mod rate_limit;
+pub mod store;
 
 use engine::Kinds;
 
@@ -38,6 +42,7 @@ pub fn builtin() -> Kinds {
     Kinds::empty()
         .register::<rate_limit::RateLimit>("rate_limit")
         .register::<queue::Queue>("queue")
+        .register::<idempotency::Idempotency>("idempotency")
         .register::<headers::Headers>("headers")
 }
 

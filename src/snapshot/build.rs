@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tidegate_filters::engine::{
     BuildContext, ChainLink, Filter, FilterChain, Identity, IdentityId, LinkCounters, Mode, StateKey,
 };
+use tidegate_filters::store::StoreKind;
 
 use super::upstream::{Rotation, Upstream};
 use super::{BuiltFilter, Route, RouteTable, Snapshot};
-use crate::config::{self, Config, FilterEntry, Loaded};
+use crate::config::{self, Config, FilterEntry, Loaded, StoreSpec};
 use crate::gateway::Shared;
 use crate::identity::Identities;
 use crate::telemetry::{ChannelMetrics, RouteMetrics};
@@ -37,6 +38,12 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     let identities =
         Identities::new(&config.identity, &server.trusted_proxies, &shared.hasher).map_err(SnapshotError)?;
     let upstreams = upstreams(&config, shared)?;
+    let kind = |spec: &StoreSpec| match spec {
+        StoreSpec::Memory => StoreKind::Memory,
+        StoreSpec::Sqlite => StoreKind::Sqlite,
+    };
+    let stores = config.stores.iter().map(|(name, spec)| (name.clone(), kind(spec)));
+    shared.states.stores().declare(stores).map_err(|error| SnapshotError(error.to_string()))?;
     let mut built = Vec::with_capacity(config.filters.len());
     let mut links = HashMap::with_capacity(config.filters.len());
     for entry in &config.filters {
