@@ -6,6 +6,7 @@ mod admin;
 mod custom_filter;
 mod door;
 mod limits;
+mod once;
 mod proxy;
 mod queue;
 mod reload;
