@@ -56,8 +56,9 @@ impl Lead {
 
     /// Asks the store.
     pub(super) fn claim(&self, fingerprint: Fingerprint, again: bool) -> Answer<Claimed> {
-        let (now, lease) = (self.began, self.times.lease);
-        self.live.store.claim(Claim { id: self.id, fingerprint, token: self.token, now, lease, again })
+        let Times { keep, lease } = self.times;
+        let now = self.began;
+        self.live.store.claim(Claim { id: self.id, fingerprint, token: self.token, now, lease, keep, again })
     }
 
     /// What the store said. `None`: it is ours to carry out.

@@ -22,7 +22,9 @@ struct Row {
     fingerprint: Fingerprint,
     token: u128,
     state: State,
-    /// Of a running claim the end of its lease, else when it may be forgotten.
+    /// When a running claim counts as lost.
+    lease: Duration,
+    /// When it may be forgotten, unless it runs.
     until: Duration,
 }
 
@@ -66,7 +68,8 @@ impl MemoryRecords {
             fingerprint: claim.fingerprint,
             token: claim.token,
             state: State::Running,
-            until: claim.now + claim.lease,
+            lease: claim.now + claim.lease,
+            until: claim.now + claim.lease + claim.keep,
         };
         let fence = || self.fence.fetch_add(1, Relaxed) + 1;
         match rows.entry(claim.id) {
@@ -80,10 +83,10 @@ impl MemoryRecords {
             }
             Entry::Occupied(mut place) => {
                 let known = place.get_mut();
-                let over = known.until <= claim.now;
-                if matches!(known.state, State::Running) && over {
+                if matches!(known.state, State::Running) && known.lease <= claim.now {
                     known.state = State::Unknown;
-                } else if over {
+                }
+                if !matches!(known.state, State::Running) && known.until <= claim.now {
                     self.bytes.fetch_sub(known.size(), Relaxed);
                     *known = row();
                     return Ok(Claimed::New { fence: fence() });

@@ -88,6 +88,8 @@ pub struct Claim {
     pub now: Duration,
     /// Without a word for this long the claim counts as lost: its outcome is unknown then.
     pub lease: Duration,
+    /// How long it is kept as unknown then.
+    pub keep: Duration,
     /// A request whose outcome is unknown may be carried out again.
     pub again: bool,
 }

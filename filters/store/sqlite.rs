@@ -29,6 +29,7 @@ CREATE TABLE record (
     fingerprint BLOB NOT NULL,
     token       BLOB NOT NULL,
     state       INTEGER NOT NULL,
+    lease_ms    INTEGER NOT NULL,
     until_ms    INTEGER NOT NULL,
     status      INTEGER,
     answer      BLOB
@@ -55,6 +56,7 @@ struct Row {
     fence: i64,
     fingerprint: Vec<u8>,
     state: i64,
+    lease: i64,
     until: i64,
     status: Option<u16>,
     answer: Option<Vec<u8>>,
@@ -93,28 +95,30 @@ fn ms(time: Duration) -> i64 {
 }
 
 fn find(connection: &Connection, id: RecordId) -> rusqlite::Result<Option<Row>> {
-    let sql = "SELECT fence, fingerprint, state, until_ms, status, answer FROM record WHERE id = ?1";
+    let sql = "SELECT fence, fingerprint, state, lease_ms, until_ms, status, answer FROM record WHERE id = ?1";
     let row = |row: &rusqlite::Row<'_>| {
         Ok(Row {
             fence: row.get(0)?,
             fingerprint: row.get(1)?,
             state: row.get(2)?,
-            until: row.get(3)?,
-            status: row.get(4)?,
-            answer: row.get(5)?,
+            lease: row.get(3)?,
+            until: row.get(4)?,
+            status: row.get(5)?,
+            answer: row.get(6)?,
         })
     };
     connection.prepare_cached(sql)?.query_row([id.0.as_slice()], row).optional()
 }
 
 fn insert(connection: &Connection, claim: &Claim) -> rusqlite::Result<Claimed> {
-    let sql = "INSERT INTO record (id, fingerprint, token, state, until_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql = "INSERT INTO record (id, fingerprint, token, state, lease_ms, until_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     connection.prepare_cached(sql)?.execute(params![
         claim.id.0.as_slice(),
         claim.fingerprint.0.as_slice(),
         claim.token.to_le_bytes().as_slice(),
         RUNNING,
         ms(claim.now + claim.lease),
+        ms(claim.now + claim.lease + claim.keep),
     ])?;
     Ok(Claimed::New { fence: u64::try_from(connection.last_insert_rowid()).unwrap_or(0) })
 }
@@ -130,11 +134,13 @@ fn claim(connection: &Connection, claim: &Claim, records: &AtomicUsize) -> rusql
         records.fetch_add(1, Relaxed);
         return Ok(Found::Plain(claimed));
     };
-    let over = row.until <= ms(claim.now);
-    if over && row.state == RUNNING {
-        connection.prepare_cached("UPDATE record SET state = ?1 WHERE fence = ?2")?.execute([UNKNOWN, row.fence])?;
+    let now = ms(claim.now);
+    if row.state == RUNNING && row.lease <= now {
+        let sql = "UPDATE record SET state = ?1 WHERE fence = ?2";
+        connection.prepare_cached(sql)?.execute([UNKNOWN, row.fence])?;
         row.state = UNKNOWN;
-    } else if over {
+    }
+    if row.state != RUNNING && row.until <= now {
         delete(connection, row.fence)?;
         return insert(connection, claim).map(Found::Plain);
     }

@@ -34,7 +34,15 @@ fn id(number: u8) -> RecordId {
 /// A claim of record `number` for request `request` by `token` at `seconds`.
 fn wish(number: u8, request: u8, token: u128, seconds: u64) -> Claim {
     let now = START + Duration::from_secs(seconds);
-    Claim { id: id(number), fingerprint: Fingerprint([request; 32]), token, now, lease: LEASE, again: false }
+    Claim {
+        id: id(number),
+        fingerprint: Fingerprint([request; 32]),
+        token,
+        now,
+        lease: LEASE,
+        keep: HOUR,
+        again: false,
+    }
 }
 
 fn stored(text: &str) -> Arc<Stored> {
@@ -140,8 +148,10 @@ fn records_are_forgotten_when_their_time_is_over() {
         store.purge(START + HOUR);
         assert_eq!(answered(store.claim(wish(1, 1, 11, 3_600))), Claimed::Running);
         fence(&answered(store.claim(wish(2, 1, 12, 3_600))));
-        // The third was running all the time: it is unknown and not gone.
+        // The third was running all the time: it is unknown, and gone an hour behind its lease.
         assert_eq!(answered(store.claim(wish(3, 1, 13, 3_600))), Claimed::Unknown);
+        assert_eq!(answered(store.claim(wish(3, 1, 14, 3_609))), Claimed::Unknown);
+        fence(&answered(store.claim(wish(3, 1, 15, 3_610))));
     });
 }
 
@@ -183,6 +193,7 @@ fn a_file_opened_again_knows_its_answers_and_gives_up_what_ran() {
     let store = SqliteRecords::open(folder.path(), "test").expect("opens again");
     assert_eq!(answered(store.claim(wish(1, 1, 21, 1))), Claimed::Done(stored("kept")));
     assert_eq!(answered(store.claim(wish(2, 1, 22, 1))), Claimed::Unknown);
+    assert_eq!(answered(store.claim(wish(2, 1, 22, 3_000))), Claimed::Unknown, "long behind its lease, too");
     assert_eq!(store.len(), 2);
     assert!(fence(&answered(store.claim(wish(3, 1, 23, 1)))) > before);
 }
