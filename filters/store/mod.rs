@@ -14,6 +14,7 @@ mod sqlite;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -203,9 +204,8 @@ impl Stores {
         let wanted: BTreeMap<String, StoreKind> = wanted.into_iter().collect();
         let mut open = self.open.lock();
         for (name, kind) in &wanted {
-            let key = (name.clone(), *kind);
-            if !open.contains_key(&key) {
-                open.insert(key, self.make(name, *kind)?);
+            if let Entry::Vacant(place) = open.entry((name.clone(), *kind)) {
+                place.insert(self.make(name, *kind)?);
             }
         }
         *self.named.lock() = wanted;
