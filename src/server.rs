@@ -17,7 +17,8 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::listening::Service;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tidegate_filters::engine::{KeyHasher, Kinds, StateRegistry};
+use tidegate_filters::engine::{KeyHasher, Kinds, Nanos, StateRegistry};
+use tidegate_filters::store::Stores;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin;
@@ -80,10 +81,12 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     }
     let start = |what: &str, error: &dyn fmt::Display| RunError::Start(format!("{what}: {error}"));
     let telemetry = Telemetry::new(options.access_log).map_err(|error| start("access log", &error))?;
+    let clock = Clock::start();
+    let stores = Stores::new(&loaded.config.server.data_dir, clock.unix(Nanos(0)));
     let shared = Arc::new(Shared {
-        states: StateRegistry::new(),
+        states: StateRegistry::with_stores(stores),
         hasher: KeyHasher::random(),
-        clock: Clock::start(),
+        clock,
         telemetry,
         payments: Payments::default(),
     });

@@ -13,7 +13,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Attempt, AttemptEnd, ChannelId, Decider, Decision, Filter, Nanos, Outcome, RequestContext, RequestHead, Retry,
+    Attempt, AttemptEnd, Captured, ChannelId, Decider, Decision, Filter, HeldBack, Nanos, Outcome, RequestContext,
+    RequestHead, Retry,
     Sample, SampleKind, Stages, State, Verdict,
 };
 
@@ -138,6 +139,7 @@ pub struct FilterChain {
     attempt: Box<[u8]>,
     response: Box<[u8]>,
     chunk: Box<[u8]>,
+    capture: Box<[u8]>,
     finish: Box<[u8]>,
 }
 
@@ -156,7 +158,8 @@ impl FilterChain {
         };
         let (request, attempt) = (at(Stages::REQUEST), at(Stages::ATTEMPT));
         let (response, chunk, finish) = (at(Stages::RESPONSE), at(Stages::CHUNK), at(Stages::FINISH));
-        Self { request, attempt, response, chunk, finish, links }
+        let capture = at(Stages::CAPTURE);
+        Self { request, attempt, response, chunk, capture, finish, links }
     }
 
     /// The links that take part.
@@ -289,6 +292,26 @@ impl FilterChain {
         for &slot in self.chunk.iter().rev() {
             self.shielded(slot, cx, |filter, cx| filter.on_chunk(chunk, end, cx));
         }
+    }
+
+    /// The answer is there as a whole; its end waits for what is returned.
+    pub fn on_captured(&self, answer: &Captured, cx: &mut RequestContext) -> Option<HeldBack> {
+        let mut futures: Vec<HeldBack> = Vec::new();
+        for &slot in self.capture.iter().rev() {
+            let shadow = self.links[usize::from(slot)].mode == Mode::Shadow;
+            self.shielded(slot, cx, |filter, cx| {
+                // Nobody waits for a shadow.
+                futures.extend(filter.on_captured(answer, cx).filter(|_| !shadow));
+            });
+        }
+        if futures.len() < 2 {
+            return futures.pop();
+        }
+        Some(Box::pin(async move {
+            for future in futures {
+                future.await;
+            }
+        }))
     }
 
     /// The request is over.

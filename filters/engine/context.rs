@@ -87,6 +87,9 @@ pub struct RequestContext {
     pub to_upstream: SmallVec<[HeaderEdit; 2]>,
     /// Edits to the response head on its way to the client, in order.
     pub to_client: SmallVec<[HeaderEdit; 4]>,
+    /// Bytes of the upstream's answer that a filter wants to see whole, before its end goes to the client; `None` when
+    /// none does. See [`super::Filter::on_captured`].
+    pub capture: Option<usize>,
     /// Who stopped the request, if anyone did.
     pub decider: Option<Decider>,
     /// The part of a filter that is deciding; read by the chain when the filter stops the request.
@@ -118,6 +121,7 @@ impl RequestContext {
             considered: Vec::new(),
             to_upstream: SmallVec::new(),
             to_client: SmallVec::new(),
+            capture: None,
             decider: None,
             part: None,
             identities: SmallVec::new(),

@@ -12,6 +12,7 @@ mod guard;
 mod limits;
 mod payments;
 mod problem;
+mod queues;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -135,6 +136,7 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .route("/-/breakers", get(breakers::show))
         .route("/-/breakers/{upstream}/{channel}/{what}", post(breakers::change))
         .route("/-/channels", get(channels::show))
+        .route("/-/queues", get(queues::show))
         .route("/-/routes", get(routes::show))
         .route("/-/payments", get(payments::list))
         .route("/-/payments/{id}", get(payments::show))

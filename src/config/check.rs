@@ -84,10 +84,10 @@ impl<'t> Checker<'_, 't> {
                 "memory" => StoreSpec::Memory,
                 "sqlite" => StoreSpec::Sqlite,
                 other => {
-                    let message = format!("unknown store type `{other}`; known: `memory` and `sqlite`");
+                    let message = format!("unknown store type `{other}`; known: `memory`, `sqlite`");
                     let help = (other == "redis").then(|| "`redis` is not in this version".to_owned());
                     self.wrong_with_help(kind.at, message, help);
-                    StoreSpec::Memory
+                    continue;
                 }
             };
             stores.insert(name.clone(), spec);

@@ -32,7 +32,7 @@ pub(super) struct ConfigFile {
     /// The admin listener.
     #[serde(default)]
     pub(super) admin: At<AdminFile>,
-    /// Stores by name: `memory` or `sqlite`.
+    /// Stores by name: where filters keep what must outlast a request.
     #[serde(default)]
     pub(super) stores: Named<StoreFile>,
     /// Identities by name: each a list of sources tried in order. Built in: `client` (address, IPv6 by /64), `route`,

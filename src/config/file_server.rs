@@ -180,7 +180,7 @@ impl Default for AdminFile {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StoreFile {
-    /// `memory`: in this process; `sqlite`: in a file below `data_dir`.
+    /// `memory`: in this process, gone with it. `sqlite`: in files in `data_dir`, durable.
     #[serde(rename = "type")]
     #[schemars(schema_with = "store_types")]
     pub(super) kind: At<String>,

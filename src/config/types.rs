@@ -106,7 +106,7 @@ pub struct Admin {
 pub enum StoreSpec {
     /// In this process.
     Memory,
-    /// In a file below the data directory.
+    /// In files in `data_dir`.
     Sqlite,
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidegate_filters::engine::{ChannelId, ChannelSet, Decision, Known, Nanos, Outcome, Permit, Reply, RequestContext};
 
+use super::capture::Capture;
 use super::id::RequestId;
 use crate::door::conn::{Conn, Cut};
 use crate::gateway::Gateway;
@@ -75,6 +76,8 @@ pub struct Flow {
     pub(crate) payment: Option<Arc<str>>,
     /// Number of the payment that this callback tells of.
     pub(crate) told_of: Option<String>,
+    /// The answer, where a filter wants to see it whole.
+    pub(crate) capture: Option<Capture>,
     started: bool,
     finished: bool,
 }
@@ -116,6 +119,7 @@ impl Flow {
             body_seen: 0,
             payment: None,
             told_of: None,
+            capture: None,
             started: false,
             finished: false,
         }
@@ -184,7 +188,8 @@ impl Flow {
         let now = self.tick();
         let took = now.since(self.arrival.at);
         if let Some(route) = &self.route {
-            let outcome = Outcome { status: http::StatusCode::from_u16(status).ok(), client_gone, took };
+            let answered = http::StatusCode::from_u16(status).ok();
+            let outcome = Outcome { status: answered, client_gone, took, known: self.known };
             route.chain.on_finish(&outcome, &mut self.cx);
             if self.started {
                 route.metrics.finished(named.0, status, took);

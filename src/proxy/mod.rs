@@ -12,6 +12,7 @@
 //! | `logging` | finish |
 
 pub(crate) mod attempt;
+pub(crate) mod capture;
 mod fault;
 pub(crate) mod flow;
 pub(crate) mod forward;
@@ -238,6 +239,12 @@ impl ProxyHttp for Adapter {
         flow.tick();
         Progress::answering(patience(flow));
         forget_hop(response);
+        capture::begin(flow, response.status, &response.headers);
+        if capture::ends_with_head(response.status, &response.headers)
+            && let Some(held) = capture::end(flow)
+        {
+            capture::hold(held).await;
+        }
         route.chain.on_response(response.as_ref(), &mut flow.cx);
         apply(&mut flow.cx.to_client, &mut Downward(response));
         if route.upstream.channels.len() > 1
@@ -263,6 +270,12 @@ impl ProxyHttp for Adapter {
         {
             flow.tick();
             route.chain.on_chunk(&body.clone().unwrap_or_default(), end, &mut flow.cx);
+        }
+        if let Some(piece) = body {
+            capture::add(flow, piece);
+        }
+        if end && let Some(held) = capture::end(flow) {
+            capture::hold_here(held);
         }
         Ok(None)
     }
@@ -295,6 +308,12 @@ impl ProxyHttp for Adapter {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         let Some(flow) = ctx.as_mut() else { return };
+        // An answer over HTTP/2 may have ended with its head, which no other hook is told.
+        if error.is_none()
+            && let Some(held) = capture::end(flow)
+        {
+            capture::hold(held).await;
+        }
         let begun = sound::begun(session);
         let status = begun.unwrap_or(499);
         let gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);

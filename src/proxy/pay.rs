@@ -15,7 +15,7 @@ use super::flow::Flow;
 use super::forward::Hops;
 use super::h1::HEAD_PATIENCE;
 use super::reply::{HeaderList, apply};
-use super::{ATTEMPTS, CHANNEL, park, view, write};
+use super::{ATTEMPTS, CHANNEL, capture, park, view, write};
 use crate::payments::job::{Done, End, Job, Progress};
 use crate::payments::pay::run;
 use crate::payments::{Engine, Plan, answer, find_part, read_frozen, wire};
@@ -192,6 +192,9 @@ async fn tell(session: &mut Session, flow: &mut Flow, plan: &Plan, end: End) -> 
             (reply, "recorded")
         }
     };
+    if let Some(held) = capture::end(flow) {
+        capture::hold(held).await;
+    }
     let reply = name_channel(flow, reply);
     flow.answers(&reply, decision);
     write::reply(session, flow, reply, true).await
@@ -222,6 +225,8 @@ fn passed(session: &Session, flow: &mut Flow, answer: wire::Answer) -> Reply {
     let (mut parts, ()) = response.into_parts();
     let body = body.unwrap_or_default();
     flow.tick();
+    capture::begin(flow, parts.status, &parts.headers);
+    capture::add(flow, &body);
     if let Some(route) = flow.route.clone() {
         route.chain.on_response(&parts, &mut flow.cx);
         if route.chain.sees_chunks() {

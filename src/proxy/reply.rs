@@ -80,6 +80,7 @@ pub(crate) fn render(reply: Reply, to: &Addressee<'_>, sink: &mut impl HeaderSin
             sink.put(&header::CONTENT_TYPE, b"application/problem+json");
             Body::Made(document(&problem, status.as_u16(), to.request_id))
         }
+        ReplyBody::Whole(bytes) => Body::Whole(bytes),
         ReplyBody::Bytes { content_type, bytes } => {
             sink.put(&header::CONTENT_TYPE, content_type.as_bytes());
             Body::Whole(bytes)

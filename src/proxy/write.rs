@@ -1,7 +1,7 @@
 //! Writes a reply through pingora: for HTTP/2, for replies that came after the door, and for streamed ones.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -54,7 +54,10 @@ pub(super) async fn reply(session: &mut Session, flow: &mut Flow, reply: Reply, 
 }
 
 async fn whole(http: &mut ServerSession, mut head: Box<ResponseHeader>, body: Bytes, bodiless: bool) -> Result<()> {
-    head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
+    // RFC 9110 §8.6: nothing follows a 204, so nothing may say how long it is.
+    if head.status != StatusCode::NO_CONTENT {
+        head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
+    }
     http.write_response_header(head).await?;
     if !bodiless {
         http.write_response_body(body, true).await?;

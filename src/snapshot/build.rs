@@ -9,10 +9,11 @@ use tidegate_filters::channels::{ChannelState, UpstreamFacts};
 use tidegate_filters::engine::{
     BuildContext, ChainLink, Filter, FilterChain, Identity, IdentityId, LinkCounters, Mode, StateKey, UpstreamId,
 };
+use tidegate_filters::store::StoreKind;
 
 use super::upstream::{Rotation, Upstream};
 use super::{BuiltFilter, Route, RouteTable, Snapshot};
-use crate::config::{self, Class, Config, FilterEntry, Loaded};
+use crate::config::{self, Class, Config, FilterEntry, Loaded, StoreSpec};
 use crate::gateway::Shared;
 use crate::identity::Identities;
 use crate::payments::status::StatusPaths;
@@ -42,6 +43,12 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         Identities::new(&config.identity, &server.trusted_proxies, &shared.hasher).map_err(SnapshotError)?;
     let upstreams = upstreams(&config, shared)?;
     payments(&config, shared)?;
+    let kind = |spec: &StoreSpec| match spec {
+        StoreSpec::Memory => StoreKind::Memory,
+        StoreSpec::Sqlite => StoreKind::Sqlite,
+    };
+    let stores = config.stores.iter().map(|(name, spec)| (name.clone(), kind(spec)));
+    shared.states.stores().declare(stores).map_err(|error| SnapshotError(error.to_string()))?;
     let mut built = Vec::with_capacity(config.filters.len());
     let mut links = HashMap::with_capacity(config.filters.len());
     for entry in &config.filters {
