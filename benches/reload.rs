@@ -49,6 +49,7 @@ fn reload(c: &mut Criterion) {
         hasher: KeyHasher::random(),
         clock: Clock::start(),
         telemetry: Telemetry::new(AccessLogTarget::Off).unwrap(),
+        payments: tidegate::payments::Payments::default(),
     });
     let text = text(1_000);
     let loaded = load(&text);

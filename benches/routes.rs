@@ -78,6 +78,7 @@ fn route(host: Option<&str>, path: PathMatch) -> Route {
         priority: Priority::Normal,
         filters: Vec::new(),
         upstream: String::new(),
+        payments: None,
         websocket: true,
         max_body_size: None,
         timeout: None,

@@ -1,5 +1,6 @@
 //! The handle: what callers hold, clone and call.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -123,6 +124,22 @@ impl Store {
         let (job, answer) = writer::pack(op);
         self.writer.try_send(job).map_err(|error| refused(&error))?;
         answer.await.unwrap_or(Err(WriteError::Store(StoreError::Unavailable)))
+    }
+
+    /// Runs `op` in the next group commit, behind everything that was queued before, while nobody waits for it. What goes
+    /// wrong is logged: use it for what another path makes good.
+    pub fn post<E, F>(&self, op: F)
+    where
+        E: fmt::Display + Send + 'static,
+        F: FnOnce(&Connection) -> Result<(), E> + Send + 'static,
+    {
+        let told = move |connection: &Connection| {
+            op(connection).inspect_err(|error| tracing::error!(%error, "a posted operation failed"))
+        };
+        let (job, _) = writer::pack(told);
+        if let Err(error) = self.writer.try_send(job) {
+            tracing::error!(error = %refused(&error), "an operation could not be posted");
+        }
     }
 
     /// Runs `op` on a read-only connection. It sees everything acknowledged before the call.

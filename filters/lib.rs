@@ -19,12 +19,14 @@
 //! | Kind | Folder | What it does |
 //! | --- | --- | --- |
 //! | `rate_limit` | [`rate_limit`] | token buckets by user, route and for the whole |
+//! | `queue` | [`queue`] | holds a request until one of so many places is free, or its time has come |
+//! | `idempotency` | [`idempotency`] | a request with a key is carried out once; repeats get the first one's answer |
 //! | `headers` | [`headers`] | sets, adds and removes headers on the way in and out |
 //! | `circuit_breaker` | [`circuit_breaker`] | rests channels that fail, and probes them |
 //! | `failover` | [`failover`] | chooses the channel: by order, weight or score |
 //!
 //! Filters share [`condition`] (CEL on a request, compiled when the file is loaded) and [`channels`] (what is known of
-//! upstreams: settings, quotas, probes, the record of tries).
+//! upstreams: settings, quotas, probes, the record of tries). [`store`] keeps records that outlive the process.
 
 pub mod channels;
 pub mod circuit_breaker;
@@ -33,7 +35,10 @@ pub mod condition;
 pub mod engine;
 pub mod failover;
 pub mod headers;
+pub mod idempotency;
+pub mod queue;
 pub mod rate_limit;
+pub mod store;
 
 use engine::Kinds;
 
@@ -42,6 +47,8 @@ use engine::Kinds;
 pub fn builtin() -> Kinds {
     Kinds::empty()
         .register::<rate_limit::RateLimit>("rate_limit")
+        .register::<queue::Queue>("queue")
+        .register::<idempotency::Idempotency>("idempotency")
         .register::<headers::Headers>("headers")
         .register::<circuit_breaker::CircuitBreaker>("circuit_breaker")
         .register::<failover::Failover>("failover")

@@ -40,6 +40,22 @@ pub struct Args {
     /// Address of the channel union.
     #[arg(long, default_value = "127.0.0.1:7103")]
     union: SocketAddr,
+    /// Fault plan of a channel from the start, as CHANNEL=FILE; may be given for each.
+    #[arg(long, value_parser = pair)]
+    plan: Vec<(String, String)>,
+    /// Second address of a channel for /sim only, as CHANNEL=ADDRESS; may be given for each.
+    #[arg(long, value_parser = pair)]
+    control: Vec<(String, String)>,
+}
+
+/// The channels, by what comes before the `=`.
+const CHANNELS: [&str; 3] = ["alipay", "wechat", "union"];
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if CHANNELS.contains(&name) => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("expected CHANNEL=VALUE with a CHANNEL of {}", CHANNELS.join(", "))),
+    }
 }
 
 /// Starts them all, those first that others call.
@@ -89,8 +105,13 @@ fn channel(
     name: &str,
     listen: SocketAddr,
 ) -> Result<channel_simulator::Settings, StartError> {
-    let auto = args.auto_confirm.then_some("--auto-confirm");
-    let own: channel_simulator::cli::Args = arguments(args, listen, ["--name", name].into_iter().chain(auto))?;
+    let mut more = vec!["--name", name];
+    more.extend(args.auto_confirm.then_some("--auto-confirm"));
+    for (option, given) in [("--plan", &args.plan), ("--control", &args.control)] {
+        let value = given.iter().find(|(channel, _)| channel == name);
+        more.extend(value.into_iter().flat_map(|(_, value)| [option, value.as_str()]));
+    }
+    let own: channel_simulator::cli::Args = arguments(args, listen, more)?;
     Ok(channel_simulator::Settings { service, ..own.into_settings() })
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tidegate_services::support::{log_to_stderr, run_until_signal};
-use tidegate_services::{all, card_key, channel_simulator, order};
+use tidegate_services::{all, card_key, channel_simulator, order, reconciliation};
 
 /// What can go wrong between the command line and the end; each error brings its own sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -30,6 +30,8 @@ enum Command {
     Order(order::cli::Args),
     /// Send a file of card keys, one a line, to a running card-key service.
     Import(card_key::cli::ImportArgs),
+    /// Compare a payment channel's bill of a day with the order service's books.
+    Reconcile(reconciliation::cli::Args),
 }
 
 #[tokio::main]
@@ -37,7 +39,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
     match run(cli.command).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Nobody is left to tell when stderr is closed.
             let _ = writeln!(std::io::stderr(), "tidegate-services: {error}");
@@ -46,13 +48,18 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> Result<(), Failure> {
+async fn run(command: Command) -> Result<ExitCode, Failure> {
     let services = match command {
         Command::CardKey(args) => vec![card_key::start(args.into_settings()).await?],
         Command::ChannelSimulator(args) => vec![channel_simulator::start(args.into_settings()).await?],
         Command::All(args) => all::start(args).await?,
         Command::Order(args) => vec![order::start(args.into_settings()).await?],
-        Command::Import(args) => return card_key::cli::import(args).await,
+        Command::Import(args) => {
+            card_key::cli::import(args).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Reconcile(args) => return reconciliation::cli::run(args).await,
     };
-    Ok(run_until_signal(services).await?)
+    run_until_signal(services).await?;
+    Ok(ExitCode::SUCCESS)
 }

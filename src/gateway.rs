@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tidegate_filters::engine::{KeyHasher, Nanos, StateRegistry};
 
+use crate::payments::Payments;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
@@ -47,6 +48,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
+    /// Payments under way, and their journal.
+    pub payments: Payments,
 }
 
 /// The gateway: one snapshot at a time over what is shared.

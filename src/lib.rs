@@ -1,6 +1,7 @@
 //! tidegate: an edge gateway for payment backends, on pingora.
 //!
-//! pingora carries the bytes, [`tidegate_filters`] decides, [`config`] says what is wanted, and nothing that has been
+//! pingora carries connections, TLS and HTTP/2, the gateway itself what goes from HTTP/1 to HTTP/1.1;
+//! [`tidegate_filters`] decides, [`config`] says what is wanted, and nothing that has been
 //! remembered is forgotten by a reload.
 //!
 //! # One request, in eight steps
@@ -11,8 +12,10 @@
 //!    `request_filter` for HTTP/2: continue, respond, wait, need body.
 //! 3. *Respond*: the reply is written and step 8 follows. *Wait*: [`proxy`] parks the request; afterwards the chain goes on.
 //! 4. Permits are in the request's context and come back when it is dropped.
-//! 5. The attempt stage narrows the candidate channels and chooses one; header edits apply; bytes flow.
-//! 6. The try ends. Only what is known about the wire may lead back to step 5.
+//! 5. The attempt stage narrows the candidate channels and chooses one; header edits apply; bytes flow, by `proxy::h1`
+//!    from HTTP/1 to HTTP/1.1 and by pingora otherwise.
+//! 6. The try ends. Only what is known about the wire may lead back to step 5. Requests that move money take steps 5
+//!    and 6 in [`payments`], which reads and answers whole and writes every try down first.
 //! 7. The response stage runs in reverse order: header edits, chunks for filters that asked.
 //! 8. Finish: one access-log line, counters, release.
 //!
@@ -30,6 +33,7 @@ pub mod door;
 pub mod gateway;
 pub mod health;
 pub mod identity;
+pub mod payments;
 pub mod proxy;
 pub mod reload;
 pub mod server;

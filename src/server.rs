@@ -17,7 +17,8 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::listening::Service;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tidegate_filters::engine::{KeyHasher, Kinds, StateRegistry};
+use tidegate_filters::engine::{KeyHasher, Kinds, Nanos, StateRegistry};
+use tidegate_filters::store::Stores;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin;
@@ -25,6 +26,7 @@ use crate::config::{self, Config, Report};
 use crate::door::{Door, DoorSettings, Hello, Seats};
 use crate::gateway::{Clock, Gateway, Shared};
 use crate::health;
+use crate::payments::Payments;
 use crate::proxy::{Adapter, MOST_TRIES};
 use crate::reload::Reloader;
 use crate::snapshot;
@@ -79,14 +81,18 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     }
     let start = |what: &str, error: &dyn fmt::Display| RunError::Start(format!("{what}: {error}"));
     let telemetry = Telemetry::new(options.access_log).map_err(|error| start("access log", &error))?;
+    let clock = Clock::start();
+    let stores = Stores::new(&loaded.config.server.data_dir, clock.unix(Nanos(0)));
     let shared = Arc::new(Shared {
-        states: StateRegistry::new(),
+        states: StateRegistry::with_stores(stores),
         hasher: KeyHasher::random(),
-        clock: Clock::start(),
+        clock,
         telemetry,
+        payments: Payments::default(),
     });
     let first = snapshot::build(&loaded, 1, &shared).map_err(|error| start("configuration", &error))?;
     let gateway = Arc::new(Gateway::new(shared, Arc::new(first)));
+    gateway.shared.payments.attach(&gateway);
     let config = gateway.snapshot().config.clone();
     open_files(config.server.limits.max_connections);
     let admin = bind("admin", &config.admin.address)?;
@@ -249,7 +255,8 @@ impl ShutdownSignalWatch for Signals {
         let (seats, gateway, deadline) = (self.seats.clone(), self.gateway.clone(), Instant::now() + self.drain);
         std::thread::spawn(move || {
             // pingora sleeps its whole grace period; this ends it when nobody is left.
-            while seats.taken() > 0 && Instant::now() < deadline {
+            let busy = || seats.taken() > 0 || gateway.shared.payments.running() > 0;
+            while busy() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(20));
             }
             gateway.shared.telemetry.access().flush();

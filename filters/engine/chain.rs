@@ -13,8 +13,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Attempt, AttemptEnd, ChannelId, Decider, Decision, Filter, Outcome, RequestContext, RequestHead, Retry, Sample,
-    SampleKind, Stages, State, Verdict,
+    Attempt, AttemptEnd, Captured, ChannelId, Decider, Decision, Filter, HeldBack, Nanos, Outcome, RequestContext,
+    RequestHead, Retry,
+    Sample, SampleKind, Stages, State, Verdict,
 };
 
 /// Whether a filter's decisions count.
@@ -47,6 +48,8 @@ impl Mode {
 pub struct LinkCounters {
     filter: Arc<str>,
     by_mode: [[AtomicU64; 3]; 2],
+    timed: AtomicU64,
+    timed_ns: AtomicU64,
 }
 
 impl LinkCounters {
@@ -65,10 +68,32 @@ impl LinkCounters {
     fn count(&self, mode: Mode, outcome: usize) {
         self.by_mode[usize::from(mode == Mode::Shadow)][outcome].fetch_add(1, Relaxed);
     }
+
+    fn time(&self, began: Nanos, ended: Nanos) {
+        self.timed.fetch_add(1, Relaxed);
+        self.timed_ns.fetch_add(ended.0.saturating_sub(began.0), Relaxed);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a metric is a double by definition")]
+    fn durations(&self) -> [Sample; 2] {
+        let (count, nanos) = (self.timed.load(Relaxed), self.timed_ns.load(Relaxed));
+        let sample = |name, help, value| Sample {
+            name,
+            help,
+            kind: SampleKind::Counter,
+            labels: vec![("filter", self.filter.to_string())],
+            value,
+        };
+        [
+            sample("tidegate_filter_duration_seconds_count", "Request stages that were timed, a sample.", count as f64),
+            sample("tidegate_filter_duration_seconds_sum", "Time those took in the filter.", nanos as f64 / 1e9),
+        ]
+    }
 }
 
 impl State for LinkCounters {
     fn samples(&self, out: &mut Vec<Sample>) {
+        out.extend(self.durations());
         for (mode, counters) in Self::MODES.iter().zip(&self.by_mode) {
             for (outcome, counter) in Self::OUTCOMES.iter().zip(counters) {
                 let value = counter.load(Relaxed);
@@ -114,6 +139,7 @@ pub struct FilterChain {
     attempt: Box<[u8]>,
     response: Box<[u8]>,
     chunk: Box<[u8]>,
+    capture: Box<[u8]>,
     finish: Box<[u8]>,
 }
 
@@ -132,7 +158,8 @@ impl FilterChain {
         };
         let (request, attempt) = (at(Stages::REQUEST), at(Stages::ATTEMPT));
         let (response, chunk, finish) = (at(Stages::RESPONSE), at(Stages::CHUNK), at(Stages::FINISH));
-        Self { request, attempt, response, chunk, finish, links }
+        let capture = at(Stages::CAPTURE);
+        Self { request, attempt, response, chunk, capture, finish, links }
     }
 
     /// The links that take part.
@@ -147,6 +174,12 @@ impl FilterChain {
         !self.chunk.is_empty()
     }
 
+    /// Whether any filter wants to see response heads.
+    #[must_use]
+    pub fn sees_responses(&self) -> bool {
+        !self.response.is_empty()
+    }
+
     /// Runs from where the request stopped last: call again after a wait, or with the body after `NeedBody`.
     pub fn on_request(&self, head: &RequestHead<'_>, cx: &mut RequestContext) -> Decision {
         while let Some(&slot) = self.request.get(usize::from(cx.cursor)) {
@@ -154,7 +187,15 @@ impl FilterChain {
             cx.cursor += 1;
             cx.slot = slot;
             let marks = cx.marks();
-            let decision = link.filter.on_request(head, cx);
+            let decision = match cx.stopwatch {
+                None => link.filter.on_request(head, cx),
+                Some(read) => {
+                    let began = read();
+                    let decision = link.filter.on_request(head, cx);
+                    link.counters.time(began, read());
+                    decision
+                }
+            };
             let shadow = link.mode == Mode::Shadow;
             if shadow {
                 cx.undo(&marks);
@@ -251,6 +292,26 @@ impl FilterChain {
         for &slot in self.chunk.iter().rev() {
             self.shielded(slot, cx, |filter, cx| filter.on_chunk(chunk, end, cx));
         }
+    }
+
+    /// The answer is there as a whole; its end waits for what is returned.
+    pub fn on_captured(&self, answer: &Captured, cx: &mut RequestContext) -> Option<HeldBack> {
+        let mut futures: Vec<HeldBack> = Vec::new();
+        for &slot in self.capture.iter().rev() {
+            let shadow = self.links[usize::from(slot)].mode == Mode::Shadow;
+            self.shielded(slot, cx, |filter, cx| {
+                // Nobody waits for a shadow.
+                futures.extend(filter.on_captured(answer, cx).filter(|_| !shadow));
+            });
+        }
+        if futures.len() < 2 {
+            return futures.pop();
+        }
+        Some(Box::pin(async move {
+            for future in futures {
+                future.await;
+            }
+        }))
     }
 
     /// The request is over.

@@ -168,4 +168,6 @@ pub struct Outcome {
     pub client_gone: bool,
     /// From the head's last byte to the end.
     pub took: Duration,
+    /// What is known about it at its upstream; `None` when it never was on its way to one.
+    pub known: Option<Known>,
 }

@@ -63,6 +63,8 @@ pub struct Decider {
 pub struct RequestContext {
     /// Set by the gateway before each stage; the only clock a filter has.
     pub now: Nanos,
+    /// Reads the clock in the middle of a stage; set for the few requests whose filters are timed, only for metrics.
+    pub stopwatch: Option<fn() -> Nanos>,
     /// Wall time since 1970, of the same moment as `now`; for opening hours only. Zero where nobody set it.
     pub wall: Duration,
     /// The client's address, after trusted proxies were taken off.
@@ -85,6 +87,9 @@ pub struct RequestContext {
     pub to_upstream: SmallVec<[HeaderEdit; 2]>,
     /// Edits to the response head on its way to the client, in order.
     pub to_client: SmallVec<[HeaderEdit; 4]>,
+    /// Bytes of the upstream's answer that a filter wants to see whole, before its end goes to the client; `None` when
+    /// none does. See [`super::Filter::on_captured`].
+    pub capture: Option<usize>,
     /// Who stopped the request, if anyone did.
     pub decider: Option<Decider>,
     /// The part of a filter that is deciding; read by the chain when the filter stops the request.
@@ -104,6 +109,7 @@ impl RequestContext {
     pub fn new(now: Nanos, client: IpAddr) -> Self {
         Self {
             now,
+            stopwatch: None,
             wall: Duration::ZERO,
             client,
             priority: Priority::default(),
@@ -115,6 +121,7 @@ impl RequestContext {
             considered: Vec::new(),
             to_upstream: SmallVec::new(),
             to_client: SmallVec::new(),
+            capture: None,
             decider: None,
             part: None,
             identities: SmallVec::new(),
@@ -124,6 +131,23 @@ impl RequestContext {
             tokens: SmallVec::new(),
             slot: 0,
             cursor: 0,
+        }
+    }
+
+    /// The same request without what it holds and what filters remember of it: for answering while a task that outlives
+    /// the request has the rest.
+    #[must_use]
+    pub fn without_memory(&self) -> Self {
+        Self {
+            priority: self.priority,
+            channel: self.channel,
+            to_client: self.to_client.clone(),
+            decider: self.decider.clone(),
+            identities: self.identities.clone(),
+            notes: self.notes.clone(),
+            slot: self.slot,
+            cursor: self.cursor,
+            ..Self::new(self.now, self.client)
         }
     }
 

@@ -88,6 +88,8 @@ pub struct Reply {
 pub enum ReplyBody {
     /// `application/problem+json` (RFC 9457), or a page where the client is a browser.
     Problem(Problem),
+    /// Ready bytes; what they are stands among the reply's headers, if anywhere.
+    Whole(Bytes),
     /// Ready bytes.
     Bytes {
         /// Value of `Content-Type`.
@@ -156,7 +158,7 @@ impl Reply {
     pub fn code(&self) -> Option<&'static str> {
         match &self.body {
             ReplyBody::Problem(problem) => Some(problem.code),
-            ReplyBody::Bytes { .. } | ReplyBody::Stream { .. } => None,
+            ReplyBody::Whole(_) | ReplyBody::Bytes { .. } | ReplyBody::Stream { .. } => None,
         }
     }
 }

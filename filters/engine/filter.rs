@@ -1,7 +1,10 @@
 //! The trait every filter implements, and the stages it may take part in.
 
+use std::future::Future;
+use std::pin::Pin;
+
 use bytes::Bytes;
-use http::response;
+use http::{HeaderMap, StatusCode, response};
 
 use super::{Attempt, AttemptEnd, ChannelId, Decision, Outcome, RequestContext, RequestHead, Retry, Verdict};
 
@@ -20,6 +23,8 @@ impl Stages {
     pub const CHUNK: Stages = Stages(1 << 3);
     /// The request is over.
     pub const FINISH: Stages = Stages(1 << 4);
+    /// The upstream's answer is there as a whole, and its end has not gone to the client yet.
+    pub const CAPTURE: Stages = Stages(1 << 5);
 
     /// Both sets of stages.
     #[must_use]
@@ -33,6 +38,20 @@ impl Stages {
         self.0 & other.0 != 0
     }
 }
+
+/// An upstream's whole answer, as it sent it.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, without those of its connection.
+    pub headers: HeaderMap,
+    /// Its body; `None` when it is longer than was asked for.
+    pub body: Option<Bytes>,
+}
+
+/// What an answer's end is held back for. Owns all it needs; dropped when it takes too long.
+pub type HeldBack = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One link of a route's chain: immutable, shared by all requests of a snapshot.
 ///
@@ -72,6 +91,13 @@ pub trait Filter: Send + Sync + 'static {
 
     /// A piece of the response body is going to the client. Runs in reverse order of the file.
     fn on_chunk(&self, _chunk: &Bytes, _end: bool, _cx: &mut RequestContext) {}
+
+    /// The upstream's answer has arrived to its end, and that end is held back until the returned future is done: what
+    /// must be durable before the client knows. Called only where [`RequestContext::capture`] was set, and once at most:
+    /// never for an answer that broke off. Runs in reverse order of the file.
+    fn on_captured(&self, _answer: &Captured, _cx: &mut RequestContext) -> Option<HeldBack> {
+        None
+    }
 
     /// The request is over. For counting only: a task that is dropped or panics skips it, so what must be given back
     /// is a [`super::Permit`], never work for `on_finish`.

@@ -18,7 +18,7 @@ pub use chain::{ChainLink, FilterChain, LinkCounters, Mode};
 pub use channel::{Attempt, AttemptEnd, AttemptResult, ChannelId, ChannelSet, Known, Outcome, UpstreamId};
 pub use context::{Decider, HeaderEdit, Priority, RequestContext};
 pub use decision::{Decision, Problem, Reply, ReplyBody, ReplyStream, Resume, Retry, Verdict, Wait};
-pub use filter::{Filter, Stages};
+pub use filter::{Captured, Filter, HeldBack, Stages};
 pub use head::{HeaderPair, RequestHead};
 pub use key::{Identity, IdentityId, Key, KeyHasher};
 pub use permit::{Permit, Release};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Nanos;
+use crate::store::Stores;
 
 /// What a filter remembers between requests. Lives in the registry, not in a snapshot.
 pub trait State: Any + Send + Sync {
@@ -73,10 +74,11 @@ struct Entry {
     unused_since: Option<Nanos>,
 }
 
-/// All states of the process.
+/// All states of the process, and the stores that filters may keep records in.
 #[derive(Default)]
 pub struct StateRegistry {
     entries: Mutex<HashMap<StateKey, Entry>>,
+    stores: Stores,
 }
 
 impl StateRegistry {
@@ -84,6 +86,18 @@ impl StateRegistry {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty registry with these stores.
+    #[must_use]
+    pub fn with_stores(stores: Stores) -> Self {
+        Self { entries: Mutex::default(), stores }
+    }
+
+    /// The stores; of a registry made without any, stand-ins in memory.
+    #[must_use]
+    pub fn stores(&self) -> &Stores {
+        &self.stores
     }
 
     /// The living state of that key, or a new one.

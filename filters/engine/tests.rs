@@ -170,3 +170,21 @@ fn channels_go_round_from_any_start() {
     assert_eq!(set.next_from(3), Some(ChannelId(1)));
     assert_eq!(ChannelSet(0).next_from(63), None);
 }
+
+#[test]
+fn only_requests_that_carry_a_stopwatch_are_timed() {
+    static TICKS: AtomicUsize = AtomicUsize::new(0);
+    let chain = FilterChain::new(vec![link("slow", Mode::Enforce, |_| Decision::Continue)]);
+    let timed = || {
+        let mut samples = Vec::new();
+        chain.links()[0].counters.samples(&mut samples);
+        let value = |name: &str| samples.iter().find(|sample| sample.name.ends_with(name)).map(|sample| sample.value);
+        [value("seconds_count"), value("seconds_sum")]
+    };
+    assert!(matches!(chain.on_request(&head(), &mut context()), Decision::Continue));
+    assert_eq!(timed(), [Some(0.0), Some(0.0)]);
+    let mut cx = context();
+    cx.stopwatch = Some(|| Nanos(TICKS.fetch_add(1, SeqCst) as u64 * 500_000_000));
+    assert!(matches!(chain.on_request(&head(), &mut cx), Decision::Continue));
+    assert_eq!(timed(), [Some(1.0), Some(0.5)]);
+}

@@ -11,12 +11,18 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 
 use super::{KeySource, Settings};
+use crate::support::Secret;
 
 /// Reservations are given back at most this long after their time.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// Environment variable with the master key, 64 hexadecimal digits.
 const KEY_VARIABLE: &str = "TIDEGATE_CARD_KEY";
+
+/// Environment variables with the secret that signs paid events and the token of sellers. No arguments: every user of
+/// the machine could read those in the list of processes.
+const HOOK_VARIABLE: &str = "TIDEGATE_CARD_KEY_HOOK_SECRET";
+const ADMIN_VARIABLE: &str = "TIDEGATE_CARD_KEY_ADMIN_TOKEN";
 
 /// Bytes of the file sent at a time.
 const CHUNK: usize = 64 * 1024;
@@ -55,9 +61,16 @@ impl Args {
             data_dir: self.data_dir,
             key,
             seed_demo: self.seed_demo,
+            hook_secret: secret(HOOK_VARIABLE),
+            admin_token: secret(ADMIN_VARIABLE),
             sweep_every: SWEEP_EVERY,
         }
     }
+}
+
+/// A secret from the environment; an empty one protects nothing and counts as absent.
+fn secret(variable: &str) -> Option<Secret> {
+    std::env::var(variable).ok().filter(|text| !text.is_empty()).map(Secret::new)
 }
 
 /// Arguments of `import`.
@@ -96,7 +109,11 @@ pub async fn import(args: ImportArgs) -> Result<(), Failure> {
     let mut url = reqwest::Url::parse(&url)?;
     url.query_pairs_mut().append_pair("batch", &batch).append_pair("dedupe", &args.dedupe);
     let started = Instant::now();
-    let mut response = reqwest::Client::new().post(url).body(reqwest::Body::wrap_stream(body)).send().await?;
+    let mut request = reqwest::Client::new().post(url);
+    if let Some(token) = std::env::var(ADMIN_VARIABLE).ok().filter(|token| !token.is_empty()) {
+        request = request.bearer_auth(token);
+    }
+    let mut response = request.body(reqwest::Body::wrap_stream(body)).send().await?;
     if !response.status().is_success() {
         let problem: Value = response.json().await.unwrap_or_default();
         return Err(problem["detail"].as_str().unwrap_or("the service refused").to_owned().into());

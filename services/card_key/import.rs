@@ -1,14 +1,15 @@
-//! Import: a stream of text, one key a line, any length, in bounded memory.
+//! Import: a stream of text, one key a line, any length, in bounded memory. After a tab a line may have a second part,
+//! the preview: what a buyer sees of the key before he chooses it.
 //!
-//! Lines are gathered into batches, a batch is sealed away from the runtime's threads and written as one operation.
-//! Between two batches of an import the writer serves buyers. What a batch has imported stays imported, whatever
-//! happens later: an import that was cut off, or that met a duplicate with `dedupe=reject`, has done all batches
+//! Lines are gathered into chunks, a chunk is sealed away from the runtime's threads and written as one operation.
+//! Between two chunks of an import the writer serves buyers. What a chunk has imported stays imported, whatever
+//! happens later: an import that was cut off, or that met a duplicate with `dedupe=reject`, has done all chunks
 //! before that point and none after it, and its last report says how many keys that were. Sending the same file again
 //! with `dedupe=skip` completes it.
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -16,22 +17,21 @@ use serde::Serialize;
 use tidegate_durable::{StoreError, WriteError};
 use tokio::sync::mpsc;
 
-use super::catalogue::{self, Dedupe, Inserted};
-use super::keyring::Sealed;
-use super::rows::Refusal;
+use super::catalogue::{self, Dedupe, Incoming, Inserted, Shelf};
+use super::pace::Pace;
+use super::refusal::Refusal;
 use super::shop::Shop;
+use crate::support::unix_ms;
 
-/// Lines written in one operation: some 20 ms in the writer, which is what a buyer may have to wait behind it.
-const BATCH: usize = 2_000;
-
-/// Longest key in bytes.
-const MAX_KEY: usize = 1_024;
+/// Longest key and longest preview in bytes.
+pub(super) const MAX_KEY: usize = 1_024;
+const MAX_PREVIEW: usize = 200;
 
 /// Faults of single lines that are reported one by one; beyond it they are only counted.
 const MAX_REPORTED: usize = 100;
 
 /// Pause before a batch is tried again when the writer's queue is full: buyers go first.
-const BUSY_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A line that was not imported.
 #[derive(Debug, Clone, Serialize)]
@@ -63,22 +63,24 @@ pub(super) struct Progress {
     pub(super) errors: Vec<Fault>,
 }
 
-/// Where the keys go.
-pub(super) struct Target {
-    pub(super) sku: String,
-    /// Name under which the seller finds these keys again.
-    pub(super) batch: String,
-    pub(super) dedupe: Dedupe,
+/// A line that holds a key, with its number.
+struct Line {
+    number: u64,
+    key: String,
+    preview: Option<String>,
 }
 
 /// Imports the whole stream. Reports go to `reports`: a slow or absent reader misses some, but not the last one.
 pub(super) async fn run<E: Display>(
     shop: Arc<Shop>,
-    target: Target,
+    shelf: Shelf,
+    dedupe: Dedupe,
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     reports: mpsc::Sender<Progress>,
 ) {
-    let mut import = Import { shop, target: Arc::new(target), progress: Progress::default(), faults: Vec::new() };
+    let shelf = Arc::new(shelf);
+    let (pace, progress) = (Pace::default(), Progress::default());
+    let mut import = Import { shop, shelf, dedupe, pace, progress, faults: Vec::new() };
     let outcome = import.all(&mut body, &reports).await;
     let Import { mut progress, faults, .. } = import;
     progress.done = true;
@@ -90,7 +92,9 @@ pub(super) async fn run<E: Display>(
 
 struct Import {
     shop: Arc<Shop>,
-    target: Arc<Target>,
+    shelf: Arc<Shelf>,
+    dedupe: Dedupe,
+    pace: Pace,
     progress: Progress,
     faults: Vec<Fault>,
 }
@@ -114,7 +118,7 @@ impl Import {
                 if lines.push(piece) {
                     self.take(&mut lines, &mut keys);
                 }
-                if keys.len() >= BATCH {
+                if keys.len() >= self.pace.size() {
                     self.commit(std::mem::take(&mut keys), lines.number).await?;
                     let _ = reports.try_send(self.progress.clone());
                 }
@@ -127,10 +131,10 @@ impl Import {
     }
 
     /// Takes the finished line, if it holds something.
-    fn take(&mut self, lines: &mut Lines, keys: &mut Vec<(u64, String)>) {
+    fn take(&mut self, lines: &mut Lines, keys: &mut Vec<Line>) {
         match lines.take() {
-            Ok(key) if key.is_empty() => {}
-            Ok(key) => keys.push((lines.number, key)),
+            Ok((key, _)) if key.is_empty() => {}
+            Ok((key, preview)) => keys.push(Line { number: lines.number, key, preview }),
             Err(code) => {
                 self.progress.invalid += 1;
                 self.fault(lines.number, code);
@@ -145,9 +149,12 @@ impl Import {
     }
 
     /// Seals and writes one batch; `line` is the last line it covers.
-    async fn commit(&mut self, keys: Vec<(u64, String)>, line: u64) -> Result<(), &'static str> {
+    async fn commit(&mut self, keys: Vec<Line>, line: u64) -> Result<(), &'static str> {
         let sealed = Arc::new(self.seal(keys).await?);
-        let inserted = match self.insert(&sealed).await {
+        let started = Instant::now();
+        let inserted = self.insert(&sealed).await;
+        self.pace.learn(started.elapsed());
+        let inserted = match inserted {
             Ok(inserted) => inserted,
             Err(WriteError::Op(Refusal::Duplicate(line))) => {
                 self.progress.duplicates += 1;
@@ -159,7 +166,7 @@ impl Import {
                 return Err("STORE_UNAVAILABLE");
             }
         };
-        self.shop.stock.of(&self.target.sku).add(&inserted.ids);
+        self.shop.stock.of(&self.shelf.sku).add(&inserted.ids);
         self.shop.counters.imported.add(inserted.ids.len() as u64);
         self.progress.imported += inserted.ids.len() as u64;
         self.progress.duplicates += inserted.duplicates.len() as u64;
@@ -170,19 +177,21 @@ impl Import {
         Ok(())
     }
 
-    async fn seal(&self, keys: Vec<(u64, String)>) -> Result<Vec<(u64, Sealed)>, &'static str> {
-        let (shop, target) = (Arc::clone(&self.shop), Arc::clone(&self.target));
-        let seal =
-            move || keys.into_iter().map(|(line, key)| Some((line, shop.keyring.seal(&target.sku, &key)?))).collect();
-        let sealed: Option<Vec<_>> = tokio::task::spawn_blocking(seal).await.map_err(|_| "INTERNAL")?;
-        sealed.ok_or("INTERNAL")
+    async fn seal(&self, lines: Vec<Line>) -> Result<Vec<Incoming>, &'static str> {
+        let (shop, shelf) = (Arc::clone(&self.shop), Arc::clone(&self.shelf));
+        let seal = move |line: Line| {
+            let key = shop.keyring.seal(&shelf.sku, &line.key)?;
+            Some(Incoming { line: line.number, key, preview: line.preview })
+        };
+        let sealed = tokio::task::spawn_blocking(move || lines.into_iter().map(seal).collect());
+        sealed.await.ok().flatten().ok_or("INTERNAL")
     }
 
-    async fn insert(&self, sealed: &Arc<Vec<(u64, Sealed)>>) -> Result<Inserted, WriteError<Refusal>> {
+    async fn insert(&self, sealed: &Arc<Vec<Incoming>>) -> Result<Inserted, WriteError<Refusal>> {
         loop {
-            let (sealed, target) = (Arc::clone(sealed), Arc::clone(&self.target));
+            let (sealed, shelf, dedupe) = (Arc::clone(sealed), Arc::clone(&self.shelf), self.dedupe);
             let insert = move |connection: &rusqlite::Connection| {
-                catalogue::insert_keys(connection, &target.sku, &target.batch, target.dedupe, &sealed)
+                catalogue::insert_keys(connection, &shelf, dedupe, &sealed, unix_ms())
             };
             match self.shop.store.write(insert).await {
                 Err(WriteError::Store(StoreError::Full)) => tokio::time::sleep(BUSY_PAUSE).await,
@@ -208,7 +217,7 @@ impl Lines {
         let (text, ended) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
         self.started = true;
         // White space around the key is allowed some room before it is cut off.
-        if self.line.len() + text.len() > MAX_KEY + 64 {
+        if self.line.len() + text.len() > MAX_KEY + MAX_PREVIEW + 64 {
             self.too_long = true;
         } else {
             self.line.extend_from_slice(text);
@@ -222,22 +231,27 @@ impl Lines {
         std::mem::take(&mut self.started)
     }
 
-    /// The line finished last, without white space around it.
+    /// Key and preview of the line finished last, without white space around them.
     ///
     /// # Errors
     /// `TOO_LONG` or `NOT_TEXT`.
-    pub(super) fn take(&mut self) -> Result<String, &'static str> {
+    pub(super) fn take(&mut self) -> Result<(String, Option<String>), &'static str> {
         let line = std::mem::take(&mut self.line);
         if std::mem::take(&mut self.too_long) {
             return Err("TOO_LONG");
         }
-        let text = std::str::from_utf8(&line).map_err(|_| "NOT_TEXT")?.trim_matches([' ', '\t', '\r', '\u{feff}']);
-        if text.len() > MAX_KEY {
+        let text = std::str::from_utf8(&line).map_err(|_| "NOT_TEXT")?.trim_matches(BLANK);
+        let (key, preview) = text.split_once('\t').map_or((text, None), |(key, preview)| (key, Some(preview)));
+        let (key, preview) = (key.trim_matches(BLANK), preview.map(|preview| preview.trim_matches(BLANK)));
+        if key.len() > MAX_KEY || preview.is_some_and(|preview| preview.len() > MAX_PREVIEW) {
             return Err("TOO_LONG");
         }
-        if text.chars().any(char::is_control) {
+        if key.chars().chain(preview.unwrap_or("").chars()).any(char::is_control) {
             return Err("NOT_TEXT");
         }
-        Ok(text.to_owned())
+        Ok((key.to_owned(), preview.map(str::to_owned)))
     }
 }
+
+/// What may stand around a key: blanks, the end of a line from another system, a byte order mark.
+const BLANK: [char; 4] = [' ', '\t', '\r', '\u{feff}'];

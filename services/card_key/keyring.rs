@@ -5,8 +5,9 @@
 //! * **Duplicates** are recognised by HMAC-SHA256 under a key of its own: equal keys have equal fingerprints, and
 //!   without the master key a stolen file does not even allow guessing.
 //! * **Passwords** of orders are hashed under a third key (see `password`).
+//! * **Tokens** for downloads are signed, and generated keys made, under keys of their own (see `token`, `generate`).
 //!
-//! All three are derived from one master key of 32 bytes. Random nonces are good for about 2^32 keys per master key.
+//! All are derived from one master key of 32 bytes. Random nonces are good for about 2^32 keys per master key.
 
 use std::fmt;
 use std::fs;
@@ -67,6 +68,8 @@ pub(super) struct Keyring {
     cipher: Aes256Gcm,
     fingerprint: [u8; 32],
     password: [u8; 32],
+    token: [u8; 32],
+    generate: [u8; 32],
     check: [u8; 32],
 }
 
@@ -77,6 +80,8 @@ impl Keyring {
             cipher: <Aes256Gcm as aes_gcm::KeyInit>::new(&seal.into()),
             fingerprint: hmac_sha256(master, &[b"tidegate card key: fingerprint"]),
             password: hmac_sha256(master, &[b"tidegate card key: password"]),
+            token: hmac_sha256(master, &[b"tidegate card key: token"]),
+            generate: hmac_sha256(master, &[b"tidegate card key: generate"]),
             check: hmac_sha256(master, &[b"tidegate card key: check"]),
         }
     }
@@ -89,6 +94,16 @@ impl Keyring {
     /// The key under which passwords are hashed.
     pub(super) fn password_key(&self) -> &[u8; 32] {
         &self.password
+    }
+
+    /// The key that signs download tokens.
+    pub(super) fn token_key(&self) -> &[u8; 32] {
+        &self.token
+    }
+
+    /// The key of a permutation of its own for each space of generated keys.
+    pub(super) fn generator_key(&self, space: &str) -> [u8; 32] {
+        hmac_sha256(&self.generate, &[space.as_bytes()])
     }
 
     /// Seals one card key for a row of `sku`. `None` only for secrets beyond 64 GiB.

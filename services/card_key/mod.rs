@@ -6,30 +6,49 @@
 //!
 //! | File | What |
 //! | --- | --- |
-//! | `shop` | the operations, each durable before it is answered |
-//! | `rows`, `catalogue`, `schema` | the rows and the decisions on them, inside the writer's transaction |
-//! | `allocator` | which keys are free, in memory |
-//! | `keyring`, `password` | encryption at rest, fingerprints, query passwords |
-//! | `import` | a million keys in one call with bounded memory |
+//! | `shop`, `seller` | the operations, each durable before it is answered |
+//! | `reserving`, `delivery` | the decisions on an order before and after its payment, inside the writer's transaction |
+//! | `rows`, `catalogue`, `batches`, `journal`, `schema` | the rows |
+//! | `policy`, `price` | what a seller decides for a product; what an order costs |
+//! | `allocator` | which keys are on sale, in memory |
+//! | `keyring`, `password`, `token` | encryption at rest, fingerprints, query passwords, download tokens |
+//! | `import`, `generate`, `permutation`, `pace` | a million keys in one call with bounded memory; keys that are made up |
 //! | `inspect` | does everything add up |
-//! | `http`, `admin` | the interface for shops and for sellers |
+//! | `http`, `hook`, `buyer` | the interface for shops, and through them for buyers |
+//! | `admin`, `selling`, `guard` | the interface for sellers, and who may use it |
 
 mod admin;
 mod allocator;
+mod batches;
+mod buyer;
 mod catalogue;
 pub mod cli;
+mod delivery;
+mod generate;
+mod guard;
+mod hook;
 mod http;
 mod import;
 mod inspect;
+mod journal;
 mod keyring;
 mod metrics;
+mod pace;
 mod password;
+mod permutation;
+mod policy;
+mod price;
+mod refusal;
+mod reserving;
 mod rows;
 mod schema;
 mod seed;
+mod seller;
+mod selling;
 mod shop;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,7 +58,7 @@ use std::time::Duration;
 pub use keyring::KeySource;
 use shop::Shop;
 
-use crate::support::{Running, StartError, Stop, unix_ms};
+use crate::support::{Running, Secret, StartError, Stop, unix_ms};
 
 /// Name of the data file inside the data folder.
 const DATA_FILE: &str = "card-key.sqlite";
@@ -55,6 +74,10 @@ pub struct Settings {
     pub key: KeySource,
     /// Put three demo products with keys into an empty store.
     pub seed_demo: bool,
+    /// Signs paid events; without it the way for them is closed.
+    pub hook_secret: Option<Secret>,
+    /// What sellers show; without it they are served on loopback only.
+    pub admin_token: Option<Secret>,
     /// How often reservations whose time is over are looked for.
     pub sweep_every: Duration,
 }
@@ -70,7 +93,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     }
     let stop = Stop::new();
     let sweeper = tokio::spawn(sweep(Arc::clone(&shop), settings.sweep_every, stop.clone()));
-    let router = http::router(shop);
+    let guard = guard::Guard::new(settings.admin_token, settings.listen);
+    let router = http::router(shop, guard);
     Running::start("card-key", settings.listen, router, stop, vec![sweeper]).await
 }
 

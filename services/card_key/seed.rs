@@ -6,8 +6,10 @@ use bytes::Bytes;
 use rand::Rng;
 use tokio::sync::mpsc;
 
-use super::catalogue::{Dedupe, Product};
-use super::import::{self, Target};
+use super::catalogue::{Dedupe, Product, Shelf, Source};
+use super::import;
+use super::policy::Policy;
+use super::rows::State;
 use super::shop::Shop;
 use crate::support::StartError;
 
@@ -64,14 +66,17 @@ pub(super) async fn demo(shop: &Arc<Shop>) -> Result<(), StartError> {
             description_en: descriptions[1].to_owned(),
             price,
             currency: "CNY".to_owned(),
+            tiers: Vec::new(),
+            policy: Policy::default(),
         };
         let failed = |why: &str| StartError::Setup(format!("cannot write the demo product {sku}: {why}"));
         shop.put_product(product).await.map_err(|problem| failed(&problem.detail))?;
         let text: String = (0..keys).map(|_| made_up_key() + "\n").collect();
         let body = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
-        let target = Target { sku: sku.to_owned(), batch: "demo".to_owned(), dedupe: Dedupe::Reject };
+        let (sku, batch) = (sku.to_owned(), "demo".to_owned());
+        let shelf = Shelf { sku, batch, source: Source::Import, state: State::Free };
         let (reports, mut last) = mpsc::channel(16);
-        import::run(Arc::clone(shop), target, body, reports).await;
+        tokio::spawn(import::run(Arc::clone(shop), shelf, Dedupe::Reject, body, reports));
         while let Some(report) = last.recv().await {
             if let Some(why) = report.aborted {
                 return Err(failed(why));

@@ -12,12 +12,16 @@ use tidegate_durable::{Options, Store, WriteError};
 
 use super::allocator::Stock;
 use super::catalogue::{self, Product};
+use super::delivery::{self, Outcome, Paid};
 use super::keyring::{self, Keyring};
 use super::metrics::Counters;
 use super::password::{self, Throttle};
-use super::rows::{self, Refusal, Reservation, Status, Wanted};
-use super::{DATA_FILE, Settings, schema};
-use crate::support::{Problem, StartError};
+use super::price::{self, Quote};
+use super::refusal::Refusal;
+use super::reserving::{self, Placing};
+use super::rows::{self, Order, Secrets, Status, Stored, Wanted};
+use super::{DATA_FILE, Settings, schema, token};
+use crate::support::{Problem, Secret, StartError, hex};
 
 /// Reservations given back in one transaction of the sweep; more would keep buyers waiting behind it.
 const SWEEP_BATCH: u32 = 200;
@@ -26,11 +30,23 @@ const SWEEP_BATCH: u32 = 200;
 pub(super) struct Shop {
     pub(super) store: Store,
     pub(super) keyring: Arc<Keyring>,
-    pub(super) stock: Stock,
+    pub(super) stock: Arc<Stock>,
     pub(super) throttle: Throttle,
     pub(super) counters: Counters,
+    /// Signs paid events.
+    pub(super) hook_secret: Option<Secret>,
+    /// Held while keys are generated: two calls for one batch would both make what is missing.
+    pub(super) generating: Arc<tokio::sync::Mutex<()>>,
     /// All products: a page view asks neither the file nor another thread.
-    products: RwLock<BTreeMap<String, Product>>,
+    products: RwLock<BTreeMap<String, Arc<Product>>>,
+}
+
+/// Contact and passwords as a buyer sends them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Credentials {
+    pub(super) password: Option<String>,
+    /// An address or number to be found again by, together with the password.
+    pub(super) contact: Option<String>,
 }
 
 impl Shop {
@@ -42,29 +58,30 @@ impl Shop {
         let master = keyring::master(&settings.key, &settings.data_dir, fresh || is_unused(&store).await?)?;
         let keyring = Arc::new(Keyring::new(&master));
         check_key(&store, &keyring, &path).await?;
-        let stock = Stock::default();
-        for (sku, id) in store.read(catalogue::free_keys).await? {
-            stock.of(&sku).add(&[id]);
-        }
+        let stock = Arc::new(Stock::default());
+        let lists = Arc::clone(&stock);
+        store.read(move |connection| catalogue::on_sale(connection, |sku, id| lists.of(sku).add(&[id]))).await?;
         let products = store.read(catalogue::all).await?;
-        let products = products.into_iter().map(|product| (product.sku.clone(), product)).collect();
+        let products = products.into_iter().map(|product| (product.sku.clone(), Arc::new(product))).collect();
         Ok(Self {
             store,
             keyring,
             stock,
             throttle: Throttle::default(),
             counters: Counters::default(),
+            hook_secret: settings.hook_secret.clone(),
+            generating: Arc::default(),
             products: RwLock::new(products),
         })
     }
 
     /// All products by SKU.
-    pub(super) fn products(&self) -> Vec<Product> {
+    pub(super) fn products(&self) -> Vec<Arc<Product>> {
         self.products.read().values().cloned().collect()
     }
 
     /// The product with this SKU.
-    pub(super) fn product(&self, sku: &str) -> Result<Product, Problem> {
+    pub(super) fn product(&self, sku: &str) -> Result<Arc<Product>, Problem> {
         self.products.read().get(sku).cloned().ok_or_else(|| Problem::from(Refusal::UnknownSku))
     }
 
@@ -72,46 +89,72 @@ impl Shop {
     pub(super) async fn put_product(self: &Arc<Self>, product: Product) -> Result<(), Problem> {
         let shop = Arc::clone(self);
         to_the_end(async move {
-            let row = product.clone();
-            shop.write(move |connection| Ok(catalogue::put(connection, &row)?)).await?;
+            let product = Arc::new(product);
+            let row = Arc::clone(&product);
+            shop.write(move |connection| catalogue::put(connection, &row)).await?;
             shop.products.write().insert(product.sku.clone(), product);
             Ok(())
         })
         .await
     }
 
-    /// Reserves keys until `expires_ms`; the first part says whether that happened now or earlier.
+    /// What `qty` keys cost.
+    pub(super) async fn quote(
+        &self,
+        sku: &str,
+        qty: u32,
+        chosen: usize,
+        coupon: Option<String>,
+        now_ms: i64,
+    ) -> Result<Quote, Problem> {
+        let product = self.product(sku)?;
+        let terms = match coupon {
+            None => None,
+            Some(code) => Some(self.store.read(move |connection| Ok(price::terms(connection, &code))).await??),
+        };
+        Ok(price::quote(&product, qty, chosen, terms.as_ref(), now_ms)?)
+    }
+
+    /// Places an order; the first part says whether that happened now or earlier.
     pub(super) async fn reserve(
         self: &Arc<Self>,
-        wanted: Wanted,
-        expires_ms: i64,
-        password: Option<String>,
-    ) -> Result<(bool, Reservation), Problem> {
-        self.product(&wanted.sku)?;
+        mut placing: Placing,
+        credentials: Credentials,
+    ) -> Result<(bool, Order), Problem> {
+        let product = self.product(&placing.wanted.sku)?;
         let shop = Arc::clone(self);
         to_the_end(async move {
-            let list = shop.stock.of(&wanted.sku);
-            // Without stock only an earlier reservation can be the answer; hashing would be the dearest part of it.
-            let enough = list.len() >= wanted.qty as usize;
-            let stored = enough.then(|| password.map(|password| password::hash(&shop.keyring, &password)));
-            let (reservation, taken) =
-                shop.write(move |connection| rows::reserve(connection, &list, &wanted, expires_ms, stored)).await?;
+            let list = shop.stock.of(&placing.wanted.sku);
+            // Without stock only an earlier order can be the answer; hashing would be the dearest part of it.
+            placing.secrets =
+                reserving::has_stock(&list, &product, placing.wanted.qty).then(|| shop.hash(&credentials));
+            let operation = move |connection: &Connection| reserving::reserve(connection, &list, &product, &placing);
+            let (order, taken) = shop.write(operation).await?;
             let Some(taken) = taken else {
-                return Ok((false, reservation));
+                return Ok((false, order));
             };
             taken.keep();
             shop.counters.reserved.add(1);
-            Ok((true, reservation))
+            Ok((true, order))
         })
         .await
+    }
+
+    fn hash(&self, credentials: &Credentials) -> Secrets {
+        let Credentials { password, contact } = credentials;
+        let both = password.as_ref().zip(contact.as_ref());
+        Secrets {
+            password: password.as_ref().map(|password| password::hash(&self.keyring, password)),
+            lookup: both.map(|(password, contact)| password::lookup(&self.keyring, contact, password)),
+        }
     }
 
     /// Gives a reservation back. Unknown orders and those given back before are fine.
     pub(super) async fn release(self: &Arc<Self>, order_no: String) -> Result<(), Problem> {
         let shop = Arc::clone(self);
         to_the_end(async move {
-            if let Some((sku, ids)) = shop.write(move |connection| rows::release(connection, &order_no)).await? {
-                shop.stock.of(&sku).put_back(&ids);
+            if let Some((sku, ids)) = shop.write(move |connection| reserving::release(connection, &order_no)).await? {
+                shop.stock.of(&sku).add(&ids);
                 shop.counters.released.add(1);
             }
             Ok(())
@@ -119,21 +162,33 @@ impl Shop {
         .await
     }
 
-    /// Issues the keys of an order exactly once; `true` when that happened now, `false` when earlier.
-    pub(super) async fn allocate(self: &Arc<Self>, wanted: Wanted, now_ms: i64) -> Result<bool, Problem> {
-        self.product(&wanted.sku)?;
+    /// Issues the keys of an order exactly once. The order service answers for the money: an order that has to be paid
+    /// back is refused and leaves no trace here.
+    pub(super) async fn allocate(self: &Arc<Self>, wanted: Wanted, now_ms: i64) -> Result<(bool, Outcome), Problem> {
+        let product = self.product(&wanted.sku)?;
+        let list = self.stock.of(&wanted.sku);
+        self.deliver(move |connection| {
+            let paid = delivery::pay(connection, &list, &product, &wanted, now_ms)?;
+            if paid.outcome == Outcome::RefundDue { Err(Refusal::OutOfStock) } else { Ok((wanted.qty, paid)) }
+        })
+        .await
+    }
+
+    /// Runs an operation that may deliver an order of some keys, and keeps lists and figures right.
+    pub(super) async fn deliver(
+        self: &Arc<Self>,
+        operation: impl FnOnce(&Connection) -> Result<(u32, Paid), Refusal> + Send + 'static,
+    ) -> Result<(bool, Outcome), Problem> {
         let shop = Arc::clone(self);
         to_the_end(async move {
-            let list = shop.stock.of(&wanted.sku);
-            let qty = u64::from(wanted.qty);
-            let (now, taken) = shop.write(move |connection| rows::allocate(connection, &list, &wanted, now_ms)).await?;
+            let (qty, Paid { outcome, now, taken }) = shop.write(operation).await?;
             if let Some(taken) = taken {
                 taken.keep();
             }
             if now {
-                shop.counters.issued_keys.add(qty);
+                shop.counters.issued_keys.add(u64::from(qty));
             }
-            Ok(now)
+            Ok((now, outcome))
         })
         .await
     }
@@ -144,9 +199,9 @@ impl Shop {
         to_the_end(async move {
             let mut total = 0;
             loop {
-                let due = shop.write(move |connection| Ok(rows::expire(connection, now_ms, SWEEP_BATCH)?)).await?;
+                let due = shop.write(move |connection| Ok(reserving::expire(connection, now_ms, SWEEP_BATCH)?)).await?;
                 for (sku, ids) in &due {
-                    shop.stock.of(sku).put_back(ids);
+                    shop.stock.of(sku).add(ids);
                 }
                 total += due.len() as u64;
                 shop.counters.expired.add(due.len() as u64);
@@ -164,32 +219,85 @@ impl Shop {
         order_no: &str,
         password: &str,
         now_ms: i64,
-    ) -> Result<(Reservation, Vec<String>), Problem> {
-        self.throttle.begin(order_no, now_ms).map_err(|seconds| {
-            let detail = "Too many wrong passwords for this order.";
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", detail).retry_after(seconds)
-        })?;
-        let number = order_no.to_owned();
-        let order = self.store.read(move |connection| rows::find(connection, &number)).await?;
-        let stored = order.as_ref().and_then(|order| order.password.as_deref());
+    ) -> Result<(Order, Vec<String>), Problem> {
+        self.admit(order_no, now_ms)?;
+        let order = self.find(order_no).await?;
+        let stored = order.as_ref().and_then(|order| order.secrets.password.as_deref());
         let right = password::matches(&self.keyring, password, stored);
         // One answer for a wrong number and a wrong password: order numbers cannot be tried out.
-        let Some(order) = order.filter(|_| right) else {
-            self.counters.wrong_passwords.add(1);
-            let detail = "The order number or the password is wrong.";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "WRONG_PASSWORD", detail));
-        };
+        let Some(order) = order.filter(|_| right) else { return Err(self.wrong_password()) };
         self.throttle.succeeded(order_no);
-        let keys = if order.status == Status::Issued { self.keys_of(&order.wanted).await? } else { Vec::new() };
+        let keys = self.keys_of(&order).await?;
         Ok((order, keys))
     }
 
-    async fn keys_of(&self, wanted: &Wanted) -> Result<Vec<String>, Problem> {
-        let number = wanted.order_no.clone();
-        let sealed = self.store.read(move |connection| rows::issued(connection, &number)).await?;
-        let open = |(fp, sealed): &(Vec<u8>, Vec<u8>)| self.keyring.open(&wanted.sku, fp, sealed);
-        sealed.iter().map(open).collect::<Result<_, _>>().map_err(|error| {
-            tracing::error!(%error, order_no = wanted.order_no, "the keys of an order cannot be shown");
+    /// The same for whoever has a token.
+    pub(super) async fn query_by_token(
+        &self,
+        order_no: &str,
+        token: &str,
+        now_ms: i64,
+    ) -> Result<(Order, Vec<String>), Problem> {
+        if !token::is_good(&self.keyring, order_no, token, now_ms) {
+            let detail = "The token is not for this order, or its time is over.";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "WRONG_TOKEN", detail));
+        }
+        let order = self.find(order_no).await?.ok_or_else(|| Problem::from(Refusal::UnknownOrder))?;
+        let keys = self.keys_of(&order).await?;
+        Ok((order, keys))
+    }
+
+    /// The newest orders that were placed with this contact and password, at most `limit`.
+    pub(super) async fn lookup(
+        &self,
+        contact: &str,
+        password: &str,
+        limit: u32,
+        now_ms: i64,
+    ) -> Result<Vec<Order>, Problem> {
+        // Order numbers have no `@`, so a contact is never counted together with an order.
+        let counted = format!("@{}", hex(&keyring::hmac_sha256(&[0; 32], &[password::fold(contact).as_bytes()])));
+        self.admit(&counted, now_ms)?;
+        let lookup = password::lookup(&self.keyring, contact, password);
+        let orders = self.store.read(move |connection| rows::find_looked_up(connection, &lookup, limit)).await?;
+        if orders.is_empty() {
+            return Err(self.wrong_password());
+        }
+        self.throttle.succeeded(&counted);
+        Ok(orders)
+    }
+
+    fn admit(&self, counted: &str, now_ms: i64) -> Result<(), Problem> {
+        self.throttle.begin(counted, now_ms).map_err(|seconds| {
+            let detail = "Too many wrong passwords for this order.";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", detail).retry_after(seconds)
+        })
+    }
+
+    fn wrong_password(&self) -> Problem {
+        self.counters.wrong_passwords.add(1);
+        let detail = "The order number or the password is wrong.";
+        Problem::new(StatusCode::FORBIDDEN, "WRONG_PASSWORD", detail)
+    }
+
+    async fn find(&self, order_no: &str) -> Result<Option<Order>, Problem> {
+        let number = order_no.to_owned();
+        Ok(self.store.read(move |connection| rows::find(connection, &number)).await?)
+    }
+
+    async fn keys_of(&self, order: &Order) -> Result<Vec<String>, Problem> {
+        if order.status != Status::Issued {
+            return Ok(Vec::new());
+        }
+        let number = order.wanted.order_no.clone();
+        let stored = self.store.read(move |connection| rows::issued(connection, &number)).await?;
+        stored.iter().map(|stored| self.open_key(stored)).collect()
+    }
+
+    /// A stored key in clear.
+    pub(super) fn open_key(&self, stored: &Stored) -> Result<String, Problem> {
+        self.keyring.open(&stored.sku, &stored.fp, &stored.sealed).map_err(|error| {
+            tracing::error!(%error, sku = stored.sku, "a key cannot be shown");
             Problem::internal()
         })
     }
@@ -201,8 +309,10 @@ impl Shop {
     ) -> Result<T, Problem> {
         self.store.write(op).await.map_err(|error| match error {
             WriteError::Op(refusal) => {
-                if matches!(refusal, Refusal::OutOfStock) {
-                    self.counters.out_of_stock.add(1);
+                match refusal {
+                    Refusal::OutOfStock => self.counters.out_of_stock.add(1),
+                    Refusal::TooManyOpen | Refusal::StockHeld | Refusal::Limit(_) => self.counters.limited.add(1),
+                    _ => {}
                 }
                 Problem::from(refusal)
             }
@@ -211,28 +321,8 @@ impl Shop {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let (status, code, detail) = match refusal {
-            Refusal::OutOfStock => (StatusCode::CONFLICT, "OUT_OF_STOCK", "There are not enough keys in stock."),
-            Refusal::Mismatch => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "RESERVATION_MISMATCH",
-                "This order number was used with another sku or quantity.",
-            ),
-            Refusal::AlreadyAllocated => {
-                (StatusCode::CONFLICT, "ALREADY_ALLOCATED", "The keys of this order have been issued.")
-            }
-            Refusal::UnknownSku => (StatusCode::NOT_FOUND, "UNKNOWN_SKU", "There is no such product."),
-            Refusal::Duplicate(_) => (StatusCode::CONFLICT, "DUPLICATE_KEY", "A key is in stock already."),
-            Refusal::Sqlite(error) => return Self::from(tidegate_durable::StoreError::from(error)),
-        };
-        Self::new(status, code, detail)
-    }
-}
-
 /// Runs `work` to its end even if the client goes away: what the writer has done must reach the free lists.
-async fn to_the_end<T: Send + 'static>(
+pub(super) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
     tokio::spawn(work).await.unwrap_or_else(|error| {

@@ -9,9 +9,9 @@ use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::get;
 
 use super::channel::Channel;
+use super::course::Course;
 use super::http::{Answer, Shared};
 use super::rows::{Payment, Status};
-use crate::support::unix_ms;
 
 /// No script and nothing from elsewhere: what is in a subject stays text.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'";
@@ -32,7 +32,7 @@ async fn page(State(channel): Shared, Path(payment_no): Path<String>) -> Answer 
 }
 
 async fn pay(State(channel): Shared, Path(payment_no): Path<String>) -> Answer {
-    channel.confirm(payment_no.clone(), unix_ms()).await?;
+    channel.confirm(payment_no.clone(), &Course::default()).await?;
     // To the page again, so that reloading it does not send the form a second time.
     // A name and not a path: a proxy may have the page under another one.
     Ok(Redirect::to(&payment_no).into_response())
@@ -42,6 +42,7 @@ fn html(channel: &str, payment: &Payment) -> String {
     let (yuan, fen) = (payment.wanted.amount / 100, payment.wanted.amount % 100);
     let subject = escaped(&payment.wanted.subject);
     let below = match payment.status {
+        Status::Pending if payment.due.is_some() => "<p>处理中 · Processing</p>",
         Status::Pending => r#"<form method="post"><button>确认支付 · Pay</button></form>"#,
         Status::Success => "<p>支付成功 · Paid</p>",
         Status::Declined => "<p>支付失败 · Declined</p>",

@@ -1,20 +1,27 @@
 //! The operations of a channel: each one decided and committed by the writer before it is answered.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::http::StatusCode;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use rusqlite::Connection;
 use tidegate_durable::{Options, Store, WriteError};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit};
 
+use super::course::{Course, Seen, Stopped};
+use super::dialects::keys::Keys;
 use super::metrics::Counters;
-use super::pace::Bucket;
-use super::plan::Plan;
-use super::rows::{self, Numbers, Payment, Refund, Refusal, Wanted};
-use super::{Settings, schema};
-use crate::support::{Problem, StartError};
+use super::plan::{Force, Hit, Plan, Request};
+use super::refunds::{self, Refund};
+use super::rows::{self, Now, Numbers, Payment, Refusal, Wanted};
+use super::{Settings, schema, truth};
+use crate::support::dialect::Dialect;
+use crate::support::dialect::wechat::API_V3_KEY_BYTES;
+use crate::support::{Problem, Secret, StartError, unix_ms};
 
 /// Longest name of a channel in bytes.
 const MAX_NAME: usize = 32;
@@ -27,8 +34,24 @@ pub(super) struct Channel {
     pub(super) name: String,
     pub(super) store: Store,
     pub(super) counters: Counters,
+    /// What callbacks and answers are signed with.
+    pub(super) secret: Secret,
+    pub(super) api_v3_key: [u8; API_V3_KEY_BYTES],
+    pub(super) epay_key: Secret,
+    keys_folder: PathBuf,
+    keys: OnceCell<Arc<Keys>>,
     /// Told when a callback may have become due.
     pub(super) wake: Notify,
+    /// Told when a payment is being processed.
+    pub(super) processing: Notify,
+    /// Told when there is more in the ledger, or nothing any more.
+    pub(super) moved: Notify,
+    /// How often everything was deleted.
+    pub(super) resets: AtomicU64,
+    /// The channel's clock minus the machine's.
+    offset_ms: AtomicI64,
+    /// Told when another plan or another clock may open or close the door.
+    door: Notify,
     auto_confirm: bool,
     public_url: Option<String>,
     listen: SocketAddr,
@@ -36,24 +59,9 @@ pub(super) struct Channel {
     force: RwLock<Arc<Force>>,
 }
 
-/// A plan in force, with what it counts.
-struct Force {
-    plan: Plan,
-    bucket: Option<Mutex<Bucket>>,
-    places: Option<Arc<Semaphore>>,
-}
-
-impl Force {
-    fn new(plan: Plan, now_ms: i64) -> Arc<Self> {
-        let bucket = plan.capacity.per_second.map(|rate| Mutex::new(Bucket::new(rate, now_ms)));
-        let places = plan.capacity.concurrent.map(|most| Arc::new(Semaphore::new(most as usize)));
-        Arc::new(Self { plan, bucket, places })
-    }
-}
-
 impl Channel {
     /// Opens the data.
-    pub(super) fn open(settings: &Settings, plan: Plan, now_ms: i64) -> Result<Self, StartError> {
+    pub(super) fn open(settings: &Settings, plan: Plan) -> Result<Self, StartError> {
         let name = settings.name.clone();
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(plain) {
@@ -62,16 +70,34 @@ impl Channel {
         }
         let path = settings.data_dir.join(format!("channel-{name}.sqlite"));
         let store = Store::open(&path, schema::MIGRATIONS, Options::default())?;
+        let api_v3_key = settings
+            .api_v3_key
+            .bytes()
+            .try_into()
+            .map_err(|_| StartError::Setup(format!("the key for version 3 must have {API_V3_KEY_BYTES} bytes")))?;
         Ok(Self {
-            name,
             store,
             counters: Counters::default(),
+            secret: settings.secret.clone(),
+            api_v3_key,
+            epay_key: settings.epay_key.clone(),
+            keys_folder: settings
+                .keys
+                .clone()
+                .unwrap_or_else(|| settings.data_dir.join(format!("channel-{name}-keys"))),
+            keys: OnceCell::new(),
             wake: Notify::new(),
+            processing: Notify::new(),
+            moved: Notify::new(),
+            resets: AtomicU64::new(0),
+            name,
+            offset_ms: AtomicI64::new(0),
+            door: Notify::new(),
             auto_confirm: settings.auto_confirm,
             public_url: settings.public_url.clone(),
             listen: settings.listen,
             address: OnceLock::new(),
-            force: RwLock::new(Force::new(plan, now_ms)),
+            force: RwLock::new(Force::new(plan, unix_ms())),
         })
     }
 
@@ -79,6 +105,22 @@ impl Channel {
     pub(super) fn listens_on(&self, address: SocketAddr) {
         // Called once; were it not, the first address would stay.
         let _ = self.address.set(address);
+    }
+
+    /// The keys of the signed dialects; the first call that needs them waits until they have been made.
+    pub(super) async fn keys(&self) -> Result<Arc<Keys>, Problem> {
+        let made = async || {
+            let folder = self.keys_folder.clone();
+            match tokio::task::spawn_blocking(move || Keys::open(&folder)).await {
+                Ok(Ok(keys)) => Ok(Arc::new(keys)),
+                Ok(Err(error)) => {
+                    tracing::error!(channel = self.name, error, "the keys cannot be used");
+                    Err(Problem::internal())
+                }
+                Err(_) => Err(Problem::internal()),
+            }
+        };
+        self.keys.get_or_try_init(made).await.cloned()
     }
 
     /// Where the buyer agrees to a payment.
@@ -90,19 +132,70 @@ impl Channel {
         }
     }
 
+    /// The time, by the machine's clock and by the channel's.
+    pub(super) fn now(&self) -> Now {
+        let ms = unix_ms();
+        Now { ms, clock_ms: ms.saturating_add(self.offset_ms.load(Ordering::Relaxed)) }
+    }
+
+    /// Puts the channel's clock so much before the machine's.
+    pub(super) fn set_clock(&self, offset_ms: i64) {
+        self.offset_ms.store(offset_ms, Ordering::Relaxed);
+        self.door.notify_one();
+    }
+
     /// The plan in force.
     pub(super) fn plan(&self) -> Plan {
         self.force.read().plan.clone()
     }
 
     /// Puts another plan in force. Calls under way keep the places of the old one.
-    pub(super) fn set_plan(&self, plan: Plan, now_ms: i64) {
-        *self.force.write() = Force::new(plan, now_ms);
+    pub(super) fn set_plan(&self, plan: Plan) {
+        *self.force.write() = Force::new(plan, self.now().clock_ms);
+        self.door.notify_one();
+    }
+
+    fn force(&self) -> Arc<Force> {
+        Arc::clone(&self.force.read())
+    }
+
+    /// What is the matter with the listener.
+    pub(super) fn door(&self) -> Option<Hit> {
+        self.force().of_door(self.now().clock_ms)
+    }
+
+    /// Resolves when [`Channel::door`] may have another answer; while the plan has windows for it, at every `tick`.
+    pub(super) async fn door_changed(&self, tick: Duration) {
+        if self.force().has_doors() {
+            // An early end of the wait is the same as a late one.
+            let _ = tokio::time::timeout(tick, self.door.notified()).await;
+        } else {
+            self.door.notified().await;
+        }
+    }
+
+    /// The fault of a connection that has just come about.
+    pub(super) fn of_connection(&self) -> Option<Hit> {
+        self.force().of_connection(self.now().clock_ms).inspect(|hit| self.counters.fault(hit.kind))
+    }
+
+    /// Takes as long as the plan wants a call to take, and chooses its fault.
+    ///
+    /// # Errors
+    /// When the fault comes before anything is done.
+    pub(super) async fn course(&self, request: &Request<'_>, seen: Seen) -> Result<Course, Stopped> {
+        let force = self.force();
+        let time = force.plan.latency(request.step.name(), request.payment_no);
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
+        }
+        let hit = force.of_request(request, self.now().clock_ms).inspect(|hit| self.counters.fault(hit.kind));
+        Course::new(hit, seen).before(request.charges)
     }
 
     /// Lets a call in; it holds its place until the permit is dropped.
     pub(super) fn enter(&self, now_ms: i64) -> Result<Option<OwnedSemaphorePermit>, Problem> {
-        let force = Arc::clone(&self.force.read());
+        let force = self.force();
         if force.bucket.as_ref().is_some_and(|bucket| !bucket.lock().take(now_ms)) {
             self.counters.throttled.add(1);
             let detail = "The channel takes fewer calls a second.";
@@ -118,56 +211,81 @@ impl Channel {
         })
     }
 
-    /// Takes as long as the plan wants the step to take.
-    pub(super) async fn think(&self, step: &str, payment_no: &str) {
-        let force = Arc::clone(&self.force.read());
-        let time = force.plan.latency(step, payment_no);
-        if !time.is_zero() {
-            tokio::time::sleep(time).await;
-        }
+    /// Whether a payment of this scene is confirmed when it is created.
+    pub(super) fn is_auto(&self, scene: Option<&str>) -> bool {
+        self.auto_confirm || scene == Some(AUTO_SCENE)
     }
 
-    /// Records a payment; the flag says whether that happened now or earlier.
-    pub(super) async fn create(&self, wanted: Wanted, key: String, now_ms: i64) -> Result<(Payment, bool), Problem> {
-        let auto = self.auto_confirm || wanted.scene.as_deref() == Some(AUTO_SCENE);
-        let fate = auto.then(|| self.force.read().plan.fate(&wanted.payment_no));
-        let numbers = made_up(now_ms);
-        let create =
-            move |connection: &Connection| rows::create(connection, wanted, &key, &numbers, fate.as_ref(), now_ms);
-        let (payment, now) = self.write(create).await?;
-        if now {
+    /// Records a payment, and with `charges` decides it too; the flag says whether that happened now or earlier.
+    pub(super) async fn create(
+        &self,
+        wanted: Wanted,
+        key: String,
+        charges: bool,
+        course: &Course,
+    ) -> Result<(Payment, bool), Problem> {
+        let now = self.now();
+        let fate = charges.then(|| course.fate(self.force().plan.fate(&wanted.payment_no)));
+        let (numbers, seen) = (made_up(now.ms), course.seen.clone());
+        let create = move |connection: &Connection| {
+            let consent = fate.as_ref().map(|fate| (fate, &seen));
+            rows::create(connection, wanted, &key, &numbers, consent, now)
+        };
+        let (payment, first) = self.write(create).await?;
+        if first {
             self.counters.created.add(1);
             self.decided(&payment);
         }
-        Ok((payment, now))
+        Ok((payment, first))
     }
 
     /// The buyer agrees; the flag says whether that happened now or earlier.
-    pub(super) async fn confirm(&self, payment_no: String, now_ms: i64) -> Result<(Payment, bool), Problem> {
-        let fate = self.force.read().plan.fate(&payment_no);
-        let notify_id = made_up(now_ms).notify_id;
-        let confirm = move |connection: &Connection| rows::confirm(connection, &payment_no, &notify_id, &fate, now_ms);
-        let (payment, now) = self.write(confirm).await?;
-        if now {
+    pub(super) async fn confirm(&self, payment_no: String, course: &Course) -> Result<(Payment, bool), Problem> {
+        let now = self.now();
+        let fate = course.fate(self.force().plan.fate(&payment_no));
+        let (notify_id, seen) = (made_up(now.ms).notify_id, course.seen.clone());
+        let confirm =
+            move |connection: &Connection| rows::confirm(connection, &payment_no, &notify_id, &fate, &seen, now);
+        let (payment, first) = self.write(confirm).await?;
+        if first {
             self.decided(&payment);
         }
-        Ok((payment, now))
+        Ok((payment, first))
+    }
+
+    /// Decides a payment whose processing is over.
+    pub(super) async fn settle(&self, payment_no: String) -> Result<(), Problem> {
+        let now = self.now();
+        let fate = self.force().plan.fate(&payment_no);
+        let notify_id = made_up(now.ms).notify_id;
+        let settle = move |connection: &Connection| rows::settle(connection, &payment_no, &notify_id, fate, now);
+        if let Some(payment) = self.write(settle).await? {
+            self.decided(&payment);
+        }
+        Ok(())
     }
 
     fn decided(&self, payment: &Payment) {
         match payment.status {
             rows::Status::Success => self.counters.charged.add(1),
             rows::Status::Declined => self.counters.declined.add(1),
-            rows::Status::Pending | rows::Status::Closed => return,
+            rows::Status::Pending | rows::Status::Closed => {
+                if payment.due.is_some() {
+                    self.processing.notify_one();
+                }
+                return;
+            }
         }
         self.wake.notify_one();
+        self.moved.notify_one();
     }
 
     /// Makes sure that a payment can never be charged; the flag says whether that happened now or earlier.
-    pub(super) async fn close(&self, payment_no: String, now_ms: i64) -> Result<(Payment, bool), Problem> {
-        let (payment, now) = self.write(move |connection| rows::close(connection, &payment_no, now_ms)).await?;
-        self.counters.closed.add(u64::from(now));
-        Ok((payment, now))
+    pub(super) async fn close(&self, payment_no: String) -> Result<(Payment, bool), Problem> {
+        let now = self.now();
+        let (payment, first) = self.write(move |connection| rows::close(connection, &payment_no, now)).await?;
+        self.counters.closed.add(u64::from(first));
+        Ok((payment, first))
     }
 
     /// Gives money back; the flag says whether that happened now or earlier.
@@ -176,18 +294,51 @@ impl Channel {
         payment_no: String,
         refund_no: String,
         amount: i64,
-        now_ms: i64,
+        course: &Course,
     ) -> Result<(Payment, Refund, bool), Problem> {
-        let refund = move |connection: &Connection| rows::refund(connection, &payment_no, &refund_no, amount, now_ms);
-        let (payment, refund, now) = self.write(refund).await?;
-        self.counters.refunded.add(u64::from(now));
-        Ok((payment, refund, now))
+        let (now, seen) = (self.now(), course.seen.clone());
+        let refund =
+            move |connection: &Connection| refunds::refund(connection, &payment_no, &refund_no, amount, &seen, now);
+        let (payment, refund, first) = self.write(refund).await?;
+        self.counters.refunded.add(u64::from(first));
+        self.moved.notify_one();
+        Ok((payment, refund, first))
     }
 
     /// The payment with this number.
     pub(super) async fn find(&self, payment_no: String) -> Result<Payment, Problem> {
-        let found = self.store.read(move |connection| rows::find(connection, &payment_no)).await?;
+        let now = self.now();
+        let found = self.store.read(move |connection| rows::find(connection, &payment_no, now)).await?;
         found.ok_or_else(|| Problem::from(Refusal::Unknown))
+    }
+
+    /// The refund with this number.
+    pub(super) async fn find_refund(&self, payment_no: String, refund_no: String) -> Result<Option<Refund>, Problem> {
+        let find = move |connection: &Connection| refunds::find_refund(connection, &payment_no, &refund_no);
+        Ok(self.store.read(find).await?)
+    }
+
+    /// The number of a payment that is named by it, or else by the channel's own number.
+    pub(super) async fn number_of(&self, payment_no: &str, trade_no: &str) -> Result<String, Problem> {
+        if !payment_no.is_empty() {
+            return Ok(payment_no.to_owned());
+        }
+        let trade_no = trade_no.to_owned();
+        let found = self.store.read(move |connection| rows::number_of(connection, &trade_no)).await?;
+        found.ok_or_else(|| Problem::from(Refusal::Unknown))
+    }
+
+    /// The newest payments of a dialect.
+    pub(super) async fn latest(&self, dialect: Dialect, most: u32) -> Result<Vec<Payment>, Problem> {
+        Ok(self.store.read(move |connection| rows::latest(connection, dialect, most)).await?)
+    }
+
+    /// Deletes everything; answers how many payments that were.
+    pub(super) async fn reset(&self) -> Result<usize, Problem> {
+        let deleted = self.write(|connection| truth::reset(connection).map_err(Refusal::from)).await?;
+        self.resets.fetch_add(1, Ordering::Relaxed);
+        self.moved.notify_one();
+        Ok(deleted)
     }
 
     async fn write<T: Send + 'static>(
@@ -215,6 +366,7 @@ impl From<Refusal> for Problem {
             Refusal::Unknown => Self::new(StatusCode::NOT_FOUND, "PAYMENT_NOT_FOUND", "There is no such payment."),
             Refusal::Conflict => conflict("PAYMENT_CONFLICT", "This number or key was used with another content."),
             Refusal::AlreadyPaid => conflict("ALREADY_PAID", "The payment has been charged."),
+            Refusal::Processing => conflict("PAYMENT_PROCESSING", "The payment is being processed."),
             Refusal::Closed => conflict("PAYMENT_CLOSED", "The payment has been closed."),
             Refusal::NotPaid => conflict("NOT_PAID", "The payment has not been charged."),
             Refusal::RefundConflict => conflict("REFUND_CONFLICT", "This refund number was used with another amount."),

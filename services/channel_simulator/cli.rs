@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::Settings;
+use super::dialects::{API_V3_KEY_VARIABLE, DEVELOPMENT_API_V3_KEY, DEVELOPMENT_EPAY_KEY, EPAY_KEY_VARIABLE};
 use crate::support::Secret;
 use crate::support::signature::{DEVELOPMENT_SECRET, SECRET_VARIABLE};
 
@@ -35,6 +36,13 @@ pub struct Args {
     /// JSON file with the fault plan in force at the start.
     #[arg(long)]
     plan: Option<PathBuf>,
+    /// Second address for /sim only, which no fault of the plan reaches.
+    #[arg(long)]
+    control: Option<SocketAddr>,
+    /// Folder with platform-private.pem and merchant-public.pem; default: channel-NAME-keys beside the data. What is
+    /// missing is made.
+    #[arg(long)]
+    keys: Option<PathBuf>,
 }
 
 impl Args {
@@ -45,16 +53,20 @@ impl Args {
             name: self.name,
             listen: self.listen,
             data_dir: self.data_dir,
-            secret: secret(),
+            secret: from_environment(SECRET_VARIABLE, DEVELOPMENT_SECRET),
             auto_confirm: self.auto_confirm,
             time_scale: self.time_scale,
             public_url: self.public_url,
             plan: self.plan,
+            control: self.control,
+            keys: self.keys,
+            api_v3_key: from_environment(API_V3_KEY_VARIABLE, DEVELOPMENT_API_V3_KEY),
+            epay_key: from_environment(EPAY_KEY_VARIABLE, DEVELOPMENT_EPAY_KEY),
         }
     }
 }
 
 /// The secret of the environment, else the one for development.
-fn secret() -> Secret {
-    Secret::new(std::env::var(SECRET_VARIABLE).unwrap_or_else(|_| DEVELOPMENT_SECRET.to_owned()))
+fn from_environment(variable: &str, development: &str) -> Secret {
+    Secret::new(std::env::var(variable).unwrap_or_else(|_| development.to_owned()))
 }

@@ -1,12 +1,13 @@
 //! The interface for tests and operators: the truth, the plan, a fresh start.
 //!
-//! Same listener, under `/sim`: the gateway has no route to it, so it is reached from the machine itself only.
+//! Same listener, under `/sim`: the gateway has no route to it, so it is reached from the machine itself only. With
+//! `--control` also on a listener of its own, which no fault of the plan reaches.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -15,13 +16,19 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::channel::Channel;
+use super::course::Course;
+use super::dialects::keys::private_file;
+use super::dialects::{APP_ID, APPID, MCHID, PID, SELLER_ID, json as plain};
 use super::http::{Answer, Shared, parse};
 use super::plan::Plan;
 use super::{metrics, truth};
-use crate::support::{Problem, unix_ms};
+use crate::support::Problem;
 
 /// Entries of the ledger read at a time: a million of them go out with the memory of these.
 const PAGE: u32 = 1_000;
+
+/// The clock can be put a hundred years away.
+const LARGEST_OFFSET_MS: i64 = 100 * 366 * 86_400_000;
 
 /// The word that has to be sent to have everything deleted.
 const RESET: &str = "reset";
@@ -34,6 +41,9 @@ pub(super) fn routes() -> Router<Arc<Channel>> {
         .route("/stats", get(stats))
         .route("/plan", get(plan).put(put_plan))
         .route("/reset", post(reset))
+        .route("/keys", get(keys))
+        .route("/clock", get(clock).post(set_clock))
+        .route("/pay/{payment_no}", post(pay))
 }
 
 #[derive(Deserialize)]
@@ -82,7 +92,10 @@ async fn ledger(State(channel): Shared, uri: Uri) -> Answer {
 async fn stats(State(channel): Shared) -> Answer {
     let callbacks = channel.store.read(truth::callbacks).await?;
     let counters = Value::Object(metrics::json(&channel));
-    Ok(axum::Json(json!({ "channel": channel.name, "since_start": counters, "callbacks": callbacks })).into_response())
+    let stats = json!({
+        "channel": channel.name, "since_start": counters, "faults": metrics::faults(&channel), "callbacks": callbacks,
+    });
+    Ok(axum::Json(stats).into_response())
 }
 
 async fn plan(State(channel): Shared) -> Response {
@@ -92,7 +105,7 @@ async fn plan(State(channel): Shared) -> Response {
 async fn put_plan(State(channel): Shared, body: Bytes) -> Answer {
     let plan = Plan::parse(&body).map_err(Problem::invalid)?;
     tracing::info!(channel = channel.name, "another plan is in force");
-    channel.set_plan(plan, unix_ms());
+    channel.set_plan(plan);
     Ok(axum::Json(channel.plan()).into_response())
 }
 
@@ -107,12 +120,51 @@ async fn reset(State(channel): Shared, body: Bytes) -> Answer {
         let detail = format!("all payments would be deleted; send {{\"confirm\":\"{RESET}\"}} if that is wanted");
         return Err(Problem::invalid(detail));
     }
-    let deleted = channel.store.write(truth::reset).await.map_err(|error| match error {
-        tidegate_durable::WriteError::Op(error) => tidegate_durable::StoreError::from(error),
-        tidegate_durable::WriteError::Store(error) => error,
-    })?;
+    let deleted = channel.reset().await?;
     tracing::warn!(channel = channel.name, payments = deleted, "all payments were deleted on request");
     Ok(axum::Json(json!({ "deleted_payments": deleted })).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClockRequest {
+    offset_ms: i64,
+}
+
+async fn clock(State(channel): Shared) -> Response {
+    let now = channel.now();
+    axum::Json(json!({ "offset_ms": now.clock_ms - now.ms, "now_ms": now.clock_ms })).into_response()
+}
+
+async fn set_clock(State(channel): Shared, body: Bytes) -> Answer {
+    let ClockRequest { offset_ms } = parse(&body)?;
+    if offset_ms.abs() > LARGEST_OFFSET_MS {
+        return Err(Problem::invalid(format!("offset_ms must be at most {LARGEST_OFFSET_MS}, either way")));
+    }
+    channel.set_clock(offset_ms);
+    Ok(clock(State(channel)).await)
+}
+
+/// Who the demo merchant is, what he checks answers with, and where his private key is. The key itself, and the secrets,
+/// are not told.
+async fn keys(State(channel): Shared) -> Answer {
+    let keys = channel.keys().await?;
+    let platform = keys.platform.public();
+    Ok(axum::Json(json!({
+        "alipay": { "app_id": APP_ID, "seller_id": SELLER_ID },
+        "wechat": { "mchid": MCHID, "appid": APPID, "merchant_serial": keys.merchant.serial() },
+        "epay": { "pid": PID },
+        "platform": { "public_key": platform.to_pem(), "serial": platform.serial() },
+        "merchant": { "public_key": keys.merchant.to_pem(), "private_key_file": private_file(&keys.folder, "merchant") },
+    }))
+    .into_response())
+}
+
+/// The buyer pays, whatever the plan says about calls.
+async fn pay(State(channel): Shared, Path(payment_no): Path<String>) -> Answer {
+    let course = Course::default();
+    let (payment, _) = channel.confirm(payment_no, &course).await?;
+    Ok(axum::Json(plain::view(&channel, &course, &payment)).into_response())
 }
 
 fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::channel::Channel;
+use super::plan::Kind;
 use crate::support::Counter;
 
 /// What happened since the start.
@@ -25,6 +26,14 @@ pub(super) struct Counters {
     pub(super) callbacks_given_up: Counter,
     pub(super) probes: Counter,
     pub(super) probes_accepted: Counter,
+    faults: [Counter; Kind::ALL.len()],
+}
+
+impl Counters {
+    /// Counts a fault.
+    pub(super) fn fault(&self, kind: Kind) {
+        self.faults[kind as usize].add(1);
+    }
 }
 
 /// Name, help and value of every counter.
@@ -57,6 +66,12 @@ pub(super) fn json(channel: &Channel) -> Map<String, Value> {
     all(channel).into_iter().map(|(name, _, value)| (name.to_owned(), value.into())).collect()
 }
 
+/// How often each fault of the plans happened, without those that did not.
+pub(super) fn faults(channel: &Channel) -> Map<String, Value> {
+    let counted = Kind::ALL.into_iter().zip(&channel.counters.faults).filter(|(_, count)| count.get() > 0);
+    counted.map(|(kind, count)| (kind.name(), count.get().into())).collect()
+}
+
 /// All counters in the text exposition format.
 pub(super) fn text(channel: &Channel) -> String {
     let mut out = String::new();
@@ -65,6 +80,11 @@ pub(super) fn text(channel: &Channel) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
         let _ = writeln!(out, "{name}{{channel=\"{}\"}} {value}", channel.name);
+    }
+    let _ =
+        writeln!(out, "# HELP channel_faults_total Faults because of the plan.\n# TYPE channel_faults_total counter");
+    for (kind, count) in faults(channel) {
+        let _ = writeln!(out, "channel_faults_total{{channel=\"{}\",kind=\"{kind}\"}} {count}", channel.name);
     }
     out
 }

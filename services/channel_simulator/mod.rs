@@ -8,34 +8,44 @@
 //! | File | What |
 //! | --- | --- |
 //! | `channel` | the operations, each durable before it is answered |
-//! | `rows`, `outbox`, `truth`, `schema` | the rows and the decisions on them |
-//! | `sender` | callbacks: signed, sent until acknowledged |
-//! | `plan`, `pace` | what goes wrong, and how slowly |
-//! | `http`, `cashier`, `control` | the interface for shops, for buyers, for tests |
+//! | `rows`, `refunds`, `outbox`, `truth`, `schema` | the rows and the decisions on them |
+//! | `sender`, `settler` | callbacks: signed, sent until acknowledged; decisions that come later |
+//! | `ledger_file` | the ledger as a file |
+//! | `plan`, `course`, `pace` | what goes wrong, what that does to a call, and how slowly |
+//! | `wire` | connections that can be broken |
+//! | `http`, `dialects` | the interfaces for shops |
+//! | `cashier`, `control` | the interfaces for buyers and for tests |
 
 mod cashier;
 mod channel;
 pub mod cli;
 mod control;
+mod course;
+pub mod dialects;
 mod http;
+mod ledger_file;
 mod metrics;
 mod outbox;
 mod pace;
 mod plan;
+mod refunds;
 mod rows;
 mod schema;
 mod sender;
+mod settler;
 mod truth;
+mod wire;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use channel::Channel;
+use ledger_file::LedgerFile;
 use plan::Plan;
 use sender::Sender;
 
-use crate::support::{Running, Secret, StartError, Stop, unix_ms};
+use crate::support::{Running, Secret, StartError, Stop, bind, serve_router};
 
 /// Everything the service can be told.
 #[derive(Debug, Clone)]
@@ -58,6 +68,14 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// File with the plan in force at the start; absent: everything goes right.
     pub plan: Option<PathBuf>,
+    /// Address of a second listener with the interface for tests, which no fault of the plan reaches; absent: none.
+    pub control: Option<SocketAddr>,
+    /// Folder with the keys of the signed dialects; absent: one beside the data file. What is missing in it is made.
+    pub keys: Option<PathBuf>,
+    /// WeChat Pay's key for what notifications hold; 32 bytes.
+    pub api_v3_key: Secret,
+    /// Epay's key of the merchant.
+    pub epay_key: Secret,
 }
 
 /// Opens the data, takes up the callbacks that are left and listens.
@@ -70,12 +88,25 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         return Err(StartError::Setup("the time scale must be more than 0".to_owned()));
     }
     let plan = settings.plan.as_deref().map_or(Ok(Plan::default()), read_plan)?;
-    let channel = Arc::new(Channel::open(&settings, plan, unix_ms())?);
-    let sender = Sender::new(Arc::clone(&channel), settings.secret, settings.time_scale)?;
+    let channel = Arc::new(Channel::open(&settings, plan)?);
+    let mut ledger = LedgerFile::open(&settings.data_dir.join(format!("channel-{}.ledger.ndjson", channel.name)))?;
+    let failed = |error: std::io::Error| StartError::Setup(format!("the file of the ledger: {error}"));
+    ledger.follow(&channel).await.map_err(failed)?;
+    let sender = Sender::new(Arc::clone(&channel), settings.time_scale)?;
     let stop = Stop::new();
-    let sending = tokio::spawn(sender.run(stop.clone()));
+    let mut tasks = Vec::new();
+    if let Some(control) = settings.control {
+        let (listener, _) = bind(control).await?;
+        let router = http::control_router(Arc::clone(&channel));
+        tasks.push(tokio::spawn(serve_router("channel-control", listener, router, stop.clone())));
+    }
+    tasks.push(tokio::spawn(sender.run(stop.clone())));
+    tasks.push(tokio::spawn(settler::run(Arc::clone(&channel), stop.clone())));
+    tasks.push(tokio::spawn(ledger.run(Arc::clone(&channel), stop.clone())));
     let router = http::router(Arc::clone(&channel));
-    let running = Running::start(settings.service, settings.listen, router, stop, vec![sending]).await?;
+    let serving = Arc::clone(&channel);
+    let serve = move |listener, stop| wire::serve(serving, listener, router, stop);
+    let running = Running::start_with(settings.service, settings.listen, serve, stop, tasks).await?;
     channel.listens_on(running.address);
     Ok(running)
 }

@@ -1,22 +1,16 @@
 //! The callbacks that are still to be acknowledged, and when each is tried next.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::json;
 
-/// Milliseconds from an attempt to the next one. A receiver that was restarting is tried again after a second; from
-/// there on these are the intervals of a large real channel, which gives up after a day.
-const SCHEDULE_MS: [i64; 16] = [
-    1_000, 15_000, 15_000, 30_000, 180_000, 600_000, 1_200_000, 1_800_000, 1_800_000, 1_800_000, 3_600_000, 10_800_000,
-    10_800_000, 10_800_000, 21_600_000, 21_600_000,
-];
+use super::dialects::schedule;
+use super::rows::{self, Payment};
 
-/// A callback as it is sent.
+/// A callback to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Due {
+    /// The same at every attempt.
     pub(super) notify_id: String,
-    pub(super) url: String,
-    /// The same bytes at every attempt.
-    pub(super) body: Vec<u8>,
+    pub(super) payment: Payment,
     /// Attempts before this one.
     pub(super) attempts: u32,
     /// Copies sent at the same time, on the first attempt only.
@@ -36,9 +30,8 @@ pub(super) enum Outcome {
 
 /// The callbacks due at `now_ms`, the longest due first, and when the first of the others is due.
 pub(super) fn due(connection: &Connection, now_ms: i64, most: usize) -> rusqlite::Result<(Vec<Due>, Option<i64>)> {
-    let sql = "SELECT c.notify_id, c.attempts, c.copies, c.probe, p.notify_url, p.payment_no, p.trade_no, p.amount,
-            p.currency, p.status, p.code
-        FROM callbacks c JOIN payments p USING (payment_no)
+    let sql =
+        "SELECT c.notify_id, c.attempts, c.copies, c.probe, p.* FROM callbacks c JOIN payments p USING (payment_no)
         WHERE c.state = 'pending' AND c.due_ms <= ?1 ORDER BY c.due_ms LIMIT ?2";
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let due = connection.prepare_cached(sql)?.query_map(params![now_ms, most], message)?.collect::<Result<_, _>>()?;
@@ -48,24 +41,11 @@ pub(super) fn due(connection: &Connection, now_ms: i64, most: usize) -> rusqlite
 }
 
 fn message(row: &Row<'_>) -> rusqlite::Result<Due> {
-    let notify_id: String = row.get("notify_id")?;
-    let mut body = json!({
-        "notify_id": notify_id,
-        "payment_no": row.get::<_, String>("payment_no")?,
-        "trade_no": row.get::<_, String>("trade_no")?,
-        "amount": row.get::<_, i64>("amount")?,
-        "currency": row.get::<_, String>("currency")?,
-        "status": row.get::<_, String>("status")?,
-    });
-    if let Some(code) = row.get::<_, Option<String>>("code")? {
-        body["code"] = code.into();
-    }
     let attempts: u32 = row.get("attempts")?;
     let first = attempts == 0;
     Ok(Due {
-        notify_id,
-        url: row.get("notify_url")?,
-        body: body.to_string().into_bytes(),
+        notify_id: row.get("notify_id")?,
+        payment: rows::payment(row)?,
         attempts,
         copies: if first { row.get("copies")? } else { 0 },
         probe: first && row.get("probe")?,
@@ -80,12 +60,13 @@ pub(super) fn record(
     time_scale: f64,
     now_ms: i64,
 ) -> rusqlite::Result<Option<&'static str>> {
-    let sql = "SELECT attempts FROM callbacks WHERE notify_id = ?1 AND state = 'pending'";
-    let attempts: Option<u32> = connection.prepare_cached(sql)?.query_row([notify_id], |row| row.get(0)).optional()?;
-    let Some(attempts) = attempts else {
+    let sql = "SELECT c.attempts, p.dialect FROM callbacks c JOIN payments p USING (payment_no)
+        WHERE c.notify_id = ?1 AND c.state = 'pending'";
+    let row = |row: &Row<'_>| Ok((row.get::<_, u32>(0)?, row.get(1)?));
+    let Some((attempts, dialect)) = connection.prepare_cached(sql)?.query_row([notify_id], row).optional()? else {
         return Ok(None);
     };
-    let (state, due_ms) = match (outcome, SCHEDULE_MS.get(attempts as usize)) {
+    let (state, due_ms) = match (outcome, schedule(dialect).get(attempts as usize)) {
         (Outcome::Acknowledged, _) => ("acknowledged", now_ms),
         (Outcome::Failed, Some(wait)) => ("pending", now_ms + scaled(*wait, time_scale)),
         (Outcome::Failed, None) => ("given_up", now_ms),
@@ -102,12 +83,16 @@ fn scaled(wait_ms: i64, time_scale: f64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{plan::Plan, rows, schema};
+    use super::super::course::Seen;
+    use super::super::{plan::Plan, schema};
     use super::*;
+    use crate::support::dialect::Dialect;
 
     fn with_one_callback() -> Connection {
         let connection = Connection::open_in_memory().expect("a connection");
-        connection.execute_batch(schema::MIGRATIONS[0]).expect("the tables");
+        for script in schema::MIGRATIONS {
+            connection.execute_batch(script).expect("the tables");
+        }
         let wanted = rows::Wanted {
             payment_no: "p".to_owned(),
             amount: 5,
@@ -115,10 +100,14 @@ mod tests {
             subject: String::new(),
             notify_url: "http://127.0.0.1:1/".to_owned(),
             scene: None,
+            expires_ms: None,
+            dialect: Dialect::Json,
+            extra: String::new(),
         };
         let numbers = rows::Numbers { trade_no: "t".to_owned(), notify_id: "n".to_owned() };
         let fate = Plan::default().fate("p");
-        rows::create(&connection, wanted, "p", &numbers, Some(&fate), 1_000).expect("a payment");
+        let now = rows::Now { ms: 1_000, clock_ms: 1_000 };
+        rows::create(&connection, wanted, "p", &numbers, Some((&fate, &Seen::default())), now).expect("a payment");
         connection
     }
 
@@ -126,7 +115,7 @@ mod tests {
     fn a_failed_callback_comes_again_as_scheduled_and_is_given_up_in_the_end() {
         let connection = with_one_callback();
         let mut now = 1_000;
-        for wait in SCHEDULE_MS {
+        for wait in schedule(Dialect::Json) {
             assert_eq!(record(&connection, "n", Outcome::Failed, 0.5, now).expect("a row"), Some("pending"));
             now += wait / 2;
             assert_eq!(due(&connection, now - 1, 9).expect("rows"), (Vec::new(), Some(now)));
@@ -138,11 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_the_same_at_every_attempt() {
+    fn the_identity_is_the_same_at_every_attempt() {
         let connection = with_one_callback();
         let first = due(&connection, 1_000, 9).expect("rows").0.remove(0);
         record(&connection, "n", Outcome::Failed, 1.0, 1_000).expect("a row");
+        assert_eq!(first.payment.due, None, "it is decided");
         let second = due(&connection, 2_000, 9).expect("rows").0.remove(0);
-        assert_eq!((first.body, first.attempts, second.attempts), (second.body, 0, 1));
+        assert_eq!((first.notify_id, first.attempts, second.attempts), (second.notify_id, 0, 1));
     }
 }

@@ -4,7 +4,10 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use serde::Serialize;
 
+use super::course::Seen;
 use super::plan::Fate;
+use super::truth;
+use crate::support::dialect::Dialect;
 
 /// Where a payment stands. All but `Pending` are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,7 +49,7 @@ impl ToSql for Status {
     }
 }
 
-/// What a shop asks for. Two requests are the same when all of it is.
+/// What a shop asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) payment_no: String,
@@ -56,10 +59,39 @@ pub(super) struct Wanted {
     pub(super) subject: String,
     pub(super) notify_url: String,
     pub(super) scene: Option<String>,
+    /// When it is closed by itself, by the channel's clock.
+    pub(super) expires_ms: Option<i64>,
+    pub(super) dialect: Dialect,
+    /// What only this dialect knows about a payment, as JSON or empty.
+    pub(super) extra: String,
+}
+
+impl Wanted {
+    /// Whether a repeated request asks for the same. A time that is given as so many minutes from now is another one
+    /// at every request, so it is not compared.
+    fn is_same(&self, other: &Self) -> bool {
+        let timeless = |wanted: &Self| Self { expires_ms: None, ..wanted.clone() };
+        timeless(self) == timeless(other)
+    }
+}
+
+impl rusqlite::types::FromSql for Dialect {
+    fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+        Self::named(value.as_str()?).ok_or(rusqlite::types::FromSqlError::InvalidType)
+    }
+}
+
+/// The time of an operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// By the machine's clock: what is recorded.
+    pub(super) ms: i64,
+    /// By the channel's clock, which tests can set: what decides whether a payment has expired.
+    pub(super) clock_ms: i64,
 }
 
 /// A payment as it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Payment {
     pub(super) wanted: Wanted,
     pub(super) trade_no: String,
@@ -71,14 +103,25 @@ pub(super) struct Payment {
     pub(super) refunded: i64,
     pub(super) created_ms: i64,
     pub(super) decided_ms: Option<i64>,
+    /// Agreed to and not decided yet: when that will be, and why it will be declined.
+    pub(super) due: Option<(i64, Option<String>)>,
 }
 
-/// A refund, and all refunds of its payment up to and with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refund {
-    pub(super) amount: i64,
-    pub(super) refunded: i64,
-    pub(super) at_ms: i64,
+impl Payment {
+    /// The word for where it stands.
+    pub(super) fn shown(&self) -> &'static str {
+        if self.due.is_some() { "PROCESSING" } else { self.status.as_str() }
+    }
+
+    /// The same at a later time: nobody has to close what has expired.
+    fn at(mut self, now: Now) -> Self {
+        let expired = self.wanted.expires_ms.is_some_and(|expires_ms| expires_ms <= now.clock_ms);
+        if expired && self.status == Status::Pending && self.due.is_none() {
+            self.status = Status::Closed;
+            self.decided_ms = self.wanted.expires_ms;
+        }
+        self
+    }
 }
 
 /// Why an operation on a payment did not happen.
@@ -90,6 +133,8 @@ pub(super) enum Refusal {
     Conflict,
     /// Charged, so it cannot be closed.
     AlreadyPaid,
+    /// Agreed to, so it cannot be closed, but not decided yet.
+    Processing,
     /// Closed, so it cannot be charged.
     Closed,
     /// Not charged, so there is nothing to refund.
@@ -116,12 +161,26 @@ pub(super) struct Numbers {
 }
 
 /// The payment with this number.
-pub(super) fn find(connection: &Connection, payment_no: &str) -> rusqlite::Result<Option<Payment>> {
+pub(super) fn find(connection: &Connection, payment_no: &str, now: Now) -> rusqlite::Result<Option<Payment>> {
     let sql = "SELECT * FROM payments WHERE payment_no = ?1";
-    connection.prepare_cached(sql)?.query_row([payment_no], payment).optional()
+    let found = connection.prepare_cached(sql)?.query_row([payment_no], payment).optional()?;
+    Ok(found.map(|payment| payment.at(now)))
 }
 
-fn payment(row: &Row<'_>) -> rusqlite::Result<Payment> {
+/// The number of the payment that the channel calls `trade_no`.
+pub(super) fn number_of(connection: &Connection, trade_no: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT payment_no FROM payments WHERE trade_no = ?1";
+    connection.prepare_cached(sql)?.query_row([trade_no], |row| row.get(0)).optional()
+}
+
+/// The newest payments of a dialect.
+pub(super) fn latest(connection: &Connection, dialect: Dialect, most: u32) -> rusqlite::Result<Vec<Payment>> {
+    let sql = "SELECT * FROM payments WHERE dialect = ?1 ORDER BY id DESC LIMIT ?2";
+    connection.prepare_cached(sql)?.query_map(params![dialect.as_str(), most], payment)?.collect()
+}
+
+/// A row with all columns.
+pub(super) fn payment(row: &Row<'_>) -> rusqlite::Result<Payment> {
     let wanted = Wanted {
         payment_no: row.get("payment_no")?,
         amount: row.get("amount")?,
@@ -129,7 +188,12 @@ fn payment(row: &Row<'_>) -> rusqlite::Result<Payment> {
         subject: row.get("subject")?,
         notify_url: row.get("notify_url")?,
         scene: row.get("scene")?,
+        expires_ms: row.get("expires_ms")?,
+        dialect: row.get("dialect")?,
+        extra: row.get("extra")?,
     };
+    let due_ms: Option<i64> = row.get("due_ms")?;
+    let due_code = row.get("due_code")?;
     Ok(Payment {
         wanted,
         trade_no: row.get("trade_no")?,
@@ -139,6 +203,7 @@ fn payment(row: &Row<'_>) -> rusqlite::Result<Payment> {
         refunded: row.get("refunded")?,
         created_ms: row.get("created_ms")?,
         decided_ms: row.get("decided_ms")?,
+        due: due_ms.map(|due_ms| (due_ms, due_code)),
     })
 }
 
@@ -148,8 +213,8 @@ pub(super) fn create(
     wanted: Wanted,
     key: &str,
     numbers: &Numbers,
-    fate: Option<&Fate>,
-    now_ms: i64,
+    consent: Option<(&Fate, &Seen)>,
+    now: Now,
 ) -> Result<(Payment, bool), Refusal> {
     // Either identity finds the earlier request, the key before the number: a retry may have lost one of them, but
     // must not pay twice.
@@ -157,10 +222,11 @@ pub(super) fn create(
         ORDER BY idempotency_key = ?2 DESC LIMIT 1";
     let earlier = connection.prepare_cached(sql)?.query_row([&wanted.payment_no, key], payment).optional()?;
     if let Some(earlier) = earlier {
-        return if earlier.wanted == wanted { Ok((earlier, false)) } else { Err(Refusal::Conflict) };
+        return if earlier.wanted.is_same(&wanted) { Ok((earlier.at(now), false)) } else { Err(Refusal::Conflict) };
     }
     let sql = "INSERT INTO payments (payment_no, idempotency_key, trade_no, amount, currency, subject, notify_url,
-        scene, auto, status, created_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'PENDING', ?10)";
+        scene, auto, status, created_ms, expires_ms, dialect, extra)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'PENDING', ?10, ?11, ?12, ?13)";
     connection.prepare_cached(sql)?.execute(params![
         wanted.payment_no,
         key,
@@ -170,21 +236,25 @@ pub(super) fn create(
         wanted.subject,
         wanted.notify_url,
         wanted.scene,
-        fate.is_some(),
-        now_ms,
+        consent.is_some(),
+        now.ms,
+        wanted.expires_ms,
+        wanted.dialect.as_str(),
+        wanted.extra,
     ])?;
     let mut payment = Payment {
         wanted,
         trade_no: numbers.trade_no.clone(),
-        auto: fate.is_some(),
+        auto: consent.is_some(),
         status: Status::Pending,
         code: None,
         refunded: 0,
-        created_ms: now_ms,
+        created_ms: now.ms,
         decided_ms: None,
+        due: None,
     };
-    if let Some(fate) = fate {
-        decide(connection, &mut payment, &numbers.notify_id, fate, now_ms)?;
+    if let Some((fate, seen)) = consent {
+        agree(connection, &mut payment, &numbers.notify_id, fate, seen, now.ms)?;
     }
     Ok((payment, true))
 }
@@ -195,17 +265,64 @@ pub(super) fn confirm(
     payment_no: &str,
     notify_id: &str,
     fate: &Fate,
-    now_ms: i64,
+    seen: &Seen,
+    now: Now,
 ) -> Result<(Payment, bool), Refusal> {
-    let mut payment = find(connection, payment_no)?.ok_or(Refusal::Unknown)?;
+    let mut payment = find(connection, payment_no, now)?.ok_or(Refusal::Unknown)?;
     match payment.status {
         Status::Success | Status::Declined => Ok((payment, false)),
         Status::Closed => Err(Refusal::Closed),
+        Status::Pending if payment.due.is_some() => Ok((payment, false)),
         Status::Pending => {
-            decide(connection, &mut payment, notify_id, fate, now_ms)?;
+            agree(connection, &mut payment, notify_id, fate, seen, now.ms)?;
             Ok((payment, true))
         }
     }
+}
+
+/// The decision follows from the buyer's consent, at once or later.
+fn agree(
+    connection: &Connection,
+    payment: &mut Payment,
+    notify_id: &str,
+    fate: &Fate,
+    seen: &Seen,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
+    let Some(after_ms) = fate.after_ms else {
+        return decide(connection, payment, notify_id, fate, seen, now_ms);
+    };
+    let due_ms = now_ms + i64::from(after_ms);
+    let sql = "UPDATE payments SET due_ms = ?2, due_code = ?3 WHERE payment_no = ?1";
+    connection.prepare_cached(sql)?.execute(params![payment.wanted.payment_no, due_ms, fate.decline])?;
+    payment.due = Some((due_ms, fate.decline.clone()));
+    Ok(())
+}
+
+/// The payments whose decision is due, and when that of the next one is.
+pub(super) fn due(connection: &Connection, now_ms: i64, most: u32) -> rusqlite::Result<(Vec<Payment>, Option<i64>)> {
+    let sql = "SELECT * FROM payments WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2";
+    let due = connection.prepare_cached(sql)?.query_map(params![now_ms, most], payment)?.collect::<Result<_, _>>()?;
+    let sql = "SELECT min(due_ms) FROM payments WHERE due_ms > ?1";
+    let next = connection.prepare_cached(sql)?.query_row([now_ms], |row| row.get(0))?;
+    Ok((due, next))
+}
+
+/// Decides a payment that is due. `None` when that has happened already.
+pub(super) fn settle(
+    connection: &Connection,
+    payment_no: &str,
+    notify_id: &str,
+    fate: Fate,
+    now: Now,
+) -> Result<Option<Payment>, Refusal> {
+    let mut payment = find(connection, payment_no, now)?.ok_or(Refusal::Unknown)?;
+    let Some((_, code)) = payment.due.take() else {
+        return Ok(None);
+    };
+    let fate = Fate { decline: code, ..fate };
+    decide(connection, &mut payment, notify_id, &fate, &Seen::default(), now.ms)?;
+    Ok(Some(payment))
 }
 
 /// Status, truth and callback of a decision, all or nothing.
@@ -214,18 +331,25 @@ fn decide(
     payment: &mut Payment,
     notify_id: &str,
     fate: &Fate,
+    seen: &Seen,
     now_ms: i64,
 ) -> rusqlite::Result<()> {
     payment.status = if fate.decline.is_none() { Status::Success } else { Status::Declined };
     payment.code = fate.decline.clone();
     payment.decided_ms = Some(now_ms);
     let (number, amount) = (&payment.wanted.payment_no, payment.wanted.amount);
-    let sql = "UPDATE payments SET status = ?2, code = ?3, decided_ms = ?4 WHERE payment_no = ?1";
+    let sql = "UPDATE payments SET status = ?2, code = ?3, decided_ms = ?4, due_ms = NULL, due_code = NULL
+        WHERE payment_no = ?1";
     connection.prepare_cached(sql)?.execute(params![number, payment.status, payment.code, now_ms])?;
     let kind = if fate.decline.is_none() { "charge" } else { "decline" };
-    let sql = "INSERT INTO ledger (kind, payment_no, amount, code, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
-    connection.prepare_cached(sql)?.execute(params![kind, number, amount, payment.code, now_ms])?;
-    // A decline is told as well: a receiver that never reads `status` must be found out.
+    let entry = truth::Movement { kind, payment_no: number, amount, refund_no: None, code: payment.code.as_deref() };
+    truth::record(connection, &entry, seen, now_ms)?;
+    // In plain JSON a decline is told as well: a receiver that never reads `status` must be found out. The others tell
+    // of payments only, and only who asked to be told.
+    let wanted = &payment.wanted;
+    if wanted.notify_url.is_empty() || (wanted.dialect != Dialect::Json && payment.status != Status::Success) {
+        return Ok(());
+    }
     let sql = "INSERT INTO callbacks (notify_id, payment_no, state, due_ms, copies, probe)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let state = if fate.dropped { "dropped" } else { "pending" };
@@ -235,50 +359,19 @@ fn decide(
 }
 
 /// Makes sure that the payment can never be charged. `true` when that happened now, `false` when earlier.
-pub(super) fn close(connection: &Connection, payment_no: &str, now_ms: i64) -> Result<(Payment, bool), Refusal> {
-    let mut payment = find(connection, payment_no)?.ok_or(Refusal::Unknown)?;
+pub(super) fn close(connection: &Connection, payment_no: &str, now: Now) -> Result<(Payment, bool), Refusal> {
+    let mut payment = find(connection, payment_no, now)?.ok_or(Refusal::Unknown)?;
     match payment.status {
         Status::Success => Err(Refusal::AlreadyPaid),
         // A declined payment is as dead as a closed one, which is what was asked for.
         Status::Closed | Status::Declined => Ok((payment, false)),
+        Status::Pending if payment.due.is_some() => Err(Refusal::Processing),
         Status::Pending => {
             let sql = "UPDATE payments SET status = 'CLOSED', decided_ms = ?2 WHERE payment_no = ?1";
-            connection.prepare_cached(sql)?.execute(params![payment_no, now_ms])?;
+            connection.prepare_cached(sql)?.execute(params![payment_no, now.ms])?;
             payment.status = Status::Closed;
-            payment.decided_ms = Some(now_ms);
+            payment.decided_ms = Some(now.ms);
             Ok((payment, true))
         }
     }
-}
-
-/// Gives money back. `true` when that happened now, `false` when earlier.
-pub(super) fn refund(
-    connection: &Connection,
-    payment_no: &str,
-    refund_no: &str,
-    amount: i64,
-    now_ms: i64,
-) -> Result<(Payment, Refund, bool), Refusal> {
-    let mut payment = find(connection, payment_no)?.ok_or(Refusal::Unknown)?;
-    let sql = "SELECT amount, refunded, at_ms FROM refunds WHERE payment_no = ?1 AND refund_no = ?2";
-    let row = |row: &Row<'_>| Ok(Refund { amount: row.get(0)?, refunded: row.get(1)?, at_ms: row.get(2)? });
-    let earlier = connection.prepare_cached(sql)?.query_row([payment_no, refund_no], row).optional()?;
-    if let Some(earlier) = earlier {
-        return if earlier.amount == amount { Ok((payment, earlier, false)) } else { Err(Refusal::RefundConflict) };
-    }
-    if payment.status != Status::Success {
-        return Err(Refusal::NotPaid);
-    }
-    let left = payment.wanted.amount - payment.refunded;
-    if amount > left {
-        return Err(Refusal::RefundTooMuch(left));
-    }
-    payment.refunded += amount;
-    let sql = "UPDATE payments SET refunded = ?2 WHERE payment_no = ?1";
-    connection.prepare_cached(sql)?.execute(params![payment_no, payment.refunded])?;
-    let sql = "INSERT INTO refunds (payment_no, refund_no, amount, refunded, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
-    connection.prepare_cached(sql)?.execute(params![payment_no, refund_no, amount, payment.refunded, now_ms])?;
-    let sql = "INSERT INTO ledger (kind, payment_no, amount, refund_no, at_ms) VALUES ('refund', ?1, ?2, ?3, ?4)";
-    connection.prepare_cached(sql)?.execute(params![payment_no, amount, refund_no, now_ms])?;
-    Ok((payment.clone(), Refund { amount, refunded: payment.refunded, at_ms: now_ms }, true))
 }

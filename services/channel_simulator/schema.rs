@@ -5,7 +5,8 @@
 //! measured by.
 
 /// Scripts in order; the file remembers how many it has had.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE payments (
     id INTEGER PRIMARY KEY,
     payment_no TEXT NOT NULL UNIQUE,
@@ -59,4 +60,17 @@ CREATE TABLE callbacks (
     probe INTEGER NOT NULL CHECK (probe IN (0, 1)) -- preceded by one with a wrong signature
 ) STRICT;
 CREATE INDEX callbacks_due ON callbacks (due_ms) WHERE state = 'pending';
-"];
+",
+    "
+ALTER TABLE payments ADD COLUMN expires_ms INTEGER; -- by the channel's own clock; closed from then on
+ALTER TABLE payments ADD COLUMN due_ms INTEGER; -- agreed to and not decided yet: when that will be
+ALTER TABLE payments ADD COLUMN due_code TEXT; -- why it will be declined then
+ALTER TABLE payments ADD COLUMN dialect TEXT NOT NULL DEFAULT 'json';
+ALTER TABLE payments ADD COLUMN extra TEXT NOT NULL DEFAULT ''; -- what only the dialect knows
+CREATE INDEX payments_due ON payments (due_ms) WHERE due_ms IS NOT NULL;
+
+ALTER TABLE ledger ADD COLUMN received_key TEXT; -- the idempotency key of the call that moved the money
+ALTER TABLE ledger ADD COLUMN connection INTEGER; -- its connection, counted since the start
+ALTER TABLE ledger ADD COLUMN bytes_read INTEGER; -- from that connection until then
+",
+];

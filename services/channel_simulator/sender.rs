@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode};
-use serde::Deserialize;
+use reqwest::{Client, Response};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::channel::Channel;
+use super::dialects::notification;
 use super::outbox::{self, Due, Outcome};
-use crate::support::{Secret, StartError, Stop, signature, unix_ms};
+use crate::support::dialect::Dialect;
+use crate::support::{StartError, Stop, unix_ms};
 
 /// Callbacks under way at the same time.
 const MAX_UNDER_WAY: usize = 64;
@@ -39,20 +40,11 @@ const PACE: Duration = Duration::from_millis(5);
 /// Pause after the file could not be read or written.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a probe is signed with: anything but the secret.
-const WRONG_SECRET: &[u8] = b"not the secret of this channel";
-
 /// Sends the callbacks of one channel.
 pub(super) struct Sender {
     channel: Arc<Channel>,
     client: Client,
-    secret: Secret,
     time_scale: f64,
-}
-
-#[derive(Deserialize)]
-struct Acknowledgement {
-    code: String,
 }
 
 impl Sender {
@@ -60,11 +52,11 @@ impl Sender {
     ///
     /// # Errors
     /// [`StartError::Setup`] when there is no HTTP client to be had.
-    pub(super) fn new(channel: Arc<Channel>, secret: Secret, time_scale: f64) -> Result<Arc<Self>, StartError> {
+    pub(super) fn new(channel: Arc<Channel>, time_scale: f64) -> Result<Arc<Self>, StartError> {
         // A redirect is no acknowledgement, and following it would send the message to somebody else.
         let client = Client::builder().redirect(Policy::none()).timeout(TIMEOUT).no_proxy().build();
         let client = client.map_err(|error| StartError::Setup(format!("cannot make an HTTP client: {error}")))?;
-        Ok(Arc::new(Self { channel, client, secret, time_scale }))
+        Ok(Arc::new(Self { channel, client, time_scale }))
     }
 
     /// Sends what is due until the service stops; attempts under way are then given up and repeated after a restart.
@@ -121,28 +113,35 @@ impl Sender {
         let counters = &self.channel.counters;
         if due.probe {
             counters.probes.add(1);
-            let accepted = self.send(&due, WRONG_SECRET).await == Outcome::Acknowledged;
+            let accepted = self.send(&due, true).await == Outcome::Acknowledged;
             counters.probes_accepted.add(u64::from(accepted));
         }
         counters.callback_attempts.add(1);
         counters.callback_copies.add(u64::from(due.copies));
         // One acknowledgement is enough: whoever saw one of the copies knows.
-        let outcomes = join_all((0..=due.copies).map(|_| self.send(&due, self.secret.bytes()))).await;
+        let outcomes = join_all((0..=due.copies).map(|_| self.send(&due, false))).await;
         let outcome = outcomes.into_iter().find(|one| *one == Outcome::Acknowledged).unwrap_or(Outcome::Failed);
         self.record(&due, outcome).await;
         due.notify_id
     }
 
-    async fn send(&self, due: &Due, secret: &[u8]) -> Outcome {
-        let now = u64::try_from(unix_ms() / 1_000).unwrap_or(0);
-        let request = self
-            .client
-            .post(&due.url)
-            .header("content-type", "application/json")
-            .header(signature::HEADER, signature::sign(secret, now, &due.body))
-            .body(due.body.clone());
+    async fn send(&self, due: &Due, probe: bool) -> Outcome {
+        let dialect = due.payment.wanted.dialect;
+        // A failed look at the keys is a failed attempt.
+        let keys = match dialect {
+            Dialect::Alipay | Dialect::Wechat => match self.channel.keys().await {
+                Ok(keys) => Some(keys),
+                Err(_) => return Outcome::Failed,
+            },
+            Dialect::Json | Dialect::Epay => None,
+        };
+        let message = notification::message(&self.channel, keys.as_deref(), due, probe);
+        let mut request = self.client.request(message.method, message.url).body(message.body);
+        for (name, value) in message.headers {
+            request = request.header(name, value);
+        }
         match request.send().await {
-            Ok(answer) => outcome(answer).await,
+            Ok(answer) => outcome(dialect, answer).await,
             Err(_) => Outcome::Failed,
         }
     }
@@ -167,11 +166,7 @@ impl Sender {
     }
 }
 
-/// Acknowledged is status 200 with the code `SUCCESS`, nothing less: a proxy's page is no acknowledgement.
-async fn outcome(mut answer: Response) -> Outcome {
-    if answer.status() != StatusCode::OK {
-        return Outcome::Failed;
-    }
+async fn outcome(dialect: Dialect, mut answer: Response) -> Outcome {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
         body.extend_from_slice(&chunk);
@@ -179,8 +174,5 @@ async fn outcome(mut answer: Response) -> Outcome {
             return Outcome::Failed;
         }
     }
-    match serde_json::from_slice::<Acknowledgement>(&body) {
-        Ok(acknowledgement) if acknowledgement.code == "SUCCESS" => Outcome::Acknowledged,
-        _ => Outcome::Failed,
-    }
+    if notification::acknowledges(dialect, answer.status(), &body) { Outcome::Acknowledged } else { Outcome::Failed }
 }

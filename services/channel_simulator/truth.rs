@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::course::Seen;
 use super::rows::Payment;
 
 /// One movement of money, or one that was declined.
@@ -23,11 +24,46 @@ pub(super) struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     at_ms: i64,
+    /// The idempotency key of the call that moved the money; absent when nobody called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received_key: Option<String>,
+    /// Its connection, counted since the start, and the bytes read from that until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_read: Option<i64>,
+}
+
+/// An entry to be made.
+pub(super) struct Movement<'a> {
+    pub(super) kind: &'static str,
+    pub(super) payment_no: &'a str,
+    pub(super) amount: i64,
+    pub(super) refund_no: Option<&'a str>,
+    pub(super) code: Option<&'a str>,
+}
+
+/// Adds an entry.
+pub(super) fn record(connection: &Connection, entry: &Movement<'_>, seen: &Seen, now_ms: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO ledger (kind, payment_no, amount, refund_no, code, at_ms, received_key, connection,
+        bytes_read) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    connection.prepare_cached(sql)?.execute(params![
+        entry.kind,
+        entry.payment_no,
+        entry.amount,
+        entry.refund_no,
+        entry.code,
+        now_ms,
+        seen.key,
+        seen.connection,
+        seen.bytes_read,
+    ])?;
+    Ok(())
 }
 
 const COLUMNS: &str =
     "SELECT l.seq, l.kind, l.payment_no, p.trade_no, p.idempotency_key, l.amount, l.refund_no, l.code,
-    l.at_ms FROM ledger l JOIN payments p USING (payment_no)";
+    l.at_ms, l.received_key, l.connection, l.bytes_read FROM ledger l JOIN payments p USING (payment_no)";
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
@@ -40,6 +76,9 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         refund_no: row.get(6)?,
         code: row.get(7)?,
         at_ms: row.get(8)?,
+        received_key: row.get(9)?,
+        connection: row.get(10)?,
+        bytes_read: row.get(11)?,
     })
 }
 
@@ -75,7 +114,7 @@ pub(super) fn told(payment: &Payment, entries: &[Entry]) -> Value {
     let sum = |kind: &str| -> i64 { entries.iter().filter(|one| one.kind == kind).map(|one| one.amount).sum() };
     let charges = entries.iter().filter(|one| one.kind == "charge").count();
     json!({
-        "payment_no": payment.wanted.payment_no, "status": payment.status, "charges": charges,
+        "payment_no": payment.wanted.payment_no, "status": payment.shown(), "charges": charges,
         "charged": sum("charge"), "refunded": sum("refund"), "net": sum("charge") - sum("refund"), "entries": entries,
     })
 }

@@ -8,8 +8,11 @@ use std::time::Duration;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::model::Payment;
+use super::model::{Channel, Payment};
 use super::settle::{Report, Told};
+
+/// Pins a call to a channel; in an answer to a call that was not pinned it says which one it went to.
+const CHANNEL: &str = "tidegate-channel";
 
 /// What came of a call.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +25,13 @@ pub(super) enum Reply {
     NotFound,
     /// Nobody knows.
     Unknown(String),
+}
+
+/// An answer to a new payment.
+pub(super) struct Heard {
+    pub(super) reply: Reply,
+    /// Where the payment is, as far as anybody has said.
+    pub(super) from: Option<Channel>,
 }
 
 /// Talks to the channels.
@@ -38,42 +48,51 @@ impl Channels {
         Self { egress: clean(egress), public_url: clean(public_url), client, timeout }
     }
 
-    /// Starts a payment. Doing it again with the same number is the same payment.
-    pub(super) async fn create(&self, payment: &Payment) -> Reply {
+    /// Starts a payment, at its channel or where the gateway chooses. At its channel, doing it again with the same number
+    /// is the same payment.
+    pub(super) async fn create(&self, payment: &Payment) -> Heard {
         let body = json!({
             "payment_no": payment.payment_no,
             "amount": payment.amount,
             "currency": payment.currency,
             "subject": format!("Order {}", payment.order_no),
-            "notify_url": format!("{}/notify/{}", self.public_url, payment.channel.as_str()),
+            "notify_url": format!("{}/notify/{}", self.public_url, payment.method.as_str()),
         });
-        self.call(Method::POST, "", payment, &payment.payment_no, Some(body)).await
+        match self.send(Method::POST, "", payment.channel, &payment.payment_no, Some(body)).await {
+            Ok(answer) => {
+                let header = answer.headers().get(CHANNEL).and_then(|value| value.to_str().ok());
+                // Who was asked at a certain channel was asked there, whatever the answer says.
+                let from = payment.channel.or_else(|| header.and_then(Channel::parse));
+                Heard { reply: classify(answer).await, from }
+            }
+            Err(error) => Heard { reply: failed(&error), from: payment.channel },
+        }
     }
 
-    /// Asks where a payment stands.
-    pub(super) async fn query(&self, payment: &Payment) -> Reply {
-        self.call(Method::GET, &format!("/{}", payment.payment_no), payment, "", None).await
+    /// Asks a channel where a payment stands.
+    pub(super) async fn query(&self, payment_no: &str, at: Channel) -> Reply {
+        self.call(Method::GET, &format!("/{payment_no}"), at, "", None).await
     }
 
     /// The simulated wallet: the payer agrees. A real channel has an app for that.
-    pub(super) async fn confirm(&self, payment: &Payment) -> Reply {
-        self.act(payment, "confirm", json!({})).await
+    pub(super) async fn confirm(&self, payment_no: &str, at: Channel) -> Reply {
+        self.act(payment_no, at, "confirm").await
     }
 
-    /// Asks the channel to accept no money for this payment any more.
-    pub(super) async fn close(&self, payment: &Payment) -> Reply {
-        self.act(payment, "close", json!({})).await
+    /// Asks a channel to accept no money for this payment any more.
+    pub(super) async fn close(&self, payment_no: &str, at: Channel) -> Reply {
+        self.act(payment_no, at, "close").await
     }
 
-    /// Pays a payment back in full. Doing it again is the same refund.
+    /// Has a channel pay a payment back in full. Doing it again is the same refund.
     ///
     /// # Errors
     /// What came instead of an agreement; asking again is right.
-    pub(super) async fn refund(&self, payment: &Payment) -> Result<(), String> {
+    pub(super) async fn refund(&self, payment: &Payment, at: Channel) -> Result<(), String> {
         let refund_no = format!("{}-refund", payment.payment_no);
         let path = format!("/{}/refunds", payment.payment_no);
         let body = json!({ "refund_no": refund_no, "amount": payment.amount, "currency": payment.currency });
-        let answer = self.send(Method::POST, &path, payment, &refund_no, Some(body)).await;
+        let answer = self.send(Method::POST, &path, Some(at), &refund_no, Some(body)).await;
         let answer = answer.map_err(|error| error.without_url().to_string())?;
         if !answer.status().is_success() {
             return Err(format!("status {}", answer.status().as_u16()));
@@ -86,17 +105,15 @@ impl Channels {
         }
     }
 
-    async fn act(&self, payment: &Payment, what: &str, body: Value) -> Reply {
-        let key = format!("{}-{what}", payment.payment_no);
-        self.call(Method::POST, &format!("/{}/{what}", payment.payment_no), payment, &key, Some(body)).await
+    async fn act(&self, payment_no: &str, at: Channel, what: &str) -> Reply {
+        let key = format!("{payment_no}-{what}");
+        self.call(Method::POST, &format!("/{payment_no}/{what}"), at, &key, Some(json!({}))).await
     }
 
-    async fn call(&self, method: Method, path: &str, payment: &Payment, key: &str, body: Option<Value>) -> Reply {
-        match self.send(method, path, payment, key, body).await {
+    async fn call(&self, method: Method, path: &str, at: Channel, key: &str, body: Option<Value>) -> Reply {
+        match self.send(method, path, Some(at), key, body).await {
             Ok(answer) => classify(answer).await,
-            // No connection to the gateway: nothing has left this machine.
-            Err(error) if error.is_connect() => Reply::NotSent("no connection".to_owned()),
-            Err(error) => Reply::Unknown(error.without_url().to_string()),
+            Err(error) => failed(&error),
         }
     }
 
@@ -104,14 +121,16 @@ impl Channels {
         &self,
         method: Method,
         path: &str,
-        payment: &Payment,
+        at: Option<Channel>,
         key: &str,
         body: Option<Value>,
     ) -> reqwest::Result<Response> {
         let url = format!("{}/pay/v1/payments{path}", self.egress);
         let mut request = self.client.request(method, url).timeout(self.timeout);
         // Pinned: while an outcome is open, no other channel may see this payment.
-        request = request.header("tidegate-channel", payment.channel.as_str());
+        if let Some(channel) = at {
+            request = request.header(CHANNEL, channel.as_str());
+        }
         if !key.is_empty() {
             request = request.header("idempotency-key", key);
         }
@@ -122,6 +141,15 @@ impl Channels {
     }
 }
 
+fn failed(error: &reqwest::Error) -> Reply {
+    if error.is_connect() {
+        // No connection to the gateway: nothing has left this machine.
+        return Reply::NotSent("no connection".to_owned());
+    }
+    // The text without the address: that is ours.
+    Reply::Unknown(if error.is_timeout() { "no answer in time".to_owned() } else { "no whole answer".to_owned() })
+}
+
 async fn classify(answer: Response) -> Reply {
     let status = answer.status();
     // On an answer it made itself the gateway says what it knows about the call. Those are never successes, and a channel
@@ -130,9 +158,15 @@ async fn classify(answer: Response) -> Reply {
     if !status.is_success() && matches!(outcome, "not-sent" | "not-processed") {
         return Reply::NotSent(format!("{} {outcome}", status.as_u16()));
     }
+    let unknown = status == StatusCode::ACCEPTED && outcome == "unknown";
     match status {
         status if status.is_success() => match answer.json::<Value>().await {
-            Ok(body) => report(&body).map_or_else(|| Reply::Unknown("an unknown status".to_owned()), Reply::Told),
+            Ok(body) => match report(&body) {
+                // The gateway does not know either, and goes on asking.
+                Some(report) if unknown && report.state == Told::Pending => Reply::Unknown("202 unknown".to_owned()),
+                Some(report) => Reply::Told(report),
+                None => Reply::Unknown("an unknown status".to_owned()),
+            },
             Err(error) => Reply::Unknown(error.without_url().to_string()),
         },
         StatusCode::NOT_FOUND | StatusCode::GONE => Reply::NotFound,
@@ -152,10 +186,10 @@ pub(super) fn is_refusal(status: StatusCode) -> bool {
 pub(super) fn report(body: &Value) -> Option<Report> {
     let state = match body["status"].as_str()? {
         "PENDING" | "PROCESSING" => Told::Pending,
-        // What was paid back was paid.
-        "SUCCESS" | "REFUNDED" | "PARTIALLY_REFUNDED" => Told::Success,
+        // The gateway's own word for a payment that was decided earlier is the longer one. What was paid back was paid.
+        "SUCCESS" | "SUCCEEDED" | "REFUNDED" | "PARTIALLY_REFUNDED" => Told::Success,
         "DECLINED" | "FAILED" => Told::Declined,
-        "CLOSED" => Told::Closed,
+        "CLOSED" | "CANCELLED" => Told::Closed,
         _ => return None,
     };
     let text = |member: &str| body[member].as_str().map(str::to_owned);

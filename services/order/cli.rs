@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Settings;
-use crate::support::Secret;
+use crate::accounts;
 use crate::support::signature::{DEVELOPMENT_SECRET, SECRET_VARIABLE};
+use crate::support::{Files, Secret};
 
 /// Unit of the waiting times between tries.
 const RETRY_UNIT: Duration = Duration::from_secs(1);
@@ -50,6 +51,9 @@ pub struct Args {
     /// Milliseconds between two looks for work that is due.
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     sweep_every_ms: u64,
+    /// Over how many files the accounts are spread: 1, 4 or 16. Fixed when the first account is opened.
+    #[arg(long, default_value = "1")]
+    shards: Files,
 }
 
 impl Args {
@@ -58,6 +62,7 @@ impl Args {
         let secret = |given: Option<String>, variable: &str, default: &str| {
             Secret::new(given.or_else(|| std::env::var(variable).ok()).unwrap_or_else(|| default.to_owned()))
         };
+        let sweep_every = Duration::from_millis(self.sweep_every_ms);
         Settings {
             listen: self.listen,
             data_dir: self.data_dir,
@@ -71,7 +76,8 @@ impl Args {
             answer_within: ANSWER_WITHIN,
             not_found_min_age: Duration::from_secs(self.not_found_min_age),
             retry_unit: RETRY_UNIT,
-            sweep_every: Duration::from_millis(self.sweep_every_ms),
+            sweep_every,
+            accounts: accounts::Settings { sweep_every, ..accounts::Settings::new(self.shards) },
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::channel::Channels;
 use super::metrics::Counters;
-use super::model::{Channel, Order, OrderStatus, Payment, Refusal};
+use super::model::{Method, Order, OrderStatus, Payment, Refusal};
 use super::rows::{self, NewOrder};
 use super::secret::Secret;
 use super::stock::{Answer, Stock, Unreachable};
@@ -209,13 +209,12 @@ impl Desk {
         self: &Arc<Self>,
         order_no: String,
         user: String,
-        channel: Channel,
+        method: Method,
         now_ms: i64,
     ) -> Result<(bool, Payment), Problem> {
         let due_ms = self.after_a_call(now_ms);
-        let (now, payment) = self
-            .write(move |connection| payments::begin(connection, &order_no, &user, channel, now_ms, due_ms))
-            .await?;
+        let (now, payment) =
+            self.write(move |connection| payments::begin(connection, &order_no, &user, method, now_ms, due_ms)).await?;
         if !now {
             return Ok((false, payment));
         }

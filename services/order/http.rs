@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::channel::Reply;
 use super::desk::{Desk, Wanted};
-use super::model::{Channel, Order, OrderStatus, Payment, PaymentStatus, Refusal};
-use super::{desk, inspect, metrics, notify, page, payments, rows, token, view};
+use super::model::{Method, Order, OrderStatus, Payment, PaymentStatus, Refusal};
+use super::{desk, inspect, metrics, notify, page, payments, redrive, rows, token, view};
 use crate::support::{PROBLEM_JSON, Problem, unix_ms};
 
 /// Most keys in one order; the card-key service has the same.
@@ -61,6 +61,7 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .route("/api/orders/{no}/payments/{payment_no}/confirm", post(confirm))
         .route("/api/orders/{no}/payments/{payment_no}/close", post(close))
         .route("/notify/{channel}", post(notify::receive))
+        .route("/admin/payments/{payment_no}/resolve", post(redrive::handle))
         .merge(page::routes())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
@@ -239,14 +240,15 @@ async fn keys(State(desk): Shared, User(user): User, Path(order_no): Path<String
 
 #[derive(Deserialize)]
 struct PayRequest {
-    channel: String,
+    /// How to pay; absent: as the gateway chooses.
+    channel: Option<String>,
 }
 
 async fn pay(State(desk): Shared, User(user): User, Path(order_no): Path<String>, body: Bytes) -> Answer {
     let request: PayRequest = parse(&body)?;
-    let unknown = || Problem::invalid("channel must be alipay, wechat or union");
-    let channel = Channel::parse(&request.channel).ok_or_else(unknown)?;
-    let (now, payment) = desk.pay(order_no, user, channel, unix_ms()).await?;
+    let unknown = || Problem::invalid("channel must be any, alipay, wechat or union");
+    let method = request.channel.as_deref().map_or(Some(Method::Any), Method::parse).ok_or_else(unknown)?;
+    let (now, payment) = desk.pay(order_no, user, method, unix_ms()).await?;
     let answer = stands(&payment, if now { StatusCode::CREATED } else { StatusCode::OK });
     if payment.status == PaymentStatus::Failed {
         let detail = "The channel could not be reached. Nothing was paid; pay again or in another way.";
@@ -273,11 +275,12 @@ fn stands(payment: &Payment, known: StatusCode) -> Response {
 /// answer is always "look again".
 async fn confirm(State(desk): Shared, User(user): User, Path((no, payment_no)): Path<(String, String)>) -> Answer {
     let payment = desk.owned_payment(&no, &payment_no, &user).await?;
-    if payment.status != PaymentStatus::Pending || payment.close_wanted {
+    let waits = payment.status == PaymentStatus::Pending && !payment.close_wanted;
+    let Some(channel) = payment.channel.filter(|_| waits) else {
         let detail = format!("The payment is {}.", payment.status.as_str());
         return Err(Problem::new(StatusCode::CONFLICT, "WRONG_STATE", detail));
-    }
-    let reply = desk.channels.confirm(&payment).await;
+    };
+    let reply = desk.channels.confirm(&payment_no, channel).await;
     if let Reply::NotSent(why) = reply {
         tracing::warn!(payment_no, why, "the wallet could not be reached");
         let detail = "The wallet could not be reached.";

@@ -15,13 +15,16 @@
 //! | `desk` | the operations, each durable before it is answered |
 //! | `settle` | what follows from the outcome of a payment |
 //! | `rows`, `payments`, `schema`, `model` | the rows and their states |
-//! | `resolver`, `work` | finding out how payments ended; the background |
+//! | `resolver`, `sounding`, `redrive` | finding out how payments ended, and where they are, also when a bill says so |
+//! | `work` | the background |
 //! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
 //! | `notify` | notifications of the channels |
 //! | `http`, `view`, `token` | the interface for buyers, and who they are |
 //! | `secret`, `number` | the key of this service, order numbers |
 //! | `inspect`, `metrics` | does everything add up |
 //! | `page` | the shop: HTML, CSS and JavaScript, no build step |
+//!
+//! The process also serves [`crate::accounts`] and [`crate::reconciliation`].
 
 mod channel;
 pub mod cli;
@@ -34,11 +37,13 @@ mod notify;
 mod number;
 mod page;
 mod payments;
+mod redrive;
 mod resolver;
 mod rows;
 mod schema;
 mod secret;
 mod settle;
+mod sounding;
 mod stock;
 #[cfg(test)]
 mod tests;
@@ -53,6 +58,8 @@ use std::time::Duration;
 
 use desk::Desk;
 
+use crate::accounts;
+use crate::reconciliation::{self, Runs};
 use crate::support::{Running, Secret, StartError, Stop, signature};
 
 /// Name of the data file inside the data folder.
@@ -91,6 +98,8 @@ pub struct Settings {
     pub retry_unit: Duration,
     /// How often rows that are due are looked for.
     pub sweep_every: Duration,
+    /// The accounts that are served beside the orders.
+    pub accounts: accounts::Settings,
 }
 
 /// Opens the data, resumes what a crash left behind, and listens.
@@ -113,11 +122,16 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             the age for that must not be less than the time a call may take";
         return Err(StartError::Setup(why.to_owned()));
     }
-    let listen = settings.listen;
+    let (listen, data_dir) = (settings.listen, settings.data_dir.clone());
+    let bank = accounts::Bank::open(&data_dir, settings.accounts.clone()).await?;
     let desk = Arc::new(Desk::open(settings).await?);
     let stop = Stop::new();
-    let workers = work::start(&desk, &stop);
-    Running::start("order", listen, http::router(desk), stop, workers).await
+    let mut workers = work::start(&desk, &stop);
+    workers.extend(bank.work(&stop));
+    let repair = Arc::new(redrive::Here(Arc::clone(&desk)));
+    let reconciling = reconciliation::Desk::new(Runs::open(&data_dir)?, &data_dir, repair);
+    let router = http::router(desk).merge(accounts::router(bank)).merge(reconciliation::router(reconciling));
+    Running::start("order", listen, router, stop, workers).await
 }
 
 /// How long to wait after the `tries`-th failure (from 0), in milliseconds.

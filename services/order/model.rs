@@ -110,6 +110,27 @@ words! {
 }
 
 words! {
+    /// How a buyer wants to pay: by a certain channel, or by whichever the gateway takes.
+    Method {
+        /// The gateway chooses.
+        Any = "any",
+        /// Alipay.
+        Alipay = "alipay",
+        /// WeChat Pay.
+        Wechat = "wechat",
+        /// UnionPay.
+        Union = "union",
+    }
+}
+
+impl Method {
+    /// The channel it is bound to; absent when the gateway chooses.
+    pub(super) fn channel(self) -> Option<Channel> {
+        Channel::parse(self.as_str())
+    }
+}
+
+words! {
     /// Something to be done at another service, written down before it is tried.
     TaskKind {
         /// Reserve the keys of a CREATING order.
@@ -158,7 +179,10 @@ pub(super) struct Order {
 pub(super) struct Payment {
     pub(super) payment_no: String,
     pub(super) order_no: String,
-    pub(super) channel: Channel,
+    /// What the buyer chose.
+    pub(super) method: Method,
+    /// Where the payment is; absent while nobody knows.
+    pub(super) channel: Option<Channel>,
     pub(super) amount: i64,
     pub(super) currency: String,
     pub(super) status: PaymentStatus,

@@ -2,7 +2,8 @@
 //!
 //! The order of things is fixed: signature on the raw bytes, then one transaction with the inbox, the checks, the
 //! payment, the order and the task to deliver; the answer comes after its commit. A repetition finds the inbox row and
-//! gets the same answer. Money is never refused because the order is in the wrong state: `settle` finds a use for it.
+//! gets the same answer. For a payment whose channel is not known, or is another one, the sender's word is not enough:
+//! the channel that it comes from is asked before. Money is never refused because the order is in the wrong state: `settle` finds a use for it.
 
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::channel;
+use super::channel::{self, Reply};
 use super::desk::Desk;
-use super::model::{Channel, Refusal};
+use super::model::{Channel, Method, Refusal};
 use super::payments;
-use super::settle::{self, Report};
+use super::settle::{self, Report, Told};
 use crate::support::{Problem, signature, unix_ms};
 
 /// Longest notification id and payment number in bytes.
@@ -48,18 +49,19 @@ pub(super) async fn receive(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "UNKNOWN_CHANNEL", "There is no such channel.");
-    let channel = Channel::parse(&channel).ok_or_else(unknown)?;
+    let by = Method::parse(&channel).ok_or_else(unknown)?;
     let now_ms = unix_ms();
     let signed = headers.get(signature::HEADER).and_then(|value| value.to_str().ok());
     let (secret, seconds) = (desk.settings.channel_secret.bytes(), u64::try_from(now_ms / 1_000).unwrap_or(0));
     if let Err(why) = signature::verify(secret, signed, seconds, &body) {
-        tracing::debug!(%why, channel = channel.as_str(), "a notification was refused");
+        tracing::debug!(%why, channel, "a notification was refused");
         desk.counters.bad_signatures.add(1);
         let detail = "The signature is missing, wrong or too old.";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "BAD_SIGNATURE", detail));
     }
     let (notice, report) = parse(&body)?;
-    let taken = desk.write(move |connection| take_in(connection, channel, &notice, &report, now_ms)).await?;
+    let from = origin(&desk, by, &notice, &report).await?;
+    let taken = desk.write(move |connection| take_in(connection, by, from, &notice, &report, now_ms)).await?;
     match taken {
         Taken::Mismatch => {
             desk.counters.mismatches.add(1);
@@ -86,26 +88,56 @@ fn parse(body: &[u8]) -> Result<(Notice, Report), Problem> {
     Ok((notice, report))
 }
 
+/// The channel that a notification comes from. Its address says so, or nothing when the gateway chose the channel.
+async fn origin(desk: &Desk, by: Method, notice: &Notice, report: &Report) -> Result<Option<Channel>, Problem> {
+    let (id, number) = (notice.notify_id.clone(), notice.payment_no.clone());
+    let look = move |connection: &rusqlite::Connection| {
+        Ok((payments::notified(connection, by, &id)?.is_some(), payments::get(connection, &number)?))
+    };
+    let (known, payment) = desk.read(look).await?;
+    let same_trade = report.trade_no.is_some() && payment.trade_no == report.trade_no;
+    let its_own = payment.channel.is_some() && by.channel() == payment.channel;
+    if known || its_own || (by == payment.method && same_trade) {
+        return Ok(payment.channel);
+    }
+    let mut silent = false;
+    for channel in by.channel().map_or_else(|| Channel::ALL.to_vec(), |channel| vec![channel]) {
+        match desk.channels.query(&payment.payment_no, channel).await {
+            Reply::Told(said) if said.state == report.state && said.trade_no == report.trade_no => {
+                return Ok(Some(channel));
+            }
+            Reply::Told(_) | Reply::NotFound => {}
+            Reply::NotSent(_) | Reply::Unknown(_) => silent = true,
+        }
+    }
+    if silent {
+        let detail = "The channel cannot be asked at the moment. Send the notification again.";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_CONFIRMED", detail).retry_after(2));
+    }
+    Err(Refusal::NoPayment.into())
+}
+
 /// All that follows from a notification, inside one operation of the writer.
 fn take_in(
     connection: &rusqlite::Connection,
-    channel: Channel,
+    by: Method,
+    from: Option<Channel>,
     notice: &Notice,
     report: &Report,
     now_ms: i64,
 ) -> Result<Taken, Refusal> {
-    match payments::notified(connection, channel, &notice.notify_id)? {
+    match payments::notified(connection, by, &notice.notify_id)? {
         Some(true) => return Ok(Taken::Earlier),
         Some(false) => return Ok(Taken::Mismatch),
         None => {}
     }
     let payment = payments::get(connection, &notice.payment_no)?;
-    if payment.channel != channel {
-        return Err(Refusal::NoPayment);
-    }
+    // While the gateway may still be trying other channels, only a charge says where the payment is.
+    let early = payment.channel.is_none() && report.state != Told::Success;
     // The amount is a must here, whatever a query may leave out.
     let report = Report { amount: Some(notice.amount), currency: Some(notice.currency.clone()), ..report.clone() };
-    let accepted = settle::apply(connection, &notice.payment_no, &report, "notification", now_ms)?;
-    payments::remember(connection, channel, &notice.notify_id, &notice.payment_no, accepted, now_ms)?;
+    let number = &notice.payment_no;
+    let accepted = early || settle::apply(connection, number, from, &report, "notification", now_ms)?;
+    payments::remember(connection, by, &notice.notify_id, number, accepted, now_ms)?;
     Ok(if accepted { Taken::Now } else { Taken::Mismatch })
 }

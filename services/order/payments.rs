@@ -3,11 +3,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::model::{Channel, OrderStatus, Payment, PaymentStatus, Refund, Refusal};
+use super::model::{Channel, Method, OrderStatus, Payment, PaymentStatus, Refund, Refusal};
 use super::rows;
 
-const COLUMNS: &str = "payment_no, order_no, channel, amount, currency, status, trade_no, refund, close_wanted, tries,
-    not_found, updated_ms";
+const COLUMNS: &str = "payment_no, order_no, method, channel, amount, currency, status, trade_no, refund, close_wanted,
+    tries, not_found, updated_ms";
 
 /// States of a payment whose outcome is open, for the partial indexes.
 const LIVE: &str = "status IN ('CREATED', 'PENDING', 'UNKNOWN')";
@@ -16,16 +16,17 @@ fn payment(row: &Row<'_>) -> rusqlite::Result<Payment> {
     Ok(Payment {
         payment_no: row.get(0)?,
         order_no: row.get(1)?,
-        channel: row.get(2)?,
-        amount: row.get(3)?,
-        currency: row.get(4)?,
-        status: row.get(5)?,
-        trade_no: row.get(6)?,
-        refund: row.get(7)?,
-        close_wanted: row.get(8)?,
-        tries: row.get(9)?,
-        not_found: row.get(10)?,
-        updated_ms: row.get(11)?,
+        method: row.get(2)?,
+        channel: row.get(3)?,
+        amount: row.get(4)?,
+        currency: row.get(5)?,
+        status: row.get(6)?,
+        trade_no: row.get(7)?,
+        refund: row.get(8)?,
+        close_wanted: row.get(9)?,
+        tries: row.get(10)?,
+        not_found: row.get(11)?,
+        updated_ms: row.get(12)?,
     })
 }
 
@@ -52,18 +53,18 @@ pub(super) fn live(connection: &Connection, order_no: &str) -> rusqlite::Result<
     connection.prepare_cached(&sql)?.query_row([order_no], payment).optional()
 }
 
-/// Writes a payment down before its channel is called, or finds the one under way at the same channel (then the first
+/// Writes a payment down before its channel is called, or finds the one under way by the same method (then the first
 /// part is `false`).
 ///
 /// The resolver looks at it from `resolve_at_ms` on, when the call is over or whoever made it is dead.
 ///
 /// # Errors
-/// When the order cannot be paid (any more), or when a payment at another channel is not decided.
+/// When the order cannot be paid (any more), or when a payment by another method is not decided.
 pub(super) fn begin(
     connection: &Connection,
     order_no: &str,
     user: &str,
-    channel: Channel,
+    method: Method,
     now_ms: i64,
     resolve_at_ms: i64,
 ) -> Result<(bool, Payment), Refusal> {
@@ -72,7 +73,7 @@ pub(super) fn begin(
         return Err(Refusal::WrongState(order.status));
     }
     if let Some(under_way) = live(connection, order_no)? {
-        let same = under_way.channel == channel && !under_way.close_wanted;
+        let same = under_way.method == method && !under_way.close_wanted;
         return if same { Ok((false, under_way)) } else { Err(Refusal::PaymentLive(under_way.payment_no)) };
     }
     if order.expires_ms <= now_ms {
@@ -84,12 +85,37 @@ pub(super) fn begin(
     let payment_no = format!("{order_no}-{attempt}");
     connection
         .prepare_cached(
-            "INSERT INTO payments (payment_no, order_no, attempt, channel, amount, currency, status, next_ms, created_ms,
-             updated_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'CREATED', ?7, ?8, ?8)",
+            "INSERT INTO payments (payment_no, order_no, attempt, method, channel, amount, currency, status, next_ms,
+             created_ms, updated_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'CREATED', ?8, ?9, ?9)",
         )?
-        .execute(params![payment_no, order_no, attempt, channel, order.amount, order.currency, resolve_at_ms, now_ms])?;
-    rows::event(connection, order_no, "PAYMENT_CREATED", &format!("{payment_no} at {}", channel.as_str()), now_ms)?;
+        .execute(params![
+            payment_no,
+            order_no,
+            attempt,
+            method,
+            method.channel(),
+            order.amount,
+            order.currency,
+            resolve_at_ms,
+            now_ms
+        ])?;
+    rows::event(connection, order_no, "PAYMENT_CREATED", &format!("{payment_no} at {}", method.as_str()), now_ms)?;
     Ok((true, get(connection, &payment_no)?))
+}
+
+/// It is known now where a payment is. That does not change any more.
+pub(super) fn pin(
+    connection: &Connection,
+    payment: &mut Payment,
+    channel: Channel,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
+    payment.channel = Some(channel);
+    connection
+        .prepare_cached("UPDATE payments SET channel = ?2, not_found = 0 WHERE payment_no = ?1")?
+        .execute(params![payment.payment_no, channel])?;
+    let detail = format!("{} at {}", payment.payment_no, channel.as_str());
+    rows::event(connection, &payment.order_no, "PAYMENT_PLACED", &detail, now_ms)
 }
 
 /// Moves a payment to a state and writes that into the history of its order.
@@ -173,18 +199,18 @@ pub(super) fn look_at_all(connection: &Connection, now_ms: i64) -> rusqlite::Res
     Ok(())
 }
 
-/// What came of an earlier notification with this id: whether it was accepted.
-pub(super) fn notified(connection: &Connection, channel: Channel, notify_id: &str) -> rusqlite::Result<Option<bool>> {
+/// What came of an earlier notification with this id at the same address: whether it was accepted.
+pub(super) fn notified(connection: &Connection, by: Method, notify_id: &str) -> rusqlite::Result<Option<bool>> {
     connection
         .prepare_cached("SELECT outcome = 'ACCEPTED' FROM inbox WHERE channel = ?1 AND notify_id = ?2")?
-        .query_row(params![channel, notify_id], |row| row.get(0))
+        .query_row(params![by, notify_id], |row| row.get(0))
         .optional()
 }
 
 /// Remembers a notification and what came of it.
 pub(super) fn remember(
     connection: &Connection,
-    channel: Channel,
+    by: Method,
     notify_id: &str,
     payment_no: &str,
     accepted: bool,
@@ -193,6 +219,6 @@ pub(super) fn remember(
     let outcome = if accepted { "ACCEPTED" } else { "MISMATCH" };
     connection
         .prepare_cached("INSERT INTO inbox VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![channel, notify_id, payment_no, outcome, now_ms])?;
+        .execute(params![by, notify_id, payment_no, outcome, now_ms])?;
     Ok(())
 }

@@ -7,34 +7,38 @@
 
 use std::sync::Arc;
 
-use super::channel::Reply;
+use super::channel::{Heard, Reply};
 use super::desk::Desk;
-use super::model::{Payment, PaymentStatus};
+use super::model::{Channel, Payment, PaymentStatus};
 use super::settle::{self, Report, Told};
-use super::{backoff_ms, payments};
+use super::{backoff_ms, payments, sounding};
 use crate::support::unix_ms;
 
 /// "Not found" so often in a row is believed.
-const BELIEVED: u32 = 2;
+pub(super) const BELIEVED: u32 = 2;
 
 /// Calls the channel for a payment that has just been written down.
 pub(super) async fn start(desk: Arc<Desk>, payment: Payment) {
-    match desk.channels.create(&payment).await {
+    let Heard { reply, from } = desk.channels.create(&payment).await;
+    match reply {
         Reply::NotSent(why) => not_sent(&desk, &payment, why).await,
         Reply::NotFound => not_sent(&desk, &payment, "the channel has no such service".to_owned()).await,
-        reply => absorb(&desk, &payment, reply, "answer").await,
+        reply => absorb(&desk, &payment, reply, from, "answer").await,
     }
 }
 
 /// Asks for a payment that is due, or closes it if that is wanted.
 pub(super) async fn resolve(desk: Arc<Desk>, payment: Payment) {
+    let Some(channel) = payment.channel else {
+        return sounding::sound(&desk, payment).await;
+    };
     if payment.close_wanted {
         return close(desk, payment).await;
     }
-    match desk.channels.query(&payment).await {
+    match desk.channels.query(&payment.payment_no, channel).await {
         // The same payment again, with the same number and key: at worst the channel says that it has it already.
         Reply::NotFound if payment.not_found + 1 >= BELIEVED => send_again(&desk, payment).await,
-        reply => absorb(&desk, &payment, reply, "query").await,
+        reply => absorb(&desk, &payment, reply, Some(channel), "query").await,
     }
 }
 
@@ -45,8 +49,8 @@ async fn send_again(desk: &Desk, payment: Payment) {
     match noted {
         Ok(true) => {
             let payment = Payment { not_found: 0, ..payment };
-            let reply = desk.channels.create(&payment).await;
-            absorb(desk, &payment, reply, "answer").await;
+            let Heard { reply, from } = desk.channels.create(&payment).await;
+            absorb(desk, &payment, reply, from, "answer").await;
         }
         // Whoever decided has set the time at which it is looked at next.
         Ok(false) => {}
@@ -56,18 +60,29 @@ async fn send_again(desk: &Desk, payment: Payment) {
 
 /// Has the channel close a payment; what it says instead counts as well.
 pub(super) async fn close(desk: Arc<Desk>, payment: Payment) {
-    let reply = match desk.channels.close(&payment).await {
+    let Some(channel) = payment.channel else {
+        return sounding::sound(&desk, payment).await;
+    };
+    let reply = match desk.channels.close(&payment.payment_no, channel).await {
         told @ Reply::Told(_) => told,
         Reply::NotFound => {
-            let age_ms = unix_ms() - payment.updated_ms;
-            let old = age_ms >= i64::try_from(desk.settings.not_found_min_age.as_millis()).unwrap_or(i64::MAX);
             // No call can still be on its way. Should one be, its success is a late payment.
-            if old && payment.not_found + 1 >= BELIEVED { told(Told::Closed) } else { Reply::NotFound }
+            if is_old(&desk, &payment) && payment.not_found + 1 >= BELIEVED {
+                told(Told::Closed)
+            } else {
+                Reply::NotFound
+            }
         }
         // Refused, perhaps because it is paid.
-        Reply::NotSent(_) | Reply::Unknown(_) => desk.channels.query(&payment).await,
+        Reply::NotSent(_) | Reply::Unknown(_) => desk.channels.query(&payment.payment_no, channel).await,
     };
-    absorb(&desk, &payment, reply, "close").await;
+    absorb(&desk, &payment, reply, Some(channel), "close").await;
+}
+
+/// Whether no call can be on its way any more.
+pub(super) fn is_old(desk: &Desk, payment: &Payment) -> bool {
+    let age_ms = unix_ms() - payment.updated_ms;
+    age_ms >= i64::try_from(desk.settings.not_found_min_age.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn told(state: Told) -> Reply {
@@ -81,25 +96,25 @@ async fn not_sent(desk: &Desk, payment: &Payment, why: String) {
 }
 
 /// Writes down what came of a call and, while the outcome is open, when to ask again.
-async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, source: &'static str) {
+pub(super) async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, from: Option<Channel>, source: &'static str) {
     let (payment_no, now_ms) = (payment.payment_no.clone(), unix_ms());
     let not_found = if reply == Reply::NotFound { payment.not_found + 1 } else { 0 };
     let due_ms = now_ms + backoff_ms(desk.settings.retry_unit, payment.tries);
     let written = desk
         .write(move |connection| {
             let believed = match &reply {
-                Reply::Told(report) => settle::apply(connection, &payment_no, report, source, now_ms)?,
+                Reply::Told(report) => settle::apply(connection, &payment_no, from, report, source, now_ms)?,
                 Reply::Unknown(why) | Reply::NotSent(why) => {
-                    settle::unknown(connection, &payment_no, why, now_ms)?;
+                    settle::unknown(connection, &payment_no, from, why, now_ms)?;
                     true
                 }
                 Reply::NotFound => {
-                    settle::unknown(connection, &payment_no, "the channel does not know it", now_ms)?;
+                    settle::unknown(connection, &payment_no, from, "the channel does not know it", now_ms)?;
                     true
                 }
             };
             if !believed {
-                settle::unknown(connection, &payment_no, "another amount", now_ms)?;
+                settle::unknown(connection, &payment_no, from, "another amount", now_ms)?;
             }
             payments::look_again(connection, &payment_no, not_found, due_ms)?;
             Ok((believed, payments::get(connection, &payment_no)?.status != PaymentStatus::Pending))
@@ -114,7 +129,7 @@ async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, source: &'static s
 }
 
 /// Wakes the background when something may follow from what was written.
-fn finish(desk: &Desk, payment: &Payment, done: Result<bool, crate::support::Problem>) {
+pub(super) fn finish(desk: &Desk, payment: &Payment, done: Result<bool, crate::support::Problem>) {
     match done {
         Ok(true) => desk.ring(),
         Ok(false) => {}

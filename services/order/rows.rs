@@ -224,18 +224,21 @@ pub(super) fn event(
     Ok(())
 }
 
-/// Adds to the history of an order what is not in it yet.
+/// Adds to the history of an order what is not in it yet; `true` when that was so.
 pub(super) fn event_once(
     connection: &Connection,
     order_no: &str,
     kind: &str,
     detail: &str,
     now_ms: i64,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<bool> {
     let known: bool = connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM order_events WHERE order_no = ?1 AND kind = ?2 AND detail = ?3)")?
         .query_row([order_no, kind, detail], |row| row.get(0))?;
-    if known { Ok(()) } else { event(connection, order_no, kind, detail, now_ms) }
+    if !known {
+        event(connection, order_no, kind, detail, now_ms)?;
+    }
+    Ok(!known)
 }
 
 /// The history of an order, oldest first.

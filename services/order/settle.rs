@@ -12,11 +12,14 @@
 //!
 //! A payment that is still open when another one has paid is closed at its channel: nobody wants it any more.
 //!
+//! A payment for which the gateway chose the channel is at the first channel that is known to have it, and stays there. A
+//! success at any other channel is a second charge and is paid back there.
+//!
 //! The time is an argument.
 
 use rusqlite::Connection;
 
-use super::model::{Order, OrderStatus, Payment, PaymentStatus, Refund, Refusal, TaskKind};
+use super::model::{Channel, Order, OrderStatus, Payment, PaymentStatus, Refund, Refusal, TaskKind};
 use super::{payments, rows};
 
 /// What a channel says about a payment.
@@ -38,15 +41,16 @@ pub(super) enum Told {
     Closed,
 }
 
-/// Applies what a channel says. `false`: it speaks of another amount or currency, so it was only written down.
+/// Applies what a channel says; `from` is absent when it is not known which one that was. `false`: it speaks of another amount or currency, so it was only written down.
 pub(super) fn apply(
     connection: &Connection,
     payment_no: &str,
+    from: Option<Channel>,
     report: &Report,
     source: &str,
     now_ms: i64,
 ) -> Result<bool, Refusal> {
-    let payment = payments::get(connection, payment_no)?;
+    let mut payment = payments::get(connection, payment_no)?;
     let other_amount = report.amount.is_some_and(|amount| amount != payment.amount);
     let other_currency = report.currency.as_ref().is_some_and(|currency| *currency != payment.currency);
     if other_amount || other_currency {
@@ -56,6 +60,21 @@ pub(super) fn apply(
         // The resolver hears it every minute; the history needs it once.
         rows::event_once(connection, &payment.order_no, "AMOUNT_MISMATCH", &detail, now_ms)?;
         return Ok(false);
+    }
+    match (payment.channel, from) {
+        (Some(there), Some(here)) if there != here => {
+            if report.state == Told::Success {
+                charged_elsewhere(connection, &payment, here, now_ms)?;
+            }
+            return Ok(true);
+        }
+        (Some(_), _) => {}
+        (None, Some(here)) => payments::pin(connection, &mut payment, here, now_ms)?,
+        // Money that is nobody knows where cannot be paid back: it is looked for first.
+        (None, None) => {
+            unknown(connection, payment_no, None, "the gateway does not say where it is", now_ms)?;
+            return Ok(true);
+        }
     }
     let trade_no = report.trade_no.as_deref();
     match report.state {
@@ -82,9 +101,47 @@ fn pending(
     Ok(())
 }
 
-/// Nobody knows whether the channel has charged.
-pub(super) fn unknown(connection: &Connection, payment_no: &str, why: &str, now_ms: i64) -> Result<(), Refusal> {
-    let payment = payments::get(connection, payment_no)?;
+/// Another channel than the payment's has charged it too. The money goes back there.
+fn charged_elsewhere(connection: &Connection, payment: &Payment, here: Channel, now_ms: i64) -> Result<(), Refusal> {
+    let subject = elsewhere(&payment.payment_no, here);
+    if rows::event_once(connection, &payment.order_no, "DUPLICATE_CHARGE", &subject, now_ms)? {
+        rows::event(connection, &payment.order_no, "REFUND_WANTED", &subject, now_ms)?;
+        rows::add_task(connection, TaskKind::Refund, &subject, now_ms, now_ms)?;
+    }
+    Ok(())
+}
+
+/// Names a payment at a channel that is not its own.
+fn elsewhere(payment_no: &str, channel: Channel) -> String {
+    format!("{payment_no}@{}", channel.as_str())
+}
+
+/// The payment that a refund is about, and its channel if that is not its own.
+pub(super) fn refund_of(subject: &str) -> (&str, Option<Channel>) {
+    let named = subject.split_once('@').and_then(|(payment_no, name)| Some((payment_no, Channel::parse(name)?)));
+    named.map_or((subject, None), |(payment_no, channel)| (payment_no, Some(channel)))
+}
+
+/// A channel that is not the payment's own has paid it back.
+pub(super) fn refunded_elsewhere(connection: &Connection, subject: &str, now_ms: i64) -> Result<(), Refusal> {
+    rows::end_task(connection, TaskKind::Refund, subject)?;
+    let payment = payments::get(connection, refund_of(subject).0)?;
+    rows::event(connection, &payment.order_no, "REFUND_DONE", subject, now_ms)?;
+    Ok(())
+}
+
+/// Nobody knows whether the channel has charged; `at` is where the payment was sent, if that is known.
+pub(super) fn unknown(
+    connection: &Connection,
+    payment_no: &str,
+    at: Option<Channel>,
+    why: &str,
+    now_ms: i64,
+) -> Result<(), Refusal> {
+    let mut payment = payments::get(connection, payment_no)?;
+    if let (None, Some(channel), true) = (payment.channel, at, payment.status.is_live()) {
+        payments::pin(connection, &mut payment, channel, now_ms)?;
+    }
     if payment.status == PaymentStatus::Created {
         payments::set_status(connection, &payment, PaymentStatus::Unknown, None, why, now_ms)?;
     }
@@ -99,6 +156,24 @@ pub(super) fn not_sent(connection: &Connection, payment_no: &str, why: &str, now
         ended(connection, &payment, PaymentStatus::Failed, why, now_ms)?;
     }
     Ok(())
+}
+
+/// No channel has the payment, or none that would charge it.
+pub(super) fn nowhere(
+    connection: &Connection,
+    payment_no: &str,
+    declined: Option<Channel>,
+    now_ms: i64,
+) -> Result<(), Refusal> {
+    let mut payment = payments::get(connection, payment_no)?;
+    if payment.channel.is_some() || !payment.status.is_live() {
+        return Ok(());
+    }
+    let Some(channel) = declined else {
+        return ended(connection, &payment, PaymentStatus::Closed, "no channel has it", now_ms);
+    };
+    payments::pin(connection, &mut payment, channel, now_ms)?;
+    ended(connection, &payment, PaymentStatus::Declined, "no other channel has it", now_ms)
 }
 
 /// The payment will not be charged. A CLOSING order without any other payment ends.

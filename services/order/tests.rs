@@ -5,10 +5,12 @@ use reqwest::StatusCode;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use super::model::{Channel, OrderStatus, PaymentStatus, Refusal, TaskKind};
+use super::channel::Reply;
+use super::model::{Channel, Method, OrderStatus, PaymentStatus, Refusal, TaskKind};
 use super::rows::NewOrder;
 use super::secret::Secret;
 use super::settle::{self, Report, Told};
+use super::sounding::{self, Found};
 use super::{backoff_ms, inspect, number, payments, rows, schema, token, view};
 
 const SECRET: &[u8] = b"secret";
@@ -89,7 +91,9 @@ fn waiting_grows_to_a_minute() {
 fn shop() -> Connection {
     let connection = Connection::open_in_memory().expect("a database in memory");
     connection.execute_batch("PRAGMA foreign_keys = ON").expect("foreign keys");
-    connection.execute_batch(schema::MIGRATIONS[0]).expect("the schema is sound");
+    for script in schema::MIGRATIONS {
+        connection.execute_batch(script).expect("the schema is sound");
+    }
     let new = NewOrder {
         order_no: "A".to_owned(),
         user: "u".to_owned(),
@@ -116,14 +120,15 @@ fn payable() -> Connection {
     connection
 }
 
-fn pay(connection: &Connection, channel: Channel, now_ms: i64) -> Result<String, Refusal> {
-    payments::begin(connection, "A", "u", channel, now_ms, now_ms + 10).map(|(_, payment)| payment.payment_no)
+fn pay(connection: &Connection, method: Method, now_ms: i64) -> Result<String, Refusal> {
+    payments::begin(connection, "A", "u", method, now_ms, now_ms + 10).map(|(_, payment)| payment.payment_no)
 }
 
 fn tell(connection: &Connection, payment_no: &str, state: Told, now_ms: i64) {
+    let at = payments::get(connection, payment_no).expect("the payment").channel;
     let report =
         Report { state, trade_no: Some("T".to_owned()), amount: Some(4_900), currency: Some("CNY".to_owned()) };
-    assert!(settle::apply(connection, payment_no, &report, "test", now_ms).expect("applied"));
+    assert!(settle::apply(connection, payment_no, at, &report, "test", now_ms).expect("applied"));
 }
 
 fn status(connection: &Connection) -> OrderStatus {
@@ -155,9 +160,9 @@ fn an_order_left_creating_fails_when_its_time_is_over_and_gives_back_what_it_may
 #[test]
 fn nothing_else_is_paid_while_an_outcome_is_unknown() {
     let connection = payable();
-    let first = pay(&connection, Channel::Alipay, 10).expect("a payment");
-    settle::unknown(&connection, &first, "a timeout", 20).expect("unknown");
-    assert!(matches!(pay(&connection, Channel::Wechat, 30), Err(Refusal::PaymentLive(no)) if no == first));
+    let first = pay(&connection, Method::Alipay, 10).expect("a payment");
+    settle::unknown(&connection, &first, None, "a timeout", 20).expect("unknown");
+    assert!(matches!(pay(&connection, Method::Wechat, 30), Err(Refusal::PaymentLive(no)) if no == first));
     // A refusal that comes after the doubt proves nothing about the call before.
     settle::not_sent(&connection, &first, "no connection", 40).expect("no harm");
     assert_eq!(payments::get(&connection, &first).expect("known").status, PaymentStatus::Unknown);
@@ -167,15 +172,15 @@ fn nothing_else_is_paid_while_an_outcome_is_unknown() {
         0, 0, 0 FROM payments";
     assert!(connection.execute(forced, []).is_err());
     tell(&connection, &first, Told::Declined, 50);
-    assert!(pay(&connection, Channel::Wechat, 60).is_ok());
-    assert!(pay(&connection, Channel::Wechat, 1_000).is_ok(), "the same payment, found again");
+    assert!(pay(&connection, Method::Wechat, 60).is_ok());
+    assert!(pay(&connection, Method::Wechat, 1_000).is_ok(), "the same payment, found again");
     assert_sound(&connection);
 }
 
 #[test]
 fn a_success_in_the_last_moment_wins_over_the_end_of_the_order() {
     let connection = payable();
-    let payment_no = pay(&connection, Channel::Union, 10).expect("a payment");
+    let payment_no = pay(&connection, Method::Union, 10).expect("a payment");
     tell(&connection, &payment_no, Told::Pending, 11);
     assert_eq!(settle::expire(&connection, 1_000, 10).expect("the sweep works"), 1);
     assert_eq!(status(&connection), OrderStatus::Closing);
@@ -195,7 +200,7 @@ fn a_success_in_the_last_moment_wins_over_the_end_of_the_order() {
 #[test]
 fn a_payment_for_a_cancelled_order_goes_back() {
     let connection = payable();
-    let payment_no = pay(&connection, Channel::Union, 10).expect("a payment");
+    let payment_no = pay(&connection, Method::Union, 10).expect("a payment");
     settle::close_order(&connection, "A", OrderStatus::Cancelled, 20, 20).expect("closing");
     tell(&connection, &payment_no, Told::Closed, 30);
     assert_eq!(status(&connection), OrderStatus::Cancelled);
@@ -214,9 +219,9 @@ fn a_clock_that_is_set_back_keeps_no_paid_order_waiting() {
     assert!(super::work::was_set_back(hour, 0) && !super::work::was_set_back(0, hour));
     assert!(!super::work::was_set_back(999, 0), "a small correction");
     let connection = payable();
-    let payment_no = pay(&connection, Channel::Union, hour).expect_err("too late for this order");
+    let payment_no = pay(&connection, Method::Union, hour).expect_err("too late for this order");
     assert!(matches!(payment_no, Refusal::TooLate));
-    let payment_no = pay(&connection, Channel::Union, 10).expect("a payment");
+    let payment_no = pay(&connection, Method::Union, 10).expect("a payment");
     tell(&connection, &payment_no, Told::Success, hour);
     let due = |now_ms: i64| rows::claim_tasks(&connection, false, now_ms, now_ms + 70_000, 9).expect("tasks").len();
     assert_eq!(due(1_000), 0, "its time is an hour away");
@@ -260,4 +265,81 @@ fn a_channels_answer_is_read_or_is_no_answer() {
     assert_eq!((known.state, known.amount), (Told::Success, Some(4_900)));
     assert_eq!(read(r#"{"status":"SYSTEM_ERROR"}"#), None);
     assert_eq!(read("{}"), None);
+}
+
+fn said(state: Told) -> Reply {
+    Reply::Told(Report { state, trade_no: None, amount: None, currency: None })
+}
+
+#[test]
+fn where_a_payment_is_follows_from_what_all_channels_say() {
+    use Channel::{Alipay, Union, Wechat};
+    let found =
+        |replies: [Reply; 3]| sounding::found(&[Alipay, Wechat, Union].into_iter().zip(replies).collect::<Vec<_>>());
+    let places = |found: Found| match found {
+        Found::At(places) => places.into_iter().map(|(channel, _)| channel).collect(),
+        Found::Open | Found::Nowhere(_) => Vec::new(),
+    };
+    let silent = || Reply::Unknown("no answer".to_owned());
+    assert_eq!(places(found([silent(), said(Told::Success), said(Told::Success)])), [Wechat, Union]);
+    assert_eq!(places(found([said(Told::Pending), said(Told::Success), silent()])), [Wechat]);
+    assert_eq!(places(found([silent(), Reply::NotFound, said(Told::Pending)])), [Union]);
+    assert_eq!(found([Reply::NotFound, said(Told::Declined), silent()]), Found::Open);
+    assert_eq!(found([Reply::NotFound, Reply::NotFound, Reply::NotSent(String::new())]), Found::Open);
+    assert_eq!(found([Reply::NotFound, said(Told::Declined), said(Told::Closed)]), Found::Nowhere(Some(Wechat)));
+    assert_eq!(found([Reply::NotFound, Reply::NotFound, Reply::NotFound]), Found::Nowhere(None));
+}
+
+#[test]
+fn a_payment_stays_where_it_is_and_another_charge_of_it_is_paid_back_there() {
+    let connection = payable();
+    let number = pay(&connection, Method::Any, 10).expect("a payment");
+    let report = Report { state: Told::Success, trade_no: None, amount: Some(4_900), currency: None };
+    let apply = |from: Option<Channel>, now_ms| settle::apply(&connection, &number, from, &report, "test", now_ms);
+    // Money that is nobody knows where pays for nothing yet.
+    assert!(apply(None, 20).expect("applied"));
+    let payment = payments::get(&connection, &number).expect("known");
+    assert_eq!((payment.status, payment.channel), (PaymentStatus::Unknown, None));
+    assert!(apply(Some(Channel::Wechat), 30).expect("applied"));
+    for now_ms in [40, 50] {
+        assert!(apply(Some(Channel::Union), now_ms).expect("applied"));
+    }
+    let payment = payments::get(&connection, &number).expect("known");
+    assert_eq!(
+        (payment.status, payment.channel, payment.refund),
+        (PaymentStatus::Success, Some(Channel::Wechat), None)
+    );
+    assert_eq!(status(&connection), OrderStatus::Paid);
+    let subject = format!("{number}@union");
+    assert!(tasks(&connection).contains(&(TaskKind::Refund, subject.clone())));
+    assert_eq!(settle::refund_of(&subject), (number.as_str(), Some(Channel::Union)));
+    assert_eq!(settle::refund_of(&number), (number.as_str(), None));
+    settle::refunded_elsewhere(&connection, &subject, 60).expect("done");
+    let kinds: Vec<String> =
+        rows::events(&connection, "A").expect("the history").into_iter().map(|event| event.kind).collect();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "DUPLICATE_CHARGE").count(), 1);
+    assert!(kinds.contains(&"PAYMENT_PLACED".to_owned()) && kinds.contains(&"REFUND_DONE".to_owned()));
+    assert_eq!(payments::get(&connection, &number).expect("known").refund, None, "its own charge is kept");
+    assert_sound(&connection);
+}
+
+#[test]
+fn a_file_from_before_the_gateway_chose_channels_keeps_its_payments() {
+    let connection = Connection::open_in_memory().expect("a connection");
+    connection.pragma_update(None, "foreign_keys", true).expect("a pragma");
+    connection.execute_batch(schema::MIGRATIONS[0]).expect("the first tables");
+    let filled = connection.execute_batch(
+        "INSERT INTO orders (order_no, user_id, idem_key, fingerprint, sku, qty, amount, currency, status, created_ms,
+            expires_ms, updated_ms) VALUES ('A', 'u', 'k', x'01', 'card', 1, 5, 'CNY', 'DELIVERED', 1, 2, 3);
+         INSERT INTO payments (payment_no, order_no, attempt, channel, amount, currency, status, next_ms, created_ms,
+            updated_ms) VALUES ('A-1', 'A', 1, 'wechat', 5, 'CNY', 'SUCCESS', 1, 2, 3);
+         UPDATE orders SET paid_payment = 'A-1';",
+    );
+    filled.expect("the rows of before");
+    let transaction = connection.unchecked_transaction().expect("a transaction");
+    transaction.execute_batch(schema::MIGRATIONS[1]).expect("the second script");
+    transaction.commit().expect("a commit");
+    let payment = payments::get(&connection, "A-1").expect("kept");
+    assert_eq!((payment.method, payment.channel), (Method::Wechat, Some(Channel::Wechat)));
+    assert_eq!(rows::get(&connection, "A").expect("kept").paid_payment.as_deref(), Some("A-1"));
 }

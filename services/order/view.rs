@@ -42,6 +42,8 @@ pub(super) fn payment(payment: &Payment) -> Value {
     json!({
         "payment_no": payment.payment_no,
         "order_no": payment.order_no,
+        "method": payment.method,
+        // Absent while nobody knows where the payment is.
         "channel": payment.channel,
         "amount": payment.amount,
         "currency": payment.currency,

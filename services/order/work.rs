@@ -150,15 +150,23 @@ async fn deliver(desk: &Desk, order_no: String) -> Result<(), Problem> {
     }
 }
 
-async fn refund(desk: &Desk, payment_no: String) -> Result<(), Problem> {
-    let payment = desk.payment(&payment_no).await?;
-    if let Err(why) = desk.channels.refund(&payment).await {
-        tracing::warn!(payment_no, why, "a refund was not accepted");
+async fn refund(desk: &Desk, subject: String) -> Result<(), Problem> {
+    let (payment_no, elsewhere) = settle::refund_of(&subject);
+    let payment = desk.payment(payment_no).await?;
+    // A payment that succeeded has a channel; the schema says so.
+    let channel = elsewhere.or(payment.channel).ok_or_else(Problem::internal)?;
+    if let Err(why) = desk.channels.refund(&payment, channel).await {
+        tracing::warn!(payment_no, channel = channel.as_str(), why, "a refund was not accepted");
         let detail = "The channel has not accepted the refund.";
         return Err(Problem::new(axum::http::StatusCode::BAD_GATEWAY, "REFUND_OPEN", detail));
     }
     let now_ms = unix_ms();
-    desk.write(move |connection| settle::refunded(connection, &payment_no, now_ms)).await
+    let own = elsewhere.is_none();
+    desk.write(move |connection| match own {
+        true => settle::refunded(connection, &subject, now_ms),
+        false => settle::refunded_elsewhere(connection, &subject, now_ms),
+    })
+    .await
 }
 
 /// Whether the clock was set back between two looks at it. Less than a second delays nothing worth mentioning.

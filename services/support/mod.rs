@@ -1,19 +1,24 @@
 //! What all services share: starting and stopping, the form of an error answer, logging, the clock, counters,
-//! secrets and signatures.
+//! secrets and signatures, numbers and shards.
 
 mod clock;
 mod counter;
+pub mod dialect;
 mod hex;
+mod idempotency;
 mod logging;
 mod problem;
 mod running;
 mod secret;
+mod shard;
 pub mod signature;
 
 pub use clock::unix_ms;
 pub use counter::Counter;
 pub use hex::{hex, unhex};
+pub use idempotency::idempotency_key;
 pub use logging::log_to_stderr;
 pub use problem::{PROBLEM_JSON, Problem};
-pub use running::{Running, StartError, Stop, run_until_signal};
+pub use running::{Running, StartError, Stop, bind, run_until_signal, serve_router};
 pub use secret::Secret;
+pub use shard::{Files, Shard};

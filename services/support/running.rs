@@ -87,16 +87,28 @@ impl Running {
         stop: Stop,
         tasks: Vec<JoinHandle<()>>,
     ) -> Result<Self, StartError> {
-        let bound = async {
-            let listener = TcpListener::bind(listen).await?;
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        };
-        let (listener, address) = bound.await.map_err(|source| {
-            stop.request();
-            StartError::Listen { address: listen, source }
-        })?;
-        let server = tokio::spawn(serve(name, listener, router, stop.clone()));
+        Self::start_with(name, listen, |listener, stop| serve_router(name, listener, router, stop), stop, tasks).await
+    }
+
+    /// The same with a server of the service's own, which ends by itself after `stop` was requested, or is ended after
+    /// 5 seconds.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub async fn start_with<S, F>(
+        name: &'static str,
+        listen: SocketAddr,
+        server: S,
+        stop: Stop,
+        tasks: Vec<JoinHandle<()>>,
+    ) -> Result<Self, StartError>
+    where
+        S: FnOnce(TcpListener, Stop) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let bound = bind(listen).await.inspect_err(|_| stop.request());
+        let (listener, address) = bound?;
+        let server = tokio::spawn(until_cut(name, server(listener, stop.clone()), stop.clone()));
         tracing::info!(service = name, %address, "listening");
         Ok(Self { name, address, stop, server, tasks })
     }
@@ -125,20 +137,34 @@ impl Running {
     }
 }
 
-async fn serve(name: &'static str, listener: TcpListener, router: Router, stop: Stop) {
-    let graceful = stop.clone();
-    let server =
-        axum::serve(listener, router).with_graceful_shutdown(async move { graceful.requested().await }).into_future();
+/// A listener, and where it listens.
+///
+/// # Errors
+/// [`StartError::Listen`] when the address is taken or not ours.
+pub async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = async {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|source| StartError::Listen { address: listen, source })
+}
+
+/// Serves `router` until a stop was requested and all requests have ended.
+pub async fn serve_router(name: &'static str, listener: TcpListener, router: Router, stop: Stop) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.requested().await }).await;
+    if let Err(error) = served {
+        tracing::error!(service = name, %error, "serving failed");
+    }
+}
+
+async fn until_cut(name: &'static str, server: impl Future<Output = ()>, stop: Stop) {
     let deadline = async {
         stop.requested().await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        ended = server => {
-            if let Err(error) = ended {
-                tracing::error!(service = name, %error, "serving failed");
-            }
-        }
+        () = server => {}
         () = deadline => tracing::warn!(service = name, "connections still open after the grace period were cut"),
     }
 }

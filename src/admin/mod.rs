@@ -10,7 +10,9 @@ mod dashboard;
 mod extract;
 mod guard;
 mod limits;
+mod payments;
 mod problem;
+mod queues;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -134,7 +136,15 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .route("/-/breakers", get(breakers::show))
         .route("/-/breakers/{upstream}/{channel}/{what}", post(breakers::change))
         .route("/-/channels", get(channels::show))
+        .route("/-/queues", get(queues::show))
         .route("/-/routes", get(routes::show))
+        .route("/-/payments", get(payments::list))
+        .route("/-/payments/{id}", get(payments::show))
+        .route("/-/payments/{id}/attempts", get(payments::attempts))
+        .route("/-/payments/{id}/route", get(payments::route))
+        .route("/-/payments/{id}/query", post(payments::query))
+        .route("/-/payments/{id}/close", post(payments::close))
+        .route("/-/payments/{id}/manual-resolve", post(payments::decide))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know that method")

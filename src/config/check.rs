@@ -69,7 +69,7 @@ impl<'t> Checker<'_, 't> {
         let admin = self.admin(&file.admin, &file.server.value);
         let stores = self.stores(&file.stores);
         let identity = self.identity(&file.identity);
-        let upstreams = self.upstreams(&file.upstreams);
+        let upstreams = self.upstreams(&file.upstreams, &stores);
         let (filters, chains) = self.filters(file);
         let routes = self.routes(file, chains, server.as_ref());
         Some(Config { server: server?, admin: admin?, stores, identity, upstreams, filters, routes })
@@ -80,13 +80,17 @@ impl<'t> Checker<'_, 't> {
         for (name, store) in &file.0 {
             self.name(store.at, name, "a store");
             let kind = &store.value.kind;
-            if kind.value != "memory" {
-                let message = format!("unknown store type `{}`; known: `memory`", kind.value);
-                let later = ["sqlite", "redis"].contains(&kind.value.as_str());
-                let help = if later { Some(format!("`{}` is not in this version", kind.value)) } else { None };
-                self.wrong_with_help(kind.at, message, help);
-            }
-            stores.insert(name.clone(), StoreSpec::Memory);
+            let spec = match kind.value.as_str() {
+                "memory" => StoreSpec::Memory,
+                "sqlite" => StoreSpec::Sqlite,
+                other => {
+                    let message = format!("unknown store type `{other}`; known: `memory`, `sqlite`");
+                    let help = (other == "redis").then(|| "`redis` is not in this version".to_owned());
+                    self.wrong_with_help(kind.at, message, help);
+                    continue;
+                }
+            };
+            stores.insert(name.clone(), spec);
         }
         stores
     }

@@ -79,6 +79,7 @@ impl Checker<'_, '_> {
             },
             filters,
             upstream: file.upstream.value.clone(),
+            payments: file.payments.as_ref().and_then(|payments| self.callback(payments, &file.upstream.value)),
             websocket: file.websocket,
             max_body_size: file.max_body_size,
             timeout: file.timeout.as_ref().map(|timeout| self.timeout(timeout, route.at)),

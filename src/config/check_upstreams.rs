@@ -10,7 +10,7 @@ use super::file::UpstreamFile;
 use super::file_channel::{AmountFile, ChannelFile, HealthFile};
 use super::file_server::ProtocolFile;
 use super::placed::{At, Named};
-use super::types::{Channel, Health, Upstream};
+use super::types::{Channel, Class, Health, StoreSpec, Upstream};
 
 /// Most channels of an upstream: a set of channels is one machine word.
 const MOST_CHANNELS: usize = 64;
@@ -18,15 +18,19 @@ const MOST_CHANNELS: usize = 64;
 const MOST_ENDPOINTS: usize = 64;
 
 impl Checker<'_, '_> {
-    pub(super) fn upstreams(&self, file: &Named<UpstreamFile>) -> BTreeMap<String, Upstream> {
+    pub(super) fn upstreams(
+        &mut self,
+        file: &Named<UpstreamFile>,
+        stores: &BTreeMap<String, StoreSpec>,
+    ) -> BTreeMap<String, Upstream> {
         let upstreams = file.0.iter().map(|(name, upstream)| {
             self.name(upstream.at, name, "an upstream");
-            (name.clone(), self.upstream(upstream))
+            (name.clone(), self.upstream(upstream, name, stores))
         });
         upstreams.collect()
     }
 
-    fn upstream(&self, upstream: &At<UpstreamFile>) -> Upstream {
+    fn upstream(&mut self, upstream: &At<UpstreamFile>, name: &str, stores: &BTreeMap<String, StoreSpec>) -> Upstream {
         let file = &upstream.value;
         let channels = &file.channels;
         let fits = (1..=MOST_CHANNELS).contains(&channels.value.len());
@@ -39,14 +43,17 @@ impl Checker<'_, '_> {
                 self.wrong(name.at, format!("two channels are named `{}`", name.value));
             }
         }
+        let (class, journal, payment) = self.payments(upstream, name, stores);
         Upstream {
-            channels: channels.value.iter().map(|channel| self.channel(channel)).collect(),
+            class,
+            journal,
+            payment,
+            channels: channels.value.iter().map(|channel| self.channel(channel, class)).collect(),
             connect_timeout: self.timeout(&file.connect_timeout, upstream.at),
             read_timeout: self.timeout(&file.read_timeout, upstream.at),
             write_timeout: self.timeout(&file.write_timeout, upstream.at),
             idle_timeout: self.timeout(&file.idle_timeout, upstream.at),
             h2: file.protocol == ProtocolFile::H2c,
-            class: file.class,
             health: file.health.as_ref().map(|health| self.health(health)),
         }
     }
@@ -79,7 +86,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn channel(&self, channel: &At<ChannelFile>) -> Channel {
+    fn channel(&self, channel: &At<ChannelFile>, class: Class) -> Channel {
         let file = &channel.value;
         let (name, endpoints) = (&file.name, &file.endpoints);
         self.name_value(name, "a channel");
@@ -107,7 +114,7 @@ impl Checker<'_, '_> {
             rate: file.rate.as_ref().map(|rate| self.bound(rate)),
             quota: file.quota.as_ref().map(|quota| self.bound(quota)),
             cost: file.cost,
-            idempotent: file.idempotent,
+            payment: self.channel_payment(file, class),
         }
     }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tidegate_filters::engine::{ByteSize, Mode, TimeSpan};
 
 use super::file_channel::{ChannelFile, HealthFile};
+use super::file_payments::{CallbackFile, PaymentFile};
 use super::file_server::{AdminFile, NetFile, ProtocolFile, ServerFile, StoreFile};
 use super::placed::{At, Named, Raw};
 use super::types::Class;
@@ -31,7 +32,7 @@ pub(super) struct ConfigFile {
     /// The admin listener.
     #[serde(default)]
     pub(super) admin: At<AdminFile>,
-    /// Stores by name. `memory` is the only type of this version.
+    /// Stores by name: where filters keep what must outlast a request.
     #[serde(default)]
     pub(super) stores: Named<StoreFile>,
     /// Identities by name: each a list of sources tried in order. Built in: `client` (address, IPv6 by /64), `route`,
@@ -169,6 +170,13 @@ pub(super) struct UpstreamFile {
     /// Probes of its endpoints; default: none.
     #[serde(default)]
     pub(super) health: Option<At<HealthFile>>,
+    /// Class `payment`: name of the store, of type `sqlite`, that keeps the journal. Without it a payment is tried on one
+    /// channel, once.
+    #[serde(default)]
+    pub(super) journal: Option<At<String>>,
+    /// Class `payment`: how payments are recognised and tried.
+    #[serde(default)]
+    pub(super) payment: Option<At<PaymentFile>>,
 }
 
 fn five_seconds() -> At<TimeSpan> {
@@ -207,6 +215,10 @@ pub(super) struct RouteFile {
     pub(super) filters: At<Vec<Raw<FilterUse>>>,
     /// Where it goes.
     pub(super) upstream: At<String>,
+    /// To an upstream of class `callback`: whose payments the callbacks tell of. Once the upstream has acknowledged one,
+    /// its payment's channel is asked; what a callback says is not taken for true.
+    #[serde(default)]
+    pub(super) payments: Option<At<CallbackFile>>,
     /// Whether WebSocket upgrades may pass (default true).
     #[serde(default = "yes")]
     pub(super) websocket: bool,

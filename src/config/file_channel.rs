@@ -6,6 +6,7 @@ use tidegate_filters::channels::{Cost, Hours};
 use tidegate_filters::engine::{Rate, TimeSpan};
 
 use super::file::seconds;
+use super::file_payments::{CallFile, CodesFile};
 use super::placed::At;
 use super::types::StatusRange;
 
@@ -46,9 +47,18 @@ pub(super) struct ChannelFile {
     /// What a payment costs on it: a share, a fixed part in minor units, or both, as in `0.6% + 10` (default `0%`).
     #[serde(default)]
     pub(super) cost: Cost,
-    /// Whether the same request sent twice under one key acts once (default false).
+    /// Class `payment`: the same number sent again is the same payment (default false).
     #[serde(default)]
-    pub(super) idempotent: bool,
+    pub(super) idempotent: At<bool>,
+    /// Class `payment`: what its answers mean; default: the words of the bundled channels.
+    #[serde(default)]
+    pub(super) codes: Option<At<CodesFile>>,
+    /// Class `payment`: how it is asked for a payment; without it only a person can resolve a doubt.
+    #[serde(default)]
+    pub(super) query: Option<At<CallFile>>,
+    /// Class `payment`: how it is told to accept no money for a payment any more.
+    #[serde(default)]
+    pub(super) close: Option<At<CallFile>>,
 }
 
 fn one() -> At<u64> {

@@ -180,12 +180,12 @@ impl Default for AdminFile {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StoreFile {
-    /// `memory`: in this process.
+    /// `memory`: in this process, gone with it. `sqlite`: in files in `data_dir`, durable.
     #[serde(rename = "type")]
-    #[schemars(schema_with = "memory_only")]
+    #[schemars(schema_with = "store_types")]
     pub(super) kind: At<String>,
 }
 
-fn memory_only(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "enum": ["memory"] })
+fn store_types(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "enum": ["memory", "sqlite"] })
 }

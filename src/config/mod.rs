@@ -11,6 +11,7 @@
 mod check;
 mod check_filters;
 mod check_identity;
+mod check_payments;
 mod check_routes;
 mod check_server;
 mod check_upstreams;
@@ -19,6 +20,7 @@ mod decode_error;
 mod environment;
 mod file;
 mod file_channel;
+mod file_payments;
 mod file_server;
 mod finding;
 mod load;
@@ -37,6 +39,7 @@ mod suggest;
 mod tests;
 mod tree;
 mod types;
+mod types_payments;
 mod types_upstream;
 mod value;
 
@@ -46,3 +49,4 @@ pub use restart::restart_required;
 pub use schema::schema;
 pub use secret::Secret;
 pub use types::*;
+pub use types_payments::*;

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use tidegate_filters::engine::{ByteSize, FilterSpec, Mode, Priority};
 
 use super::secret::Secret;
+use super::types_payments::CallbackSpec;
 pub use super::types_upstream::{Channel, Class, Health, StatusRange, Upstream};
 
 /// A whole configuration file.
@@ -100,11 +101,13 @@ pub struct Admin {
     pub token: Option<Secret>,
 }
 
-/// One store. Only `memory` exists so far.
+/// One store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreSpec {
     /// In this process.
     Memory,
+    /// In files in `data_dir`.
+    Sqlite,
 }
 
 /// One way to learn an identity.
@@ -196,6 +199,8 @@ pub struct Route {
     pub filters: Vec<Arc<str>>,
     /// Where it goes; `None` when every request is answered by a filter.
     pub upstream: String,
+    /// Whose payments its callbacks tell of; `None`: it carries no callbacks.
+    pub payments: Option<CallbackSpec>,
     /// Whether WebSocket upgrades may pass (true).
     pub websocket: bool,
     /// Body bound of this route; `None`: the server's.

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use tidegate_filters::channels::{Cost, Hours};
 use tidegate_filters::engine::Rate;
 
+use super::types_payments::{ChannelPayment, PaymentSpec};
+
 /// An upstream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
@@ -24,6 +26,10 @@ pub struct Upstream {
     pub h2: bool,
     /// What its requests are.
     pub class: Class,
+    /// The store that keeps its payments; `None`: payments are tried once.
+    pub journal: Option<String>,
+    /// How payments are recognised and tried; only with class payment.
+    pub payment: Option<PaymentSpec>,
     /// Probes of its endpoints; `None`: none.
     pub health: Option<Health>,
 }
@@ -94,6 +100,6 @@ pub struct Channel {
     pub quota: Option<Rate>,
     /// What a payment costs on it.
     pub cost: Cost,
-    /// Whether the same request sent twice under one key acts once.
-    pub idempotent: bool,
+    /// What it says of payments.
+    pub payment: ChannelPayment,
 }

@@ -11,10 +11,11 @@ use http::{HeaderName, StatusCode};
 
 use super::conn::Conn;
 use super::head::HeadError;
+use crate::proxy::flow::Flow;
 use crate::proxy::forward::is_framing;
 use crate::proxy::id::RequestId;
 use crate::proxy::reply::{Addressee, Body, HeaderSink, render};
-use tidegate_filters::engine::Reply;
+use tidegate_filters::engine::{Known, Reply};
 
 thread_local! {
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
@@ -54,7 +55,12 @@ impl Answer {
         let mut out = Vec::with_capacity(768);
         status_line(&mut out, reply.status);
         date(&mut out, framed.unix);
-        let Body::Whole(body) = render(reply, to, &mut out) else { return None };
+        let body = render(reply, to, &mut out);
+        let body: &[u8] = match &body {
+            Body::Made(body) => body,
+            Body::Whole(body) => body,
+            Body::Pieces(_) => return None,
+        };
         out.extend_from_slice(b"content-length: ");
         out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         out.extend_from_slice(match (framed.keep, framed.old) {
@@ -63,7 +69,7 @@ impl Answer {
             (false, _) => b"\r\nconnection: close\r\n\r\n",
         });
         if !framed.bodiless {
-            out.extend_from_slice(&body);
+            out.extend_from_slice(body);
         }
         Some(Self(out))
     }
@@ -102,6 +108,33 @@ impl Answer {
     }
 }
 
+/// How a reply of the gateway's own goes out.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending {
+    /// The word for the log.
+    pub decision: &'static str,
+    /// The connection stays open behind it.
+    pub keep: bool,
+    /// To an HTTP/1.0 client.
+    pub old: bool,
+}
+
+/// Answers a request with `reply` and ends it. An error: the client did not take it.
+pub(crate) async fn give(conn: &Conn, mut flow: Box<Flow>, reply: Box<Reply>, how: Sending) -> io::Result<()> {
+    flow.answers(&reply, how.decision);
+    let unix = flow.gateway.shared.clock.unix(flow.arrival.at);
+    let framed = Framed { keep: how.keep, bodiless: flow.method == "HEAD", old: how.old, unix };
+    let status = reply.status.as_u16();
+    let edits = std::mem::take(&mut flow.cx.to_client);
+    let outcome = flow.known.map(Known::as_str);
+    let to = Addressee { request_id: &flow.id, person: flow.person, edits: &edits, outcome };
+    let answer = Answer::of(*reply, &to, framed).ok_or(io::ErrorKind::Unsupported)?;
+    let patience = flow.snapshot.config.server.limits.body_timeout;
+    let sent = answer.send(conn, patience).await;
+    flow.end(status, answer.len(), sent.is_err());
+    sent
+}
+
 fn status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
@@ -111,7 +144,7 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
 }
 
 /// `Date`, formatted once a second on each worker.
-fn date(out: &mut Vec<u8>, unix: Duration) {
+pub(crate) fn date(out: &mut Vec<u8>, unix: Duration) {
     DATE.with_borrow_mut(|(second, text)| {
         if *second != unix.as_secs() {
             *second = unix.as_secs();

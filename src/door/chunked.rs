@@ -1,7 +1,7 @@
-//! Finds the end of a chunked body without changing it, and refuses what two parsers could read in two ways.
+//! Finds the end of a chunked body, and refuses what two parsers could read in two ways.
 //!
-//! pingora decodes the chunks behind the door; this scanner only decides which bytes belong to this body, so that those
-//! behind it can stay in the door's hands. It is stricter than RFC 9112 §7.1 asks: no blanks around sizes, extensions
+//! It decides which bytes belong to this body, so that those behind it can stay in the hands of whoever reads, and decodes
+//! them where pingora does not. It is stricter than RFC 9112 §7.1 asks: no blanks around sizes, extensions
 //! only of visible characters, no control bytes, CR LF only.
 
 /// Digits of a chunk's size; 2^60 bytes is beyond any real chunk.
@@ -49,11 +49,17 @@ impl Scanner {
 
     /// How many of `bytes` belong to the body; all of them unless it ends within.
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        self.decode(bytes, |_| ())
+    }
+
+    /// As [`Scanner::scan`]; hands what the chunks carry to `data`.
+    pub(crate) fn decode<'b>(&mut self, bytes: &'b [u8], mut data: impl FnMut(&'b [u8])) -> Result<usize, Malformed> {
         let mut i = 0;
         while i < bytes.len() && self.at != At::Done {
             if self.at == At::Data {
                 let take = usize::try_from(self.size).unwrap_or(usize::MAX).min(bytes.len() - i);
                 self.size -= take as u64;
+                data(&bytes[i..i + take]);
                 i += take;
                 if self.size == 0 {
                     self.at = At::DataCr;
@@ -116,6 +122,16 @@ mod tests {
         assert_eq!(length_of(b"3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1"), Ok((13, true)));
         assert_eq!(length_of(b"3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n"), Ok((23, true)));
         assert_eq!(length_of(b"3\r\nab"), Ok((5, false)));
+    }
+
+    #[test]
+    fn what_chunks_carry_is_put_together() {
+        let mut data = Vec::new();
+        let mut scanner = Scanner::new();
+        for piece in [&b"3;a=b\r\nab"[..], b"c\r", b"\n2\r\nde\r\n0\r\nX: y\r\n\r\n"] {
+            assert_eq!(scanner.decode(piece, |bytes| data.extend_from_slice(bytes)), Ok(piece.len()));
+        }
+        assert_eq!((data.as_slice(), scanner.done()), (&b"abcde"[..], true));
     }
 
     #[test]

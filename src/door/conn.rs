@@ -144,6 +144,11 @@ impl Conn {
 
     /// Hands the connection to pingora for one request whose head is out of the buffer.
     pub(crate) fn lend(&self, framing: Framing, websocket: bool, body_timeout: Duration) -> Stream {
+        Box::new(self.begin(framing, websocket, body_timeout))
+    }
+
+    /// The stream of one request whose head is out of the buffer.
+    pub(crate) fn begin(&self, framing: Framing, websocket: bool, body_timeout: Duration) -> ClientStream {
         let mut inner = self.0.lock();
         inner.answered = false;
         inner.written = 0;
@@ -165,7 +170,7 @@ impl Conn {
         if matches!(inner.mode, Mode::Done | Mode::Upgrade) {
             inner.body_done = Some(inner.lent_at);
         }
-        Box::new(ClientStream(self.clone()))
+        ClientStream(self.clone())
     }
 
     /// Hands the whole connection over for HTTP/2.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -15,24 +16,22 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 use super::alarm::Alarm;
-use super::answer::{Answer, Framed};
+use super::answer::{Answer, Framed, Sending, give};
 use super::chunked::Scanner;
 use super::conn::{Conn, Cut};
 use super::head::{Framing, Head, HeadError, Span, parse};
 use super::rewrite::rewrite;
 use super::{Door, Waits};
 use crate::proxy::flow::{Arrival, Flow};
+use crate::proxy::h1::{self, HEAD_PATIENCE};
 use crate::proxy::reply::Addressee;
-use crate::proxy::{forward, stage};
-use crate::snapshot::path;
+use crate::proxy::{forward, pay, stage};
+use crate::snapshot::{Route, path};
 
 /// Bytes of a refused request's body that are read off to keep its connection.
 const DRAIN_BYTES: usize = 64 * 1024;
 /// Time that reading them off may take.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// An upstream that drips its head gets this many read timeouts for the whole of it.
-const HEAD_PATIENCE: u32 = 3;
-
 /// How often within its patience the door looks whether a client still reads.
 const READER_LOOKS: u32 = 3;
 
@@ -49,6 +48,9 @@ pub(crate) enum Next {
 /// What a request stage at the door came to.
 enum Step {
     Answer(Box<Flow>, Box<Reply>),
+    /// On to this route's upstream.
+    Forward(Box<Flow>, Arc<Route>, BytesMut),
+    /// What only pingora can do.
     HandOver(Box<Flow>, BytesMut),
 }
 
@@ -63,10 +65,10 @@ pub(crate) async fn one(
     shutdown: &ShutdownWatch,
 ) -> Next {
     let bounds = Door::bounds(&door.gateway.snapshot().config.server.limits);
-    let head = match parse(&buf[..end], bounds) {
-        Ok(head) => head,
-        Err(error) => return refuse(door, conn, error).await,
-    };
+    let mut head = Head::default();
+    if let Err(error) = parse(&mut head, &buf[..end], bounds) {
+        return refuse(door, conn, error).await;
+    }
     let step = match decide(door, conn, peer, &buf[..end], &head) {
         Ok(step) => step,
         Err(error) => return refuse(door, conn, error).await,
@@ -74,11 +76,24 @@ pub(crate) async fn one(
     match step {
         Step::Answer(flow, reply) => {
             let stopping = *shutdown.borrow();
-            answer(conn, flow, *reply, &head, buf, stopping).await
+            answer(conn, flow, reply, &head, buf, stopping).await
+        }
+        Step::Forward(flow, route, rewritten) => {
+            buf.advance(end);
+            conn.put_buffer(buf);
+            if !go_on(conn, &head, &flow).await {
+                return Next::Gone;
+            }
+            let span = crate::proxy::span("h1");
+            crate::proxy::note(&span, &flow);
+            h1::forward(conn, flow, &route, (&head, rewritten), &mut waits.alarm, shutdown).instrument(span).await
         }
         Step::HandOver(flow, rewritten) => {
             buf.advance(end);
             conn.put_buffer(buf);
+            if !go_on(conn, &head, &flow).await {
+                return Next::Gone;
+            }
             hand_over(door, conn, flow, rewritten, &head, &mut waits.alarm, shutdown).await
         }
     }
@@ -128,16 +143,22 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
         other => other,
     };
     let target = path::upstream_target(origin, &path);
-    let rewritten = rewrite(&flow, head, &view, target.as_deref().unwrap_or(origin), authority.as_bytes());
+    let plain = matches!(decision, Decision::Continue) && !head.websocket;
+    let route = flow.route.clone().filter(|route| plain && !route.upstream.h2 && !pay::needs_body(&flow) && flow.cx.capture.is_none());
+    let target = target.as_deref().unwrap_or(origin);
+    let rewritten = rewrite(&flow, head, &view, (target, head.old && route.is_none()), authority.as_bytes());
     flow.method.push_str(view.method);
     flow.target.push_str(text(&head.target));
+    if let Some(route) = route {
+        return Ok(Step::Forward(flow, route, rewritten));
+    }
     flow.rewritten = true;
     flow.websocket = head.websocket;
     flow.pending = parking_lot::Mutex::new(Some(decision));
     Ok(Step::HandOver(flow, rewritten))
 }
 
-async fn answer(conn: &Conn, mut flow: Box<Flow>, reply: Reply, head: &Head, mut buf: BytesMut, stop: bool) -> Next {
+async fn answer(conn: &Conn, flow: Box<Flow>, reply: Box<Reply>, head: &Head, mut buf: BytesMut, stop: bool) -> Next {
     buf.advance(head.len);
     let body_here = arrived(head.framing, &buf);
     let drainable = match (body_here, head.framing) {
@@ -148,19 +169,7 @@ async fn answer(conn: &Conn, mut flow: Box<Flow>, reply: Reply, head: &Head, mut
         (None, _) => true,
     };
     let keep = head.keep_alive && drainable && !stop;
-    flow.answers(&reply, "refused");
-    let unix = flow.gateway.shared.clock.unix(flow.arrival.at);
-    let framed = Framed { keep, bodiless: flow.method == "HEAD", old: head.old, unix };
-    let status = reply.status.as_u16();
-    let edits = std::mem::take(&mut flow.cx.to_client);
-    let to = Addressee { request_id: &flow.id, person: flow.person, edits: &edits, outcome: None };
-    let Some(answer) = Answer::of(reply, &to, framed) else { return Next::Gone };
-    let patience = flow.snapshot.config.server.limits.body_timeout;
-    let sent = answer.send(conn, patience).await;
-    let (method, target) = (std::mem::take(&mut flow.method), std::mem::take(&mut flow.target));
-    flow.finish((&method, &target), status, answer.len(), sent.is_err());
-    drop(flow);
-    if sent.is_err() {
+    if give(conn, flow, reply, Sending { decision: "refused", keep, old: head.old }).await.is_err() {
         return Next::Gone;
     }
     if !keep {
@@ -218,6 +227,16 @@ async fn drain(conn: &Conn, framing: Framing, buf: BytesMut) -> Next {
 /// The interim answer to `Expect: 100-continue`.
 const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// Tells a client that waits for it to send its body; false when it is gone. An upstream that never says it would leave
+/// the client waiting for nothing.
+async fn go_on(conn: &Conn, head: &Head, flow: &Flow) -> bool {
+    if !head.expects_continue || conn.buffered() > 0 || head.framing == Framing::None {
+        return true;
+    }
+    let patience = flow.snapshot.config.server.limits.body_timeout;
+    matches!(timeout(patience, conn.write(GO_ON)).await, Ok(Ok(())))
+}
+
 async fn hand_over(
     door: &Door,
     conn: &Conn,
@@ -238,13 +257,6 @@ async fn hand_over(
         .as_ref()
         .map_or((limits.request_timeout, limits.body_timeout), |route| (route.timeout, route.upstream.read_timeout));
     let first_byte = (read_timeout * HEAD_PATIENCE).min(total);
-    if head.expects_continue && conn.buffered() == 0 && !matches!(head.framing, Framing::None | Framing::Length(0)) {
-        // An upstream that never says it would leave the client waiting for nothing.
-        let told = timeout(patience, conn.write(GO_ON)).await;
-        if !matches!(told, Ok(Ok(()))) {
-            return Next::Gone;
-        }
-    }
     let stream = conn.lend(head.framing, head.websocket, patience);
     let mut session = ServerSession::new_http1(stream);
     session.set_pipelined_prefix(rewritten);

@@ -21,9 +21,10 @@ const LONGEST_LENGTH: usize = 15;
 pub(crate) type Span = Range<u32>;
 
 /// How the request's body is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// No body.
+    #[default]
     None,
     /// So many bytes; not zero.
     Length(u64),
@@ -32,7 +33,7 @@ pub(crate) enum Framing {
 }
 
 /// A well-formed head: positions in the bytes it was read from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Head {
     /// Bytes of the head, the empty line included.
     pub len: usize,
@@ -143,20 +144,21 @@ pub(crate) fn hopeless(bytes: &[u8], seen: usize) -> bool {
     bare || bytes.first().is_some_and(|first| !TOKEN[usize::from(*first)])
 }
 
-fn span(whole: &[u8], part: &[u8]) -> Span {
+/// Where `part` lies in `whole`, of which it is a slice.
+pub(crate) fn span(whole: &[u8], part: &[u8]) -> Span {
     let start = part.as_ptr() as usize - whole.as_ptr() as usize;
     let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     narrow(start)..narrow(start + part.len())
 }
 
-/// Checks a whole head: `bytes` ends with the empty line.
-pub(crate) fn parse(bytes: &[u8], bounds: Bounds) -> Result<Head, HeadError> {
+/// Checks a whole head: `bytes` ends with the empty line. `head`, fresh, is filled in place: it is large to move.
+pub(crate) fn parse(head: &mut Head, bytes: &[u8], bounds: Bounds) -> Result<(), HeadError> {
     if bytes.len() > bounds.max_size {
         return Err(refuse(431, "head too large"));
     }
     let line_end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     let line = strip_cr(&bytes[..line_end])?;
-    let mut head = request_line(bytes, line)?;
+    request_line(head, bytes, line)?;
     let mut seen = Seen::default();
     let mut rest = &bytes[line_end + 1..];
     loop {
@@ -170,21 +172,20 @@ pub(crate) fn parse(bytes: &[u8], bounds: Bounds) -> Result<Head, HeadError> {
             return Err(refuse(431, "too many header lines"));
         }
         let (name, value) = header_line(line)?;
-        seen.header(name, value, &mut head, bytes)?;
+        seen.header(name, value, head, bytes)?;
         head.headers.push((span(bytes, name), span(bytes, value)));
     }
     if !rest.is_empty() {
         return Err(refuse(400, "bytes behind the empty line"));
     }
-    seen.settle(&mut head, bytes)?;
-    Ok(head)
+    seen.settle(head, bytes)
 }
 
 fn strip_cr(line: &[u8]) -> Result<&[u8], HeadError> {
     line.strip_suffix(b"\r").ok_or(refuse(400, "bare line feed"))
 }
 
-fn request_line(bytes: &[u8], line: &[u8]) -> Result<Head, HeadError> {
+fn request_line(head: &mut Head, bytes: &[u8], line: &[u8]) -> Result<(), HeadError> {
     let malformed = refuse(400, "malformed request line");
     let first = memchr::memchr(b' ', line).ok_or(malformed)?;
     let last = memchr::memrchr(b' ', line).filter(|last| *last > first).ok_or(malformed)?;
@@ -210,19 +211,13 @@ fn request_line(bytes: &[u8], line: &[u8]) -> Result<Head, HeadError> {
         return Err(refuse(405, "CONNECT"));
     }
     let (origin, authority) = split_target(method, target)?;
-    Ok(Head {
-        len: bytes.len(),
-        method: span(bytes, method),
-        target: span(bytes, target),
-        origin: span(bytes, origin),
-        authority: span(bytes, authority),
-        old,
-        headers: SmallVec::new(),
-        framing: Framing::None,
-        expects_continue: false,
-        keep_alive: !old,
-        websocket: false,
-    })
+    head.len = bytes.len();
+    head.method = span(bytes, method);
+    head.target = span(bytes, target);
+    head.origin = span(bytes, origin);
+    head.authority = span(bytes, authority);
+    (head.old, head.keep_alive) = (old, !old);
+    Ok(())
 }
 
 /// Path and authority of a target in origin, asterisk or absolute form (RFC 9112 §3.2).
@@ -244,16 +239,27 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<(&'a [u8], &'a [u
 }
 
 fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
-    let colon = memchr::memchr(b':', line).ok_or(refuse(400, "header line without a colon"))?;
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-    // A leading blank is a folded line, a trailing one the oldest smuggling trick; neither is a token character.
-    if !is_token(name) || memchr::memchr(b'_', name).is_some() {
+    let (name, value) = split_header(line).map_err(|reason| refuse(400, reason))?;
+    if memchr::memchr(b'_', name).is_some() {
         return Err(refuse(400, "malformed header name"));
     }
-    if !all(value, &VALUE) {
-        return Err(refuse(400, "control byte in a header"));
-    }
     Ok((name, value))
+}
+
+/// Name and value of a header line, without its end and the blanks around the value.
+pub(crate) fn split_header(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+    let colon = memchr::memchr(b':', line).ok_or("header line without a colon")?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    // A leading blank is a folded line, a trailing one the oldest smuggling trick; neither is a token character.
+    if !is_token(name) {
+        return Err("malformed header name");
+    }
+    if is_text(value) { Ok((name, value)) } else { Err("control byte in a header") }
+}
+
+/// Whether there is no control byte but the tab.
+pub(crate) fn is_text(value: &[u8]) -> bool {
+    all(value, &VALUE)
 }
 
 #[derive(Default)]

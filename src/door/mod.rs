@@ -1,5 +1,6 @@
 //! The front door: reads a request's head under a deadline, checks it strictly, runs the request stage, and either
-//! answers or hands over to pingora.
+//! answers, forwards (`proxy::h1`), or hands over to pingora what only that can do: waits, bodies for filters, streamed
+//! replies, WebSockets, upstreams that speak HTTP/2.
 //!
 //! A flash sale is nine refusals to one purchase. A refusal at the door never builds a header map or a proxy session,
 //! which makes it about a third of the work of one behind pingora. What pingora leaves open (no deadline for a whole
@@ -7,7 +8,7 @@
 
 mod alarm;
 mod answer;
-mod chunked;
+pub(crate) mod chunked;
 pub(crate) mod conn;
 mod exchange;
 mod h2;
@@ -35,12 +36,13 @@ use crate::config::Limits;
 use crate::gateway::Gateway;
 use crate::proxy::Adapter;
 
-use alarm::Alarm;
 use answer::Answer;
 use conn::Conn;
-use exchange::Next;
 use head::{Bounds, HeadError};
 
+pub(crate) use alarm::Alarm;
+pub(crate) use answer::{Sending, date, give};
+pub(crate) use exchange::Next;
 pub(crate) use h2::Progress;
 pub use hello::Hello;
 pub use seats::Seats;

@@ -1,4 +1,4 @@
-//! The head pingora is given: the client's, in origin form, without what a client may not say, and with what upstreams
+//! The head for the upstream: the client's, in origin form, without what a client may not say, and with what upstreams
 //! are told. Written once as bytes, which costs a fraction of editing a parsed header map.
 
 use bytes::{BufMut, BytesMut};
@@ -8,13 +8,19 @@ use super::head::Head;
 use crate::proxy::flow::Flow;
 use crate::proxy::forward;
 
-/// Writes the head for pingora. `target`: path and query as the route was matched on.
-pub(crate) fn rewrite(flow: &Flow, head: &Head, view: &RequestHead<'_>, target: &str, authority: &[u8]) -> BytesMut {
+/// Writes the head. `old`: as HTTP/1.0, which pingora needs to know how to answer. `target`: path and query as the route was matched on.
+pub(crate) fn rewrite(
+    flow: &Flow,
+    head: &Head,
+    view: &RequestHead<'_>,
+    (target, old): (&str, bool),
+    authority: &[u8],
+) -> BytesMut {
     let mut out = BytesMut::with_capacity(head.len + 512);
     out.put_slice(view.method.as_bytes());
     out.put_u8(b' ');
     out.put_slice(target.as_bytes());
-    out.put_slice(if head.old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+    out.put_slice(if old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
     let mut has_host = false;
     let hops = forward::Hops::of(view.headers_named("connection"));
     for (name, value) in view.headers {

@@ -12,10 +12,9 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 use tidegate_filters::channels::{Eligible, EndpointHealth};
-use tidegate_filters::engine::{
-    Attempt, AttemptEnd, AttemptResult, ChannelSet, Known, Reply, RequestContext, Retry, Verdict,
-};
+use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Known, RequestContext, Retry, Verdict};
 
+use super::fault::{body_too_slow, is_timeout, unavailable};
 use super::flow::Flow;
 use crate::config::Class;
 use crate::door::conn::Conn;
@@ -33,7 +32,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 ///
 /// A channel leaves the candidates in three ways: it refused this request's connections, its settings or probes rule it
 /// out, or a filter says so. Only the first is for good; the others are asked anew at each choice.
-pub(super) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
+pub(crate) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
     flow.attempts = flow.attempts.saturating_add(1);
     flow.tried_at = flow.tick();
     flow.in_use = None;
@@ -109,18 +108,12 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
 pub(super) fn connect_failed(flow: &mut Flow) -> bool {
     flow.not_sent();
     let (Some(id), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return false };
-    let upstream = &route.upstream;
     if let Some(channel) = flow.channel() {
         channel.metrics.connect_failed();
     }
-    if let (Some(streaks), Some(endpoint)) = (upstream.streaks(), endpoint(flow))
-        && endpoint.refused(streaks)
-    {
-        health::say(upstream, &endpoint.address, false, "connections refused");
-    }
-    flow.refused |= 1 << flow.endpoint;
-    let may_retry = upstream.class != Class::Callback && flow.attempts < MOST_TRIES;
-    if may_retry && upstream.endpoint(id, flow.refused).is_some() {
+    let another = has_another_endpoint(flow);
+    let may_retry = route.upstream.class != Class::Callback && flow.attempts < MOST_TRIES;
+    if may_retry && another {
         // One address of several: the channel has not failed yet.
         return true;
     }
@@ -129,6 +122,19 @@ pub(super) fn connect_failed(flow: &mut Flow) -> bool {
     let verdict = ended(flow, AttemptResult::ConnectFailed, Known::NotSent, true);
     let pinned_out = flow.pinned.is_some_and(|pinned| !flow.candidates.has(pinned));
     verdict != Retry::Never && may_retry && !flow.candidates.is_empty() && !pinned_out
+}
+
+/// The endpoint in use could not be reached. True when its channel has another one.
+pub(crate) fn has_another_endpoint(flow: &mut Flow) -> bool {
+    let (Some(id), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return false };
+    let upstream = &route.upstream;
+    if let (Some(streaks), Some(endpoint)) = (upstream.streaks(), endpoint(flow))
+        && endpoint.refused(streaks)
+    {
+        health::say(upstream, &endpoint.address, false, "connections refused");
+    }
+    flow.refused |= 1 << flow.endpoint;
+    upstream.endpoint(id, flow.refused).is_some()
 }
 
 fn endpoint(flow: &Flow) -> Option<Arc<EndpointHealth>> {
@@ -148,18 +154,22 @@ pub(super) fn broke(flow: &mut Flow, session: &mut Session, error: &Error, clien
     if safe && unanswered && died_idle && flow.attempts < MOST_TRIES {
         return true;
     }
-    let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    failed(flow, is_timeout(error));
+    false
+}
+
+/// A connected try broke for good, or ran out of time.
+pub(super) fn failed(flow: &mut Flow, timed_out: bool) {
     if timed_out && flow.conn.as_ref().is_some_and(Conn::starved) {
         // The upstream waited for the client: nothing is to be learned about it, or slow clients could have it shut out.
         flow.reply = Some(Box::new(body_too_slow()));
-        return false;
+        return;
     }
     if let Some(channel) = flow.channel() {
         if timed_out { channel.metrics.timed_out() } else { channel.metrics.broken() }
     }
     let result = if timed_out { AttemptResult::TimedOut } else { AttemptResult::Broken };
     ended(flow, result, Known::Unknown, false);
-    false
 }
 
 /// A status arrived.
@@ -183,55 +193,4 @@ pub(crate) fn ended(flow: &mut Flow, result: AttemptResult, known: Known, replay
         facts.state.record.note(&end, flow.cx.now);
     }
     route.chain.on_attempt_end(&end, &mut flow.cx)
-}
-
-/// Nothing was sent to anybody, so the client may come back.
-fn unavailable(title: &'static str, wait: Option<Duration>) -> Reply {
-    let reply = Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", title);
-    reply.retry_after(wait.unwrap_or(Duration::from_secs(1)))
-}
-
-/// What the client reads about an error; `None` when nobody is there to read.
-pub(super) fn reply_to(flow: &mut Flow, error: &Error) -> Option<Reply> {
-    if let Some(reply) = flow.reply.take() {
-        return Some(*reply);
-    }
-    match error.esource() {
-        ErrorSource::Downstream => downstream(flow, error),
-        ErrorSource::Upstream if flow.known == Some(Known::NotSent) => {
-            Some(unavailable("No channel could be reached", None))
-        }
-        ErrorSource::Upstream => {
-            let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-            Some(if timed_out {
-                Reply::problem(StatusCode::GATEWAY_TIMEOUT, "gateway-timeout", "The upstream did not answer in time")
-            } else {
-                Reply::problem(StatusCode::BAD_GATEWAY, "bad-gateway", "The upstream gave no proper answer")
-            })
-        }
-        ErrorSource::Internal | ErrorSource::Unset => {
-            tracing::error!(target: "tidegate::proxy", request_id = flow.id.as_str(), %error, "internal error");
-            Some(Reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "The gateway failed"))
-        }
-    }
-}
-
-fn body_too_slow() -> Reply {
-    Reply::problem(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request body came too slowly")
-}
-
-fn downstream(flow: &Flow, error: &Error) -> Option<Reply> {
-    let io_timed_out = error
-        .root_cause()
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut);
-    match error.etype() {
-        _ if flow.conn.as_ref().is_some_and(Conn::malformed) => {
-            Some(Reply::problem(StatusCode::BAD_REQUEST, "bad-request", "The request body is malformed"))
-        }
-        ErrorType::ReadTimedout => Some(body_too_slow()),
-        _ if io_timed_out => Some(body_too_slow()),
-        ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout => None,
-        _ => Some(Reply::problem(StatusCode::BAD_REQUEST, "bad-request", "The request is malformed")),
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidegate_filters::engine::{ChannelId, ChannelSet, Decision, Known, Nanos, Outcome, Permit, Reply, RequestContext};
 
+use super::capture::Capture;
 use super::id::RequestId;
 use crate::door::conn::{Conn, Cut};
 use crate::gateway::Gateway;
@@ -71,6 +72,12 @@ pub struct Flow {
     pub(crate) decision: &'static str,
     pub(crate) waited: Duration,
     pub(crate) body_seen: u64,
+    /// Our number of the payment that this request makes.
+    pub(crate) payment: Option<Arc<str>>,
+    /// Number of the payment that this callback tells of.
+    pub(crate) told_of: Option<String>,
+    /// The answer, where a filter wants to see it whole.
+    pub(crate) capture: Option<Capture>,
     started: bool,
     finished: bool,
 }
@@ -110,6 +117,9 @@ impl Flow {
             decision: "proxied",
             waited: Duration::ZERO,
             body_seen: 0,
+            payment: None,
+            told_of: None,
+            capture: None,
             started: false,
             finished: false,
         }
@@ -145,6 +155,25 @@ impl Flow {
         self.route.as_ref()?.upstream.channels.get(usize::from(at))
     }
 
+    /// The request's state for a task that may outlive it: all that its filters hold and remember goes along, and this
+    /// keeps who asks. The lent one writes no line of its own.
+    pub(crate) fn lend(&mut self) -> Box<Self> {
+        let mut lent = Self::new(&self.gateway, self.snapshot.clone(), self.arrival, self.cx.client);
+        let bare = self.cx.without_memory();
+        lent.cx = std::mem::replace(&mut self.cx, bare);
+        lent.route.clone_from(&self.route);
+        (lent.id, lent.attempts, lent.candidates, lent.known) = (self.id, self.attempts, self.candidates, self.known);
+        lent.finished = true;
+        Box::new(lent)
+    }
+
+    /// The task is over and gives back what it was lent.
+    pub(crate) fn take_back(&mut self, lent: Box<Self>) {
+        let mut lent = lent;
+        self.cx = std::mem::replace(&mut lent.cx, RequestContext::new(self.arrival.at, self.arrival.peer));
+        (self.attempts, self.candidates, self.known) = (lent.attempts, lent.candidates, lent.known);
+    }
+
     /// Notes that the gateway answers itself.
     pub(crate) fn answers(&mut self, reply: &Reply, decision: &'static str) {
         self.code = reply.code();
@@ -159,7 +188,8 @@ impl Flow {
         let now = self.tick();
         let took = now.since(self.arrival.at);
         if let Some(route) = &self.route {
-            let outcome = Outcome { status: http::StatusCode::from_u16(status).ok(), client_gone, took };
+            let answered = http::StatusCode::from_u16(status).ok();
+            let outcome = Outcome { status: answered, client_gone, took, known: self.known };
             route.chain.on_finish(&outcome, &mut self.cx);
             if self.started {
                 route.metrics.finished(named.0, status, took);
@@ -168,6 +198,12 @@ impl Flow {
         self.log(named, status, sent, now, took);
         self.cx.release_all();
         self.in_use = None;
+    }
+
+    /// As [`Flow::finish`], for a flow that knows its own method and target.
+    pub(crate) fn end(&mut self, status: u16, sent: u64, client_gone: bool) {
+        let (method, target) = (std::mem::take(&mut self.method), std::mem::take(&mut self.target));
+        self.finish((&method, &target), status, sent, client_gone);
     }
 
     fn log(&self, (method, target): (&str, &str), status: u16, sent: u64, now: Nanos, took: Duration) {
@@ -188,6 +224,7 @@ impl Flow {
             client: self.cx.client,
             user,
             channel: self.channel().map(|channel| &*channel.name),
+            payment: self.payment.as_deref(),
             attempts: self.attempts,
             outcome: self.known.map(Known::as_str),
             duration: took,
@@ -206,7 +243,6 @@ impl Drop for Flow {
         if self.finished {
             return;
         }
-        let (method, target) = (std::mem::take(&mut self.method), std::mem::take(&mut self.target));
         let sent = self.conn.as_ref().map_or(0, Conn::written);
         let cut = self.conn.as_ref().map_or(Cut::TooLong, Conn::cut);
         self.decision = "cut";
@@ -219,6 +255,6 @@ impl Drop for Flow {
             // nginx's figure for a client that got no proper end.
             Cut::No | Cut::TooLong => 499,
         };
-        self.finish((&method, &target), status, sent, cut == Cut::No);
+        self.end(status, sent, cut == Cut::No);
     }
 }

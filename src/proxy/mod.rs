@@ -1,20 +1,25 @@
-//! The one adapter to pingora: each of its hooks calls a stage and carries out what the stage said.
+//! Requests on their way to upstreams. `h1` forwards from HTTP/1 to HTTP/1.1; this file is the one adapter to pingora, for
+//! everything else: each of its hooks calls a stage and carries out what the stage said.
 //!
 //! | hook | stage |
 //! | --- | --- |
 //! | `on_connection_reuse` | takes over a request from the door |
-//! | `request_filter` | request (HTTP/2), or what the door left to do: waits, bodies, streamed replies |
+//! | `request_filter` | request (HTTP/2), or what the door left to do: waits, bodies, streamed replies; payments |
 //! | `upstream_peer` | attempt |
 //! | `fail_to_connect`, `error_while_proxy`, `upstream_response_filter` | end of an attempt |
 //! | `response_filter`, `response_body_filter` | response, chunk |
 //! | `fail_to_proxy` | writes the answer to an error |
 //! | `logging` | finish |
 
-mod attempt;
+pub(crate) mod attempt;
+pub(crate) mod capture;
+mod fault;
 pub(crate) mod flow;
 pub(crate) mod forward;
+pub(crate) mod h1;
 pub(crate) mod id;
 mod park;
+pub(crate) mod pay;
 pub(crate) mod reply;
 mod sound;
 pub(crate) mod stage;
@@ -38,6 +43,7 @@ use tidegate_filters::engine::Known;
 
 use crate::door::Progress;
 use crate::gateway::Gateway;
+use fault::Fault;
 use flow::Flow;
 
 pub(crate) use attempt::MOST_TRIES;
@@ -51,6 +57,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CHANNEL: HeaderName = HeaderName::from_static("tidegate-channel");
 const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// pingora's view of the gateway, one for each listener.
 pub struct Adapter {
@@ -70,6 +77,14 @@ impl Adapter {
 pub(crate) fn span(protocol: &'static str) -> tracing::Span {
     let empty = tracing::field::Empty;
     tracing::debug_span!(target: "tidegate::request", "request", protocol, request_id = empty, route = empty)
+}
+
+/// Says in the span which request it is.
+pub(crate) fn note(span: &tracing::Span, flow: &Flow) {
+    if !span.is_disabled() {
+        span.record("request_id", flow.id.as_str());
+        span.record("route", flow.route.as_ref().map_or("", |route| &route.name));
+    }
 }
 
 /// The request's state; `None` only before its request stage began.
@@ -125,12 +140,14 @@ impl ProxyHttp for Adapter {
         if let Some(route) = &flow.route {
             Progress::note_total(route.timeout);
         }
-        let span = tracing::Span::current();
-        if !span.is_disabled() {
-            span.record("request_id", flow.id.as_str());
-            span.record("route", flow.route.as_ref().map_or("", |route| &route.name));
+        note(&tracing::Span::current(), flow);
+        if park::request_stage(session, flow).await? {
+            return Ok(true);
         }
-        park::request_stage(session, flow).await
+        match pay::plan(flow) {
+            Some(plan) => pay::pay(session, flow, plan).await,
+            None => pay::note_callback(session, flow).await,
+        }
     }
 
     async fn request_body_filter(
@@ -210,6 +227,7 @@ impl ProxyHttp for Adapter {
         sound::check(response, flow).map_err(|why| Error::explain(ErrorType::InvalidHTTPHeader, why).into_up())?;
         if !response.status.is_informational() {
             attempt::answered(flow, response.status);
+            pay::callback_answered(flow, response.status);
         }
         Ok(())
     }
@@ -221,6 +239,12 @@ impl ProxyHttp for Adapter {
         flow.tick();
         Progress::answering(patience(flow));
         forget_hop(response);
+        capture::begin(flow, response.status, &response.headers);
+        if capture::ends_with_head(response.status, &response.headers)
+            && let Some(held) = capture::end(flow)
+        {
+            capture::hold(held).await;
+        }
         route.chain.on_response(response.as_ref(), &mut flow.cx);
         apply(&mut flow.cx.to_client, &mut Downward(response));
         if route.upstream.channels.len() > 1
@@ -247,6 +271,12 @@ impl ProxyHttp for Adapter {
             flow.tick();
             route.chain.on_chunk(&body.clone().unwrap_or_default(), end, &mut flow.cx);
         }
+        if let Some(piece) = body {
+            capture::add(flow, piece);
+        }
+        if end && let Some(held) = capture::end(flow) {
+            capture::hold_here(held);
+        }
         Ok(None)
     }
 
@@ -260,7 +290,7 @@ impl ProxyHttp for Adapter {
         let whole = flow.conn.as_ref().is_some_and(crate::door::conn::Conn::at_request_boundary);
         let mut reusable = whole && flow.keep_alive.is_some() && *error.esource() != ErrorSource::Downstream;
         if sound::begun(session).is_none()
-            && let Some(reply) = attempt::reply_to(flow, error)
+            && let Some(reply) = Fault::of(error, flow).reply(flow)
         {
             error_code = reply.status.as_u16();
             flow.answers(&reply, "failed");
@@ -278,6 +308,12 @@ impl ProxyHttp for Adapter {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         let Some(flow) = ctx.as_mut() else { return };
+        // An answer over HTTP/2 may have ended with its head, which no other hook is told.
+        if error.is_none()
+            && let Some(held) = capture::end(flow)
+        {
+            capture::hold(held).await;
+        }
         let begun = sound::begun(session);
         let status = begun.unwrap_or(499);
         let gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
@@ -285,9 +321,7 @@ impl ProxyHttp for Adapter {
             flow.decision = "cut";
             flow.known = flow.known.or(Some(Known::Unknown));
         }
-        let (method, target) = (std::mem::take(&mut flow.method), std::mem::take(&mut flow.target));
-        let sent = session.body_bytes_sent() as u64;
-        flow.finish((&method, &target), status, sent, gone);
+        flow.end(status, session.body_bytes_sent() as u64, gone);
     }
 
     /// The access log has a line for every failure, with its outcome; pingora's own would carry paths with queries.

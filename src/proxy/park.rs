@@ -38,7 +38,7 @@ pub(super) async fn request_stage(session: &mut Session, flow: &mut Flow) -> Res
     }
 }
 
-async fn answer(session: &mut Session, flow: &mut Flow, reply: Reply) -> Result<bool> {
+pub(super) async fn answer(session: &mut Session, flow: &mut Flow, reply: Reply) -> Result<bool> {
     flow.answers(&reply, "refused");
     write::reply(session, flow, reply, true).await?;
     Ok(true)
@@ -105,7 +105,7 @@ async fn client_gone(session: &mut Session) {
 }
 
 /// Reads the whole body into the context; the reply to give when it is too large.
-async fn read_body(session: &mut Session, flow: &mut Flow, max: usize) -> Result<Option<Reply>> {
+pub(super) async fn read_body(session: &mut Session, flow: &mut Flow, max: usize) -> Result<Option<Reply>> {
     let max = max.min(LARGEST_BODY);
     let http = session.as_downstream_mut();
     http.enable_retry_buffering();

@@ -18,6 +18,8 @@ pub(crate) trait HeaderSink {
 
 /// A body ready to be sent.
 pub(crate) enum Body {
+    /// Made for this request.
+    Made(Vec<u8>),
     Whole(Bytes),
     Pieces(Box<dyn ReplyStream>),
 }
@@ -72,12 +74,13 @@ pub(crate) fn render(reply: Reply, to: &Addressee<'_>, sink: &mut impl HeaderSin
         ReplyBody::Problem(problem) if to.person => {
             sink.put(&header::CONTENT_TYPE, b"text/html; charset=utf-8");
             sink.put(&header::CACHE_CONTROL, b"no-store");
-            Body::Whole(page(&problem, status.as_u16(), seconds, to.request_id))
+            Body::Made(page(&problem, status.as_u16(), seconds, to.request_id))
         }
         ReplyBody::Problem(problem) => {
             sink.put(&header::CONTENT_TYPE, b"application/problem+json");
-            Body::Whole(document(&problem, status.as_u16(), to.request_id))
+            Body::Made(document(&problem, status.as_u16(), to.request_id))
         }
+        ReplyBody::Whole(bytes) => Body::Whole(bytes),
         ReplyBody::Bytes { content_type, bytes } => {
             sink.put(&header::CONTENT_TYPE, content_type.as_bytes());
             Body::Whole(bytes)
@@ -95,7 +98,7 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
 }
 
 /// The problem document of RFC 9457.
-fn document(problem: &Problem, status: u16, id: &RequestId) -> Bytes {
+fn document(problem: &Problem, status: u16, id: &RequestId) -> Vec<u8> {
     let mut out = Vec::with_capacity(320);
     let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
     put(r#"{"type":"urn:tidegate:problem:"#);
@@ -108,7 +111,8 @@ fn document(problem: &Problem, status: u16, id: &RequestId) -> Bytes {
     put(r#","code":""#);
     put(problem.code);
     put(r#"","request_id":""#);
-    put(id.as_str());
+    out.extend_from_slice(id.as_bytes());
+    let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
     put("\"");
     for (name, json) in &problem.members {
         put(",\"");
@@ -117,11 +121,11 @@ fn document(problem: &Problem, status: u16, id: &RequestId) -> Bytes {
         put(json);
     }
     put("}\n");
-    out.into()
+    out
 }
 
 /// A page for people, in Chinese and English, that comes back by itself when there is something to come back for.
-fn page(problem: &Problem, status: u16, retry_after: Option<u64>, id: &RequestId) -> Bytes {
+fn page(problem: &Problem, status: u16, retry_after: Option<u64>, id: &RequestId) -> Vec<u8> {
     let (zh, en) = match status {
         429 | 503 => ("现在人有点多，请稍等", "It is busy right now. Please wait a moment."),
         404 => ("没有这个页面", "There is no such page."),

@@ -7,11 +7,51 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::flow::Flow;
+use crate::door::head::content_length;
 
 /// Largest response head; pingora would take a mebibyte.
-const LARGEST_HEAD: usize = 64 * 1024;
+pub(super) const LARGEST_HEAD: usize = 64 * 1024;
 
-/// Checks a head as the upstream sent it; the reason when it is no proper answer. Says a repeated length once.
+/// What all lines `Content-Length` of an answer say together. RFC 9110 §8.6: a length that is said more than once counts
+/// once, or not at all if it differs.
+#[derive(Default)]
+pub(super) struct Length(Option<u64>);
+
+impl Length {
+    pub(super) fn line(&mut self, value: &[u8]) -> Result<(), &'static str> {
+        for one in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let one = content_length(one).map_err(|_| "malformed length")?;
+            if self.0.replace(one).is_some_and(|before| before != one) {
+                return Err("malformed length");
+            }
+        }
+        Ok(())
+    }
+
+    /// `None`: no line said one.
+    pub(super) fn said(&self) -> Option<u64> {
+        self.0
+    }
+}
+
+/// What all lines `Transfer-Encoding` say together: `chunked`, once, and nothing else (RFC 9112 §6.1). Nobody was told that
+/// another coding would be understood.
+#[derive(Default)]
+pub(super) struct Codings(bool);
+
+impl Codings {
+    pub(super) fn line(&mut self, value: &[u8]) -> Result<(), &'static str> {
+        let again = std::mem::replace(&mut self.0, true);
+        if again || !value.eq_ignore_ascii_case(b"chunked") { Err("malformed transfer coding") } else { Ok(()) }
+    }
+
+    /// Whether the body comes in chunks.
+    pub(super) fn said(&self) -> bool {
+        self.0
+    }
+}
+
+/// Checks a head as pingora read it; the reason when it is no proper answer. Says a repeated length once.
 pub(super) fn check(response: &mut ResponseHeader, flow: &Flow) -> Result<(), &'static str> {
     let size: usize = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if size > LARGEST_HEAD {
@@ -22,34 +62,17 @@ pub(super) fn check(response: &mut ResponseHeader, flow: &Flow) -> Result<(), &'
     if response.status == StatusCode::SWITCHING_PROTOCOLS && !asked {
         return Err("another protocol than was asked for");
     }
-    coding(response)?;
-    length(response)
-}
-
-/// Exactly one list of codings, whose one `chunked` is the last (RFC 9112 §6.1).
-fn coding(response: &ResponseHeader) -> Result<(), &'static str> {
-    let mut lines = response.headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
-    let Some(line) = lines.next() else { return Ok(()) };
-    let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
-    let chunked = line.split(|byte| *byte == b',').filter(|coding| is_chunked(coding)).count();
-    let last = line.rsplit(|byte| *byte == b',').next().is_some_and(is_chunked);
-    if chunked == 1 && last && lines.next().is_none() { Ok(()) } else { Err("malformed transfer coding") }
-}
-
-/// RFC 9110 §8.6: a length that is said more than once is passed on once, or not at all if it differs.
-fn length(response: &mut ResponseHeader) -> Result<(), &'static str> {
-    let mut lines = response.headers.get_all(CONTENT_LENGTH).iter();
-    let (first, second) = (lines.next(), lines.next());
-    let Some(first) = first else { return Ok(()) };
-    if second.is_none() && first.as_bytes().iter().all(u8::is_ascii_digit) && !first.is_empty() {
-        return Ok(());
+    let (mut codings, mut length) = (Codings::default(), Length::default());
+    let values = |name| response.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    values(TRANSFER_ENCODING).try_for_each(|value| codings.line(value))?;
+    values(CONTENT_LENGTH).try_for_each(|value| length.line(value))?;
+    match length.said() {
+        Some(_) if codings.said() => Err("a length beside a transfer coding"),
+        Some(length) => {
+            response.insert_header(CONTENT_LENGTH, HeaderValue::from(length)).map_err(|_| "malformed length")
+        }
+        None => Ok(()),
     }
-    let all = response.headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
-    let mut all = all.flat_map(|line| line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii));
-    let one = all.next().unwrap_or_default();
-    let sound = !one.is_empty() && one.iter().all(u8::is_ascii_digit) && all.all(|other| other == one);
-    let one = HeaderValue::from_bytes(one).ok().filter(|_| sound).ok_or("malformed length")?;
-    response.insert_header(CONTENT_LENGTH, one).map_err(|_| "malformed length")
 }
 
 /// Frames a head that goes to the client.

@@ -1,10 +1,11 @@
 //! The request stage, the same for HTTP/1 at the door and for HTTP/2 behind pingora: find the route, learn who asks,
 //! run the chain.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use tidegate_filters::engine::{Decision, IdentityId, Reply, RequestHead};
+use tidegate_filters::engine::{Decision, IdentityId, Nanos, Reply, RequestHead};
 
 use super::flow::{Arrival, Flow};
 use super::id::RequestId;
@@ -15,6 +16,15 @@ use crate::snapshot::routes::Found;
 const X_REQUEST_ID: &str = "x-request-id";
 /// Pins a request to a channel; taken off before it goes upstream.
 pub(crate) const PIN: &str = "tidegate-channel";
+
+/// The filters of one request in this many are timed, chosen by the microsecond in which it came.
+const TIMED_ONE_IN: u64 = 61;
+
+/// Time since some moment of this process. Filters have no clock to decide by; this one is only for metrics.
+fn stopwatch() -> Nanos {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Nanos(u64::try_from(BEGAN.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
 
 /// Begins a request and takes it through its chain as far as it goes. `length`: the body's announced length.
 pub(crate) fn begin(
@@ -41,6 +51,10 @@ pub(crate) fn begin(
 }
 
 fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision {
+    let status = flow.snapshot.payment_status.decide(&flow.gateway.shared.payments, flow.arrival.listener, head);
+    if let Some(decision) = status {
+        return decision;
+    }
     let route = match flow.snapshot.table.find(flow.arrival.listener, head) {
         Found::Route(at) => flow.snapshot.routes[at].clone(),
         Found::MethodNotAllowed(allowed) => return not_allowed(&allowed.to_string()),
@@ -59,6 +73,9 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
     let pinned = head.header_str(PIN).filter(|_| route.upstream.channels.len() > 1);
     flow.pinned = pinned.and_then(|name| route.upstream.channel_named(name));
     flow.enter(route);
+    if (flow.arrival.at.0 / 1_000).is_multiple_of(TIMED_ONE_IN) {
+        flow.cx.stopwatch = Some(stopwatch);
+    }
     if pinned.is_some() && flow.pinned.is_none() {
         let reply = Reply::problem(StatusCode::BAD_REQUEST, "bad-request", "Tidegate-Channel names no channel");
         return respond(reply);

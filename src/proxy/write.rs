@@ -1,8 +1,10 @@
 //! Writes a reply through pingora: for HTTP/2, for replies that came after the door, and for streamed ones.
 
-use http::{HeaderName, HeaderValue, Version, header};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use tidegate_filters::engine::{Known, Reply};
 
@@ -35,13 +37,8 @@ pub(super) async fn reply(session: &mut Session, flow: &mut Flow, reply: Reply, 
     }
     let bodiless = http.req_header().method == http::Method::HEAD;
     match body {
-        Body::Whole(bytes) => {
-            response.insert_header(header::CONTENT_LENGTH, bytes.len().to_string())?;
-            http.write_response_header(response).await?;
-            if !bodiless {
-                http.write_response_body(bytes, true).await?;
-            }
-        }
+        Body::Made(bytes) => whole(http, response, bytes.into(), bodiless).await?,
+        Body::Whole(bytes) => whole(http, response, bytes, bodiless).await?,
         Body::Pieces(mut pieces) => {
             if !http.is_http2() && http.req_header().version == Version::HTTP_11 {
                 response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
@@ -50,8 +47,20 @@ pub(super) async fn reply(session: &mut Session, flow: &mut Flow, reply: Reply, 
             while let Some(piece) = if bodiless { None } else { pieces.next().await } {
                 http.write_response_body(piece, false).await?;
             }
-            http.write_response_body(bytes::Bytes::new(), true).await?;
+            http.write_response_body(Bytes::new(), true).await?;
         }
+    }
+    Ok(())
+}
+
+async fn whole(http: &mut ServerSession, mut head: Box<ResponseHeader>, body: Bytes, bodiless: bool) -> Result<()> {
+    // RFC 9110 §8.6: nothing follows a 204, so nothing may say how long it is.
+    if head.status != StatusCode::NO_CONTENT {
+        head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
+    }
+    http.write_response_header(head).await?;
+    if !bodiless {
+        http.write_response_body(body, true).await?;
     }
     Ok(())
 }

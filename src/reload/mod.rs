@@ -26,6 +26,7 @@ use tidegate_filters::engine::{Kinds, StateRegistry};
 
 use crate::config::{self, Loaded};
 use crate::gateway::{Gateway, Shared};
+use crate::payments::Payments;
 use crate::snapshot::{self, Snapshot};
 use crate::telemetry::{AccessLogTarget, Telemetry};
 
@@ -209,8 +210,13 @@ impl Reloader {
         }
         let shared = &self.gateway.shared;
         let telemetry = Telemetry::new(AccessLogTarget::Off).map_err(|error| ReloadError::Build(error.to_string()))?;
-        let apart =
-            Shared { states: StateRegistry::new(), hasher: shared.hasher.clone(), clock: shared.clock, telemetry };
+        let apart = Shared {
+            states: StateRegistry::new(),
+            hasher: shared.hasher.clone(),
+            clock: shared.clock,
+            telemetry,
+            payments: Payments::inert(),
+        };
         let next = compile(loaded, running, &apart)?;
         Ok(compare(running, &next, &shared.states))
     }

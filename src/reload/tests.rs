@@ -40,6 +40,7 @@ impl Case {
             hasher: KeyHasher::random(),
             clock: Clock::start(),
             telemetry: Telemetry::new(AccessLogTarget::Off).unwrap(),
+            payments: crate::payments::Payments::default(),
         });
         let first = snapshot::build(&loaded, 1, &shared).unwrap();
         let gateway = Arc::new(Gateway::new(shared, Arc::new(first)));

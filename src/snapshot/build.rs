@@ -2,18 +2,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidegate_filters::channels::{ChannelState, UpstreamFacts};
 use tidegate_filters::engine::{
     BuildContext, ChainLink, Filter, FilterChain, Identity, IdentityId, LinkCounters, Mode, StateKey, UpstreamId,
 };
+use tidegate_filters::store::StoreKind;
 
 use super::upstream::{Rotation, Upstream};
 use super::{BuiltFilter, Route, RouteTable, Snapshot};
-use crate::config::{self, Config, FilterEntry, Loaded};
+use crate::config::{self, Class, Config, FilterEntry, Loaded, StoreSpec};
 use crate::gateway::Shared;
 use crate::identity::Identities;
+use crate::payments::status::StatusPaths;
+use crate::proxy::h1::Pool;
 use crate::telemetry::{ChannelMetrics, RouteMetrics};
 
 /// Why a checked file could not be compiled; the running configuration stays.
@@ -38,6 +42,13 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     let identities =
         Identities::new(&config.identity, &server.trusted_proxies, &shared.hasher).map_err(SnapshotError)?;
     let upstreams = upstreams(&config, shared)?;
+    payments(&config, shared)?;
+    let kind = |spec: &StoreSpec| match spec {
+        StoreSpec::Memory => StoreKind::Memory,
+        StoreSpec::Sqlite => StoreKind::Sqlite,
+    };
+    let stores = config.stores.iter().map(|(name, spec)| (name.clone(), kind(spec)));
+    shared.states.stores().declare(stores).map_err(|error| SnapshotError(error.to_string()))?;
     let mut built = Vec::with_capacity(config.filters.len());
     let mut links = HashMap::with_capacity(config.filters.len());
     for entry in &config.filters {
@@ -48,6 +59,8 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     }
     let routes: Result<Box<[_]>, _> =
         config.routes.iter().map(|route| one_route(route, &config, &upstreams, &links, &identities, shared)).collect();
+    let routes = routes?;
+    let payment_status = StatusPaths::new(&config, &routes);
     let table = RouteTable::new(&config.routes, &server.listeners, server.path_case_insensitive);
     Ok(Snapshot {
         generation,
@@ -55,7 +68,8 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         redacted: loaded.redacted.as_str().into(),
         identities,
         table,
-        routes: routes?,
+        payment_status,
+        routes,
         filters: built.into(),
         upstreams: upstreams.into_values().collect(),
         config,
@@ -72,7 +86,11 @@ fn upstreams(config: &Config, shared: &Shared) -> Result<BTreeMap<String, Arc<Up
             let (state, _) = shared.states.acquire(&key("channel"), ChannelState::new);
             (metrics, state)
         };
-        Ok((name.clone(), Arc::new(Upstream::new(id, name, spec, rotation, kept)?)))
+        let listeners = config.server.listeners.len();
+        let pool = |address: SocketAddr| {
+            shared.states.acquire(&key("upstream_connections", address.to_string()), || Pool::new(address, listeners)).0
+        };
+        Ok((name.clone(), Arc::new(Upstream::new(id, (name, spec), rotation, kept, pool)?)))
     };
     (0u16..).map(UpstreamId).zip(&config.upstreams).map(one).collect()
 }
@@ -88,6 +106,17 @@ fn upstreams_of(
     names.sort_unstable();
     names.dedup();
     names.into_iter().filter_map(|name| upstreams.get(name)).map(|upstream| upstream.facts.clone()).collect()
+}
+
+/// Opens what payments need, once for the process: a file that cannot be written must be known before it is relied on.
+fn payments(config: &Config, shared: &Shared) -> Result<(), SnapshotError> {
+    let mut payments = config.upstreams.values().filter(|spec| spec.class == Class::Payment).peekable();
+    if payments.peek().is_none() {
+        return Ok(());
+    }
+    let folder = payments.any(|spec| spec.journal.is_some()).then_some(config.server.data_dir.as_path());
+    let started = shared.payments.start(&shared.states, folder);
+    started.map_err(|error| SnapshotError(format!("the journal of payments: {error}")))
 }
 
 fn one_filter(
@@ -159,6 +188,7 @@ fn one_route(
         metrics,
         max_body: route.max_body_size.unwrap_or(limits.max_body_size).0,
         timeout: route.timeout.unwrap_or(limits.request_timeout),
+        callback: route.payments.clone(),
         websocket: route.websocket,
     }))
 }

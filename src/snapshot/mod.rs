@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tidegate_filters::engine::{Acquired, Filter, FilterChain, Identity, Priority};
 
-use crate::config::Config;
+use crate::config::{CallbackSpec, Config};
 use crate::identity::Identities;
+use crate::payments::status::StatusPaths;
 use crate::telemetry::RouteMetrics;
 
 pub use build::{SnapshotError, build};
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub identities: Identities,
     /// Finds a request's route.
     pub table: RouteTable,
+    /// Where clients find the state of payments.
+    pub(crate) payment_status: StatusPaths,
     /// The routes, in file order; the table's answers are indices.
     pub routes: Box<[Arc<Route>]>,
     /// The filters, in file order, with what they acquired.
@@ -61,6 +64,8 @@ pub struct Route {
     pub max_body: u64,
     /// Longest the whole request may take.
     pub timeout: Duration,
+    /// Whose payments its callbacks tell of, and where their numbers stand.
+    pub(crate) callback: Option<CallbackSpec>,
     /// Whether WebSocket upgrades may pass.
     pub websocket: bool,
 }

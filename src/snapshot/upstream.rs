@@ -11,7 +11,9 @@ use tidegate_filters::channels::{ChannelFacts, ChannelState, Streaks, UpstreamFa
 use tidegate_filters::engine::{ChannelId, ChannelSet, State, UpstreamId};
 
 use super::build::SnapshotError;
-use crate::config;
+use crate::config::{self, Class};
+use crate::payments::Plan;
+use crate::proxy::h1::Pool;
 use crate::telemetry::ChannelMetrics;
 
 /// Where an upstream's rotation stands. Kept over reloads, so that a reload does not send everybody to the first channel.
@@ -32,8 +34,18 @@ pub struct Upstream {
     pub class: config::Class,
     /// How its endpoints are probed; `None`: not at all.
     pub health: Option<Arc<config::Health>>,
+    /// Its connections speak HTTP/2.
+    pub h2: bool,
+    /// Connecting takes at most this.
+    pub connect_timeout: Duration,
     /// Longest silence while an answer is awaited or read.
     pub read_timeout: Duration,
+    /// Longest time a write may be stuck.
+    pub write_timeout: Duration,
+    /// How long a connection is kept that nobody uses.
+    pub idle_timeout: Duration,
+    /// How payments are made; `None` for an upstream of another class.
+    pub(crate) plan: Option<Arc<Plan>>,
     rotation: Arc<Rotation>,
 }
 
@@ -43,6 +55,8 @@ pub struct Channel {
     pub name: Arc<str>,
     /// Interchangeable addresses, ready to be cloned.
     pub peers: Box<[HttpPeer]>,
+    /// Idle connections to the same addresses, in the same order, for what is forwarded without pingora.
+    pub(crate) pools: Box<[Arc<Pool>]>,
     /// Counters.
     pub metrics: Arc<ChannelMetrics>,
     next: AtomicUsize,
@@ -51,32 +65,40 @@ pub struct Channel {
 impl Upstream {
     pub(super) fn new(
         id: UpstreamId,
-        name: &str,
-        spec: &config::Upstream,
+        (name, spec): (&str, &config::Upstream),
         rotation: Arc<Rotation>,
         kept: impl Fn(&str) -> (Arc<ChannelMetrics>, Arc<ChannelState>),
+        pool: impl Fn(SocketAddr) -> Arc<Pool>,
     ) -> Result<Self, SnapshotError> {
         let mut facts = Vec::with_capacity(spec.channels.len());
         let mut channels = Vec::with_capacity(spec.channels.len());
         for channel in &spec.channels {
-            let peers: Result<Box<[_]>, _> =
-                channel.endpoints.iter().map(|address| peer(name, address, spec)).collect();
+            let addresses = channel.endpoints.iter().map(|endpoint| resolve(name, endpoint));
+            let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
             let (metrics, state) = kept(&channel.name);
             facts.push(known(channel, spec, state));
             channels.push(Channel {
                 name: channel.name.as_str().into(),
-                peers: peers?,
+                peers: addresses.iter().map(|address| peer(*address, spec)).collect(),
+                pools: addresses.iter().map(|address| pool(*address)).collect(),
                 metrics,
                 next: AtomicUsize::new(0),
             });
         }
+        let channels: Box<[Channel]> = channels.into();
+        let plan = || Arc::new(Plan::new(name, spec, |at| &channels[at].peers));
         Ok(Self {
             name: name.into(),
-            channels: channels.into(),
+            plan: (spec.class == Class::Payment).then(plan),
+            channels,
             facts: Arc::new(UpstreamFacts::new(id, name.into(), facts)),
             class: spec.class,
             health: spec.health.clone().map(Arc::new),
+            h2: spec.h2,
+            connect_timeout: spec.connect_timeout,
             read_timeout: spec.read_timeout,
+            write_timeout: spec.write_timeout,
+            idle_timeout: spec.idle_timeout,
             rotation,
         })
     }
@@ -136,18 +158,21 @@ fn known(channel: &config::Channel, spec: &config::Upstream, state: Arc<ChannelS
         rate: channel.rate,
         quota: channel.quota,
         cost: channel.cost,
-        idempotent: channel.idempotent,
+        idempotent: channel.payment.idempotent,
         watched: spec.health.is_some(),
         endpoints: channel.endpoints.iter().map(|address| state.endpoint(address)).collect(),
         ..ChannelFacts::open(channel.name.as_str().into(), state)
     }
 }
 
-fn peer(upstream: &str, endpoint: &str, spec: &config::Upstream) -> Result<HttpPeer, SnapshotError> {
-    let resolved: Option<SocketAddr> = endpoint.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    let address = resolved.ok_or_else(|| {
+fn resolve(upstream: &str, endpoint: &str) -> Result<SocketAddr, SnapshotError> {
+    let resolved = endpoint.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    resolved.ok_or_else(|| {
         SnapshotError(format!("upstream `{upstream}`: the endpoint `{endpoint}` does not resolve to an address"))
-    })?;
+    })
+}
+
+fn peer(address: SocketAddr, spec: &config::Upstream) -> HttpPeer {
     let mut peer = HttpPeer::new(address, false, String::new());
     peer.options.connection_timeout = Some(spec.connect_timeout);
     peer.options.total_connection_timeout = Some(spec.connect_timeout);
@@ -157,5 +182,5 @@ fn peer(upstream: &str, endpoint: &str, spec: &config::Upstream) -> Result<HttpP
     if spec.h2 {
         peer.options.alpn = ALPN::H2;
     }
-    Ok(peer)
+    peer
 }

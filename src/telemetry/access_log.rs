@@ -66,6 +66,8 @@ pub struct AccessRecord<'a> {
     pub user: Option<&'a str>,
     /// The channel used last.
     pub channel: Option<&'a str>,
+    /// Our number of the payment, for a request that makes one.
+    pub payment: Option<&'a str>,
     /// Tries on channels.
     pub attempts: u8,
     /// What is known about the upstream.
@@ -221,7 +223,6 @@ fn text(out: &mut Vec<u8>, name: &[u8], value: &str) {
 /// A word of our own, a name from the configuration, or a token of the request: nothing in those needs an escape.
 fn word(out: &mut Vec<u8>, name: &[u8], value: &str) {
     out.extend_from_slice(name);
-    out.push(b'"');
     out.extend_from_slice(value.as_bytes());
     out.push(b'"');
 }
@@ -236,29 +237,32 @@ fn format(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     let fraction = [b'0' + (millis / 100 % 10) as u8, b'0' + (millis / 10 % 10) as u8, b'0' + (millis % 10) as u8];
     out.push(b'.');
     out.extend_from_slice(&fraction);
-    word(out, b",\"request_id\":", record.request_id);
-    word(out, b",\"listener\":", record.listener);
-    word(out, b",\"route\":", record.route);
-    word(out, b",\"method\":", record.method);
+    word(out, b",\"request_id\":\"", record.request_id);
+    word(out, b",\"listener\":\"", record.listener);
+    word(out, b",\"route\":\"", record.route);
+    word(out, b",\"method\":\"", record.method);
     out.extend_from_slice(b",\"target\":");
     masked_target(out, record.target, LONGEST_TARGET);
     number(out, b",\"status\":", u64::from(record.status));
-    word(out, b",\"decision\":", record.decision);
+    word(out, b",\"decision\":\"", record.decision);
     if let Some((filter, part)) = record.decider {
-        word(out, b",\"decided_by\":", filter);
+        word(out, b",\"decided_by\":\"", filter);
         if let Some(part) = part {
             text(out, b",\"policy\":", part);
         }
     }
     if let Some(code) = record.code {
-        text(out, b",\"code\":", code);
+        word(out, b",\"code\":\"", code);
     }
     out.extend_from_slice(b",\"client\":\"");
     address(out, record.client);
     out.push(b'"');
-    for (name, value) in
-        [(&b",\"user\":"[..], record.user), (b",\"channel\":", record.channel), (b",\"outcome\":", record.outcome)]
-    {
+    for (name, value) in [(&b",\"channel\":\""[..], record.channel), (b",\"outcome\":\"", record.outcome)] {
+        if let Some(value) = value {
+            word(out, name, value);
+        }
+    }
+    for (name, value) in [(&b",\"user\":"[..], record.user), (b",\"payment\":", record.payment)] {
         if let Some(value) = value {
             text(out, name, value);
         }
@@ -271,7 +275,7 @@ fn format(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
         number(out, b",\"wait_us\":", micros(record.wait));
     }
     number(out, b",\"bytes_sent\":", record.bytes_sent);
-    word(out, b",\"protocol\":", record.protocol);
+    word(out, b",\"protocol\":\"", record.protocol);
     number(out, b",\"generation\":", record.generation);
     for (name, value) in record.notes {
         out.extend_from_slice(b",\"");

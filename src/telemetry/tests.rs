@@ -21,6 +21,7 @@ fn record<'a>(target: &'a str) -> AccessRecord<'a> {
         client: "192.0.2.7".parse().unwrap(),
         user: Some("u\"1"),
         channel: None,
+        payment: None,
         attempts: 0,
         outcome: None,
         duration: Duration::from_micros(42),

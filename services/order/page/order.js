@@ -43,7 +43,7 @@ function drawPayment() {
   $('paying').hidden = !payment;
   $('cancel').hidden = !payable;
   if (!payment) return;
-  const channel = t(payment.channel);
+  const channel = t(payment.channel ?? payment.method);
   const open = payment.status === 'PENDING' && payment.pay_url !== null;
   $('paying-title').textContent = t(open ? 'payOpen' : 'payUnknown', { channel });
   $('paying-hint').textContent = t(open ? 'payOpenHint' : 'payUnknownHint', { channel });

@@ -15,8 +15,8 @@ let payment = null;
 function draw() {
   if (!payment) return;
   const open = payment.status === 'PENDING';
-  $('wallet').dataset.channel = payment.channel;
-  $('wallet-name').textContent = t(payment.channel);
+  $('wallet').dataset.channel = payment.channel ?? '';
+  $('wallet-name').textContent = t(payment.channel ?? payment.method);
   $('wallet-amount').textContent = money(payment.amount, payment.currency);
   $('wallet-order').textContent = `${t('orderNo')} ${no}`;
   $('wallet-confirm').disabled = !open;

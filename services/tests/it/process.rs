@@ -16,11 +16,21 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `service` on port 0 with its data in `folder` and waits until it has announced its address.
     pub(crate) fn start(service: &str, folder: &Path, more: &[&str]) -> Self {
+        Self::launch(service, folder, more, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_with(service: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::launch(service, folder, &[], variables)
+    }
+
+    fn launch(service: &str, folder: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(BINARY)
             .args([service, "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder)
             .args(more)
             .env("RUST_LOG", "error")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");

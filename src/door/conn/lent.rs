@@ -96,6 +96,68 @@ impl Inner {
         Poll::Ready(self.pace(take as u64))
     }
 
+    /// As `poll_request`, for a reader that wants a body without its chunks.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        let before = into.len();
+        let read = match self.mode {
+            Mode::Length(left) => self.poll_length_data(cx, into, left),
+            Mode::Chunked(_) => self.poll_chunk_data(cx, into),
+            Mode::Done | Mode::Upgrade | Mode::Raw => return Poll::Ready(Ok(0)),
+        };
+        self.starved = read.is_pending();
+        ready!(read)?;
+        Poll::Ready(Ok(into.len() - before))
+    }
+
+    fn poll_length_data(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>, left: u64) -> Poll<io::Result<()>> {
+        let left_here = usize::try_from(left).unwrap_or(usize::MAX);
+        let got = if self.buf.is_empty() {
+            ready!(SCRATCH.with_borrow_mut(|scratch| {
+                let most = left_here.min(scratch.len());
+                let mut piece = ReadBuf::new(&mut scratch[..most]);
+                ready!(Pin::new(&mut self.io).poll_read(cx, &mut piece))?;
+                into.extend_from_slice(piece.filled());
+                Poll::Ready(io::Result::Ok(piece.filled().len()))
+            }))?
+        } else {
+            let take = self.buf.len().min(left_here);
+            into.extend_from_slice(&self.buf[..take]);
+            self.buf.advance(take);
+            take
+        } as u64;
+        if left == got {
+            self.end_body();
+        } else {
+            self.mode = Mode::Length(left - got);
+        }
+        Poll::Ready(self.pace(got))
+    }
+
+    fn poll_chunk_data(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        let before = into.len();
+        // Sizes and line ends alone are no data: more must come.
+        while into.len() == before {
+            if self.buf.is_empty() && ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let Mode::Chunked(scanner) = &mut self.mode else { return Poll::Ready(Ok(())) };
+            let Ok(take) = scanner.decode(&self.buf, |data| into.extend_from_slice(data)) else {
+                self.malformed = true;
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "malformed chunk")));
+            };
+            let done = scanner.done();
+            self.buf.advance(take);
+            if done {
+                self.end_body();
+            }
+            self.pace(take as u64)?;
+            if done {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Ends a body that drips: each piece comes in time, the whole never would.
     fn pace(&mut self, got: u64) -> io::Result<()> {
         self.body_bytes += got;

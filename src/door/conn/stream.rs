@@ -16,6 +16,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::ClientStream;
 
+impl ClientStream {
+    /// Puts what comes of the running request's body, out of its chunks, behind `into`; how much came. 0: nothing more
+    /// will, be it that the body is over or that the client has left.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        self.0.0.lock().poll_data(cx, into)
+    }
+}
+
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.0.0.lock().poll_request(cx, dst)

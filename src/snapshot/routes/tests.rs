@@ -23,6 +23,7 @@ fn route(number: usize, listener: &str, matches: RouteMatch) -> Route {
         priority: Priority::Normal,
         filters: Vec::new(),
         upstream: String::new(),
+        payments: None,
         websocket: true,
         max_body_size: None,
         timeout: None,

@@ -1,5 +1,7 @@
 //! Requests that go through: what the origin sees, what comes back, what happens when it does not.
 
+mod bodies;
+mod connections;
 mod edges;
 mod faults;
 mod forwarding;

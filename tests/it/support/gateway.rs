@@ -43,39 +43,30 @@ impl Gateway {
     }
 
     fn spawn(binary: &Path, dir: TempDir, file: PathBuf, ports: Vec<u16>) -> Self {
-        let stderr = std::fs::File::create(dir.path().join("stderr")).expect("a file for stderr");
-        let mut child = Command::new(binary)
-            .args(["run", "--log-format", "text", "--access-log"])
-            .arg(dir.path().join("access.log"))
-            .arg("--config")
-            .arg(&file)
-            .env("RUST_BACKTRACE", "0")
-            .env("NO_COLOR", "1")
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .expect("start the gateway");
-        let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
-        let mut addresses = HashMap::new();
-        for line in stdout.lines() {
-            let line = line.expect("a line of text");
-            let Some((name, address)) =
-                line.strip_prefix("tidegate ").and_then(|rest| rest.split_once(" listening on http://"))
-            else {
-                continue;
-            };
-            addresses.insert(name.to_owned(), address.parse().expect("an address"));
-            if name == "admin" {
-                break;
-            }
-        }
+        let (child, addresses) = launch(binary, dir.path(), &file);
         let gateway = Self { child, dir, file, addresses, ports };
-        assert!(gateway.addresses.contains_key("admin"), "the gateway did not start:\n{}", gateway.stderr());
-        // It has said where it listens just before it does.
-        let address = gateway.address("public");
-        let connects = || std::net::TcpStream::connect(address).is_ok();
-        eventually("the gateway listens", Duration::from_secs(10), connects);
+        gateway.wait_until_it_listens();
         gateway
+    }
+
+    fn wait_until_it_listens(&self) {
+        assert!(self.addresses.contains_key("admin"), "the gateway did not start:\n{}", self.stderr());
+        // It has said where it listens just before it does.
+        let connects = || self.addresses.values().all(|address| std::net::TcpStream::connect(address).is_ok());
+        eventually("the gateway listens", Duration::from_secs(10), connects);
+    }
+
+    /// Kills it without warning and starts it again on the same file and the same ports.
+    pub(crate) fn kill_and_start(&mut self) {
+        self.child.kill().expect("kill the gateway");
+        self.child.wait().expect("its end");
+        (self.child, self.addresses) = launch(env!("CARGO_BIN_EXE_tidegate").as_ref(), self.dir.path(), &self.file);
+        self.wait_until_it_listens();
+    }
+
+    /// Where its file, its logs and its data are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Where a listener listens.
@@ -86,6 +77,20 @@ impl Gateway {
     /// Where clients go.
     pub(crate) fn public(&self) -> SocketAddr {
         self.address("public")
+    }
+
+    /// Kills it without a word and starts it anew, with the same file, data and ports.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.signal("KILL");
+        assert!(self.ended_within(Duration::from_secs(5)).is_some(), "still there");
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a temporary folder"));
+        let (file, ports) = (self.file.clone(), self.ports.clone());
+        *self = Self::spawn(env!("CARGO_BIN_EXE_tidegate").as_ref(), dir, file, ports);
+    }
+
+    /// Where its data lies.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Writes the configuration file anew, in place.
@@ -177,6 +182,37 @@ impl Drop for Gateway {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts the process and reads where it listens.
+fn launch(binary: &Path, dir: &Path, file: &Path) -> (Child, HashMap<String, SocketAddr>) {
+    let stderr = std::fs::File::create(dir.join("stderr")).expect("a file for stderr");
+    let mut child = Command::new(binary)
+        .args(["run", "--log-format", "text", "--access-log"])
+        .arg(dir.join("access.log"))
+        .arg("--config")
+        .arg(file)
+        .env("RUST_BACKTRACE", "0")
+        .env("NO_COLOR", "1")
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .expect("start the gateway");
+    let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+    let mut addresses = HashMap::new();
+    for line in stdout.lines() {
+        let line = line.expect("a line of text");
+        let Some((name, address)) =
+            line.strip_prefix("tidegate ").and_then(|rest| rest.split_once(" listening on http://"))
+        else {
+            continue;
+        };
+        addresses.insert(name.to_owned(), address.parse().expect("an address"));
+        if name == "admin" {
+            break;
+        }
+    }
+    (child, addresses)
 }
 
 /// Fills in every port 0, in order, with the ports of an earlier call or new ones; returns the ports, too.

@@ -7,7 +7,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Caller, made_up, pass};
+use super::{Caller, HOOK_SECRET, made_up, pass};
 use crate::process::Process;
 
 /// Rounds of [`acknowledged_orders_survive_a_kill`].
@@ -78,4 +78,56 @@ async fn buy_until_it_dies(caller: Caller, round: u64, buyer: u32) -> Log {
         }
     }
     log
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_paid_events_survive_a_kill_and_are_acted_on_once() {
+    let folder = TempDir::new().expect("a folder");
+    let mut sent = Vec::new();
+    let mut acknowledged = HashSet::new();
+    for round in 0..ROUNDS {
+        let process = Process::start_with("card-key", folder.path(), &[("TIDEGATE_CARD_KEY_HOOK_SECRET", HOOK_SECRET)]);
+        let caller = Caller { base: process.base.clone(), client: Client::new() };
+        if round == 0 {
+            caller.product("card").await;
+            caller.import("card", "reject", made_up(20_000)).await;
+        }
+        let senders: Vec<_> = (0..16).map(|n| tokio::spawn(pay_until_it_dies(caller.clone(), round, n))).collect();
+        tokio::time::sleep(Duration::from_millis(200 + round * 41)).await;
+        process.kill();
+        for sender in senders {
+            let (mut orders, unanswered) = sender.await.expect("no sender panics");
+            acknowledged.extend(orders.iter().cloned());
+            sent.append(&mut orders);
+            sent.extend(unanswered);
+        }
+    }
+    let process = Process::start_with("card-key", folder.path(), &[("TIDEGATE_CARD_KEY_HOOK_SECRET", HOOK_SECRET)]);
+    let caller = Caller { base: process.base.clone(), client: Client::new() };
+    caller.assert_sound().await;
+    assert!(acknowledged.len() > 50, "only {} events were acknowledged", acknowledged.len());
+    let sold = caller.stock("card").await[2];
+    assert!(sold >= i64::try_from(acknowledged.len()).expect("few"), "an acknowledged event was lost");
+    // A sender repeats everything: what was acknowledged is known, what was not is delivered now or was already.
+    for order_no in &sent {
+        let (status, answer) = caller.paid(&format!("e-{order_no}"), order_no, "card", 1).await;
+        assert_eq!((status, &answer["outcome"]), (StatusCode::OK, &json!("delivered")));
+        assert!(answer["replayed"] == true || !acknowledged.contains(order_no), "{order_no} was delivered again");
+    }
+    assert_eq!(caller.stock("card").await[2], i64::try_from(sent.len()).expect("few"));
+    caller.assert_sound().await;
+    process.kill();
+}
+
+/// Orders whose events were acknowledged, and the one that was not, if there is one.
+async fn pay_until_it_dies(caller: Caller, round: u64, sender: u32) -> (Vec<String>, Option<String>) {
+    let mut acknowledged = Vec::new();
+    for n in 0.. {
+        let order_no = format!("r{round}-s{sender}-{n}");
+        match caller.try_paid(&format!("e-{order_no}"), &order_no, "card", 1).await {
+            Ok((StatusCode::OK, _)) => acknowledged.push(order_no),
+            _ => return (acknowledged, Some(order_no)),
+        }
+    }
+    (acknowledged, None)
 }

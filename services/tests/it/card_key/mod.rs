@@ -1,6 +1,10 @@
 //! The card-key service over HTTP: nothing sold twice, nothing lost in a crash, nothing in clear on disk.
 
+mod batches;
+mod buyer;
 mod crash;
+mod hook;
+mod load;
 mod seller;
 
 use std::collections::HashSet;
@@ -11,7 +15,10 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_services::card_key::{self, KeySource, Settings};
-use tidegate_services::support::Running;
+use tidegate_services::support::{Running, Secret, signature, unix_ms};
+
+/// Signs paid events in these tests.
+const HOOK_SECRET: &str = "the hook of these tests";
 
 /// A service inside the test process, and a client for it.
 struct Shop {
@@ -27,6 +34,8 @@ impl Shop {
             data_dir: folder.to_owned(),
             key: KeySource::DataDir,
             seed_demo: false,
+            hook_secret: Some(Secret::new(HOOK_SECRET)),
+            admin_token: None,
             sweep_every: Duration::from_millis(50),
         };
         let running = card_key::start(settings).await.expect("the service starts");
@@ -66,9 +75,56 @@ impl Caller {
         self.send(Method::GET, path, Value::Null).await
     }
 
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.send(Method::POST, path, body).await
+    }
+
+    /// The same by a seller, who says who he is and why.
+    async fn operate(&self, path: &str, mut body: Value) -> (StatusCode, Value) {
+        body["operator"] = json!("olga");
+        body["reason"] = json!("a test");
+        self.post(path, body).await
+    }
+
     async fn product(&self, sku: &str) {
-        let product = json!({ "sku": sku, "name_zh": "卡", "name_en": "card", "price": 100, "currency": "CNY" });
-        assert_eq!(self.send(Method::POST, "/admin/products", product).await.0, StatusCode::OK);
+        self.product_with(sku, json!({})).await;
+    }
+
+    async fn product_with(&self, sku: &str, policy: Value) {
+        let product = json!({
+            "sku": sku, "name_zh": "卡", "name_en": "card", "price": 100, "currency": "CNY", "policy": policy,
+        });
+        let answer = self.post("/admin/products", product).await;
+        assert_eq!(answer.0, StatusCode::OK, "{answer:?}");
+    }
+
+    /// Sends a paid event as an order service does.
+    async fn try_paid(&self, event: &str, order_no: &str, sku: &str, qty: u32) -> reqwest::Result<(StatusCode, Value)> {
+        let body = json!({ "event_id": event, "order_no": order_no, "sku": sku, "qty": qty }).to_string();
+        let seconds = u64::try_from(unix_ms() / 1_000).expect("after 1970");
+        let signature = signature::sign(HOOK_SECRET.as_bytes(), seconds, body.as_bytes());
+        let url = format!("{}/v1/hooks/paid", self.base);
+        let answer = self.client.post(url).header("x-tidegate-signature", signature).body(body).send().await?;
+        let status = answer.status();
+        Ok((status, serde_json::from_slice(&answer.bytes().await?).unwrap_or(Value::Null)))
+    }
+
+    async fn paid(&self, event: &str, order_no: &str, sku: &str, qty: u32) -> (StatusCode, Value) {
+        self.try_paid(event, order_no, sku, qty).await.expect("the service answers")
+    }
+
+    /// Keys of a product by state: free, reserved, sold, shared, paused, recycled.
+    async fn stock(&self, sku: &str) -> [i64; 6] {
+        let (status, stock) = self.get(&format!("/admin/stock/{sku}")).await;
+        assert_eq!(status, StatusCode::OK);
+        ["free", "reserved", "sold", "shared", "paused", "recycled"]
+            .map(|state| stock[state].as_i64().expect("a figure"))
+    }
+
+    /// The id of the batch with this name.
+    async fn batch(&self, sku: &str, name: &str) -> i64 {
+        let (_, found) = self.get(&format!("/admin/batches?sku={sku}&name={name}")).await;
+        found["batches"][0]["id"].as_i64().expect("there is such a batch")
     }
 
     /// Imports and returns all reports, the last one last.

@@ -26,6 +26,13 @@ async fn all_services_run_in_one_process() {
     let names = ["card-key", "order", "channel-alipay", "channel-wechat", "channel-union"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-services"));
     command.args(["all", "--seed-demo", "--data-dir"]).arg(folder.path()).env("RUST_LOG", "error");
+    let plan = folder.path().join("plan.json");
+    std::fs::write(&plan, r#"{"faults":[{"kind":"503"}]}"#).expect("a file");
+    let wechat = format!("wechat={}", plan.display());
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let control = probe.local_addr().expect("an address");
+    drop(probe);
+    command.args(["--plan", &wechat, "--control", &format!("wechat={control}")]);
     for option in ["--card-key", "--order", "--alipay", "--wechat", "--union"] {
         command.args([option, "127.0.0.1:0"]);
     }
@@ -48,6 +55,11 @@ async fn all_services_run_in_one_process() {
             assert!(folder.path().join(format!("channel-{channel}.sqlite")).exists());
         }
     }
+    for (base, fails) in [(&bases["channel-alipay"], false), (&bases["channel-wechat"], true)] {
+        let status = Caller::new(base.clone()).get("/pay/v1/payments/none").await.0;
+        assert_eq!(status == 503, fails, "{base}: {status}");
+    }
+    assert_eq!(Caller::new(format!("http://{control}")).get("/sim/truth").await.1["channel"], "wechat");
     let flash: Value = Caller::new(bases["card-key"].clone()).get("/v1/products/flash-100").await.1;
     assert_eq!(flash["stock"], 100);
 }

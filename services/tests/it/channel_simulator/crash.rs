@@ -7,6 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::faults::direct;
 use super::{Caller, NOWHERE, order};
 use crate::process::Process;
 
@@ -31,6 +32,9 @@ async fn acknowledged_charges_survive_kills_exactly_once() {
     let process = Process::start("channel-simulator", folder.path(), &[]);
     let caller = Caller::new(process.base.clone());
     let ledger = caller.ledger().await;
+    let file = std::fs::read_to_string(folder.path().join("channel-alipay.ledger.ndjson")).expect("the file");
+    let lines: Vec<Value> = file.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines, ledger, "the file of the ledger says the same");
     let mut charges: HashMap<&str, i64> = HashMap::new();
     for (entry, seq) in ledger.iter().zip(1..) {
         assert_eq!((entry["seq"].as_i64(), entry["kind"].as_str()), (Some(seq), Some("charge")));
@@ -63,4 +67,39 @@ async fn pay_until_it_dies(caller: Caller, round: u64, buyer: u32) -> Vec<String
         }
     }
     acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_charge_that_was_never_answered_survives_a_kill_and_so_does_a_decision_to_come() {
+    let folder = TempDir::new().expect("a folder");
+    let plan = folder.path().join("plan.json");
+    let faults = r#"{"faults":[{"kind":"charge_then_hang","numbers":["hung"]},
+        {"kind":"processing_then_success","numbers":["later"],"ms":300}]}"#;
+    std::fs::write(&plan, faults).expect("a file");
+    let process = Process::start("channel-simulator", folder.path(), &["--plan", &plan.display().to_string()]);
+    let caller = Caller::new(process.base.clone());
+    assert_eq!(caller.create(direct("later")).await.1["status"], "PROCESSING");
+    let hung = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.try_send(Method::POST, "/pay/v1/payments", direct("hung")).await }
+    });
+    for _ in 0..200 {
+        if caller.get("/sim/stats").await.1["since_start"]["charged"] == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    process.kill();
+    assert!(hung.await.expect("no panic").is_err(), "there was no answer");
+    let process = Process::start("channel-simulator", folder.path(), &[]);
+    let caller = Caller::new(process.base.clone());
+    assert_eq!(caller.truth("hung").await["charged"], 700);
+    for _ in 0..200 {
+        if caller.truth("later").await["status"] == "SUCCESS" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(caller.truth("later").await["charges"], 1);
+    process.kill();
 }

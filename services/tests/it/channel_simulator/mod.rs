@@ -3,7 +3,11 @@
 mod all;
 mod callbacks;
 mod crash;
+mod dialects;
+mod faults;
+mod http2;
 mod plan;
+mod raw;
 mod receiver;
 
 use std::path::Path;
@@ -16,6 +20,10 @@ use tidegate_services::support::{Running, Secret};
 
 /// What callbacks are signed with in these tests.
 const SECRET: &str = "a secret of these tests";
+
+/// The secrets of the other dialects.
+const API_V3_KEY: &[u8; 32] = b"an api v3 key of 32 bytes, no 33";
+const EPAY_KEY: &str = "an epay key of these tests";
 
 /// Where nobody listens: port 9 is for discarding.
 const NOWHERE: &str = "http://127.0.0.1:9/notify";
@@ -31,6 +39,10 @@ fn settings(folder: &Path) -> Settings {
         time_scale: 0.05,
         public_url: None,
         plan: None,
+        control: None,
+        keys: None,
+        api_v3_key: Secret::new(API_V3_KEY),
+        epay_key: Secret::new(EPAY_KEY),
     }
 }
 

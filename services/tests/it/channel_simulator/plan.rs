@@ -73,6 +73,8 @@ async fn a_plan_that_makes_no_sense_changes_nothing() {
     let bad = put(caller, json!({ "seed": 2, "latncy": 1 })).await;
     assert_eq!(code(&bad), (400, "INVALID_REQUEST"));
     assert!(bad.1["detail"].as_str().is_some_and(|detail| detail.contains("`latncy`")), "{}", bad.1);
+    let bad = put(caller, json!({ "faults": [{ "kind": "503" }, { "kind": "503", "ratio": 7 }] })).await;
+    assert!(bad.1["detail"].as_str().is_some_and(|detail| detail.contains("faults[1].ratio")), "{}", bad.1);
     assert_eq!(caller.get("/sim/plan").await, good);
     service.stop().await;
 }

@@ -33,10 +33,10 @@ pub(super) enum Mood {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Truth {
+pub(crate) struct Truth {
     pub(super) mood: Mood,
     /// Status by payment number.
-    pub(super) payments: HashMap<String, Value>,
+    pub(crate) payments: HashMap<String, Value>,
     /// Channel and key of every call that started a payment.
     pub(super) started: Vec<(String, String)>,
     /// Payment numbers that were paid back, once per refund number.
@@ -46,7 +46,7 @@ pub(super) struct Truth {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Bank(Arc<Mutex<Truth>>);
+pub(crate) struct Bank(Arc<Mutex<Truth>>);
 
 impl Bank {
     /// Starts the channel; answers it with its base URL.
@@ -63,12 +63,12 @@ impl Bank {
         (bank, base)
     }
 
-    pub(super) fn truth(&self) -> MutexGuard<'_, Truth> {
+    pub(crate) fn truth(&self) -> MutexGuard<'_, Truth> {
         self.0.lock().expect("nobody panicked with it")
     }
 
     /// The payer pays, whatever the channel promised before.
-    pub(super) fn charge(&self, payment_no: &str) {
+    pub(crate) fn charge(&self, payment_no: &str) {
         self.truth().payments.get_mut(payment_no).expect("a known payment")["status"] = json!("SUCCESS");
     }
 

@@ -1,8 +1,10 @@
 //! The order service over HTTP, with a real card-key service behind it and a scripted payment channel.
 
+mod anywhere;
 mod channel;
 mod crash;
 mod doubts;
+mod engine;
 mod ordering;
 mod paying;
 
@@ -12,18 +14,19 @@ use std::time::Duration;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidegate_services::accounts;
 use tidegate_services::card_key::{self, KeySource};
 use tidegate_services::order::{self, DEFAULT_JWT_SECRET, Settings};
 use tidegate_services::support::signature::DEVELOPMENT_SECRET;
-use tidegate_services::support::{Running, Secret, unix_ms};
+use tidegate_services::support::{Files, Running, Secret, unix_ms};
 
 use channel::{Bank, notice};
 
 /// An answer: status, the header that marks a repetition, body.
-type Answer = (u16, bool, Value);
+pub(crate) type Answer = (u16, bool, Value);
 
 /// Everything a test needs, inside its process.
-struct Street {
+pub(crate) struct Street {
     folder: TempDir,
     keys: String,
     bank: Bank,
@@ -33,7 +36,7 @@ struct Street {
 
 impl Street {
     /// A card-key service with `stock` keys of `card`, a channel, and an order service changed by `change`.
-    async fn open(stock: usize, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) async fn open(stock: usize, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let (card_key, keys) = sell_keys(folder.path(), stock).await;
         let (bank, egress) = Bank::start().await;
@@ -51,6 +54,7 @@ impl Street {
             not_found_min_age: Duration::from_millis(500),
             retry_unit: Duration::from_millis(30),
             sweep_every: Duration::from_millis(25),
+            accounts: accounts::Settings::new(Files::new(4).expect("allowed")),
         };
         change(&mut settings);
         let order = order::start(settings).await.expect("the service starts");
@@ -71,8 +75,26 @@ impl Street {
         self.caller.notify("alipay", body, &signature).await
     }
 
+    /// Where the order service listens.
+    pub(crate) fn base(&self) -> &str {
+        &self.caller.base
+    }
+
+    /// The data folder of the order service.
+    pub(crate) fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn bank(&self) -> &Bank {
+        &self.bank
+    }
+
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// Checks both services and ends them.
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.caller.assert_sound().await;
         let (_, _, answer) = ask(&Client::new(), Method::GET, &format!("{}/admin/invariants", self.keys)).await;
         assert_eq!(answer, json!({ "violations": [] }));
@@ -92,6 +114,8 @@ async fn sell_keys(folder: &Path, stock: usize) -> (Running, String) {
         data_dir: folder.to_owned(),
         key: KeySource::DataDir,
         seed_demo: false,
+        hook_secret: None,
+        admin_token: None,
         sweep_every: Duration::from_millis(50),
     };
     let running = card_key::start(settings).await.expect("the service starts");
@@ -122,7 +146,7 @@ fn code(answer: &Answer) -> (u16, &str) {
 
 /// A buyer.
 #[derive(Clone)]
-struct Caller {
+pub(crate) struct Caller {
     base: String,
     client: Client,
     token: String,
@@ -145,7 +169,7 @@ impl Caller {
         answer(request.json(&body)).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.try_send(Method::GET, path, "", Value::Null).await.expect("the service answers")
     }
 
@@ -159,7 +183,7 @@ impl Caller {
     }
 
     /// Places an order that must succeed; answers its number.
-    async fn ordered(&self, key: &str) -> String {
+    pub(crate) async fn ordered(&self, key: &str) -> String {
         let placed = self.order(key, 1).await;
         assert_eq!((placed.0, &placed.2["status"]), (201, &json!("PENDING_PAYMENT")), "{}", placed.2);
         placed.2["order_no"].as_str().expect("a number").to_owned()
@@ -170,7 +194,7 @@ impl Caller {
     }
 
     /// Starts a payment that must wait for the payer; answers its number.
-    async fn paying(&self, order_no: &str) -> String {
+    pub(crate) async fn paying(&self, order_no: &str) -> String {
         let started = self.pay(order_no, "alipay").await;
         assert_eq!((started.0, &started.2["status"]), (201, &json!("PENDING")), "{}", started.2);
         started.2["payment_no"].as_str().expect("a number").to_owned()
@@ -186,7 +210,7 @@ impl Caller {
     }
 
     /// Waits until the order is in this state; answers it.
-    async fn until(&self, order_no: &str, status: &str) -> Value {
+    pub(crate) async fn until(&self, order_no: &str, status: &str) -> Value {
         let mut order = Value::Null;
         for _ in 0..400 {
             order = self.get(&format!("/api/orders/{order_no}")).await.2;

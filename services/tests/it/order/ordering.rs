@@ -131,6 +131,7 @@ async fn an_order_placed_while_the_stock_is_away_is_finished_later() {
         not_found_min_age: Duration::from_secs(1),
         retry_unit: Duration::from_millis(20),
         sweep_every: Duration::from_millis(20),
+        accounts: super::accounts::Settings::new(super::Files::new(4).expect("allowed")),
     };
     let order = tidegate_services::order::start(settings).await.expect("the service starts");
     let caller = Caller { base: format!("http://{}", order.address), ..street.caller.clone() };

@@ -4,7 +4,21 @@
 //! fate, and a second run of a test meets the same victims, in whatever order requests arrive. Only capacity is not:
 //! it depends on what else is going on, which is its point.
 //!
+//! | File | What |
+//! | --- | --- |
+//! | `kind`, `fault`, `moment` | a fault as it is written, and when it applies |
+//! | `force` | a plan in force, with what it counts |
+//!
 //! A plan lives in memory. After a restart the plan of the command line is in force, or none: a channel that behaves.
+
+mod fault;
+mod force;
+mod kind;
+mod moment;
+
+pub(super) use fault::{Fault, Step};
+pub(super) use force::{Force, Hit, Request};
+pub(super) use kind::Kind;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -34,6 +48,8 @@ pub(super) struct Plan {
     pub(super) decline: Decline,
     /// What becomes of callbacks.
     pub(super) callback: Callback,
+    /// What becomes of calls. The first one that applies to a call is its fault.
+    pub(super) faults: Vec<Fault>,
 }
 
 /// Limits of a channel; absent means none.
@@ -85,6 +101,8 @@ pub(super) struct Fate {
     pub(super) copies: u32,
     /// A callback with a wrong signature goes before the real one.
     pub(super) probe: bool,
+    /// The decision comes this much later than the buyer's consent; absent: with it.
+    pub(super) after_ms: Option<u32>,
 }
 
 impl Plan {
@@ -113,8 +131,7 @@ impl Plan {
         if self.capacity.per_second == Some(0) || self.capacity.concurrent == Some(0) {
             return Err("a capacity must be at least 1; leave it out for none".to_owned());
         }
-        let plain = |code: &String| !code.is_empty() && code.len() <= 64 && code.bytes().all(is_code);
-        if !self.decline.codes.iter().all(plain) {
+        if !self.decline.codes.iter().all(|code| is_code(code)) {
             return Err("decline.codes must be 1 to 64 of A-Z, 0-9 and _".to_owned());
         }
         if !(1..=MAX_COPIES).contains(&self.callback.copies.unwrap_or(1)) {
@@ -123,7 +140,8 @@ impl Plan {
         if self.callback.delay_ms > MAX_DELAY_MS {
             return Err(format!("callback.delay_ms must be at most {MAX_DELAY_MS}"));
         }
-        Ok(())
+        let faults = self.faults.iter().enumerate();
+        faults.into_iter().try_for_each(|(at, fault)| fault.check().map_err(|why| format!("faults[{at}].{why}")))
     }
 
     /// What the plan has in store for a payment.
@@ -137,6 +155,7 @@ impl Plan {
             dropped: hit("drop", callback.drop_ratio),
             copies: if duplicated { callback.copies.unwrap_or(1) } else { 0 },
             probe: hit("probe", callback.bad_signature_ratio),
+            after_ms: None,
         }
     }
 
@@ -153,8 +172,9 @@ impl Plan {
     }
 }
 
-fn is_code(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_'
+fn is_code(code: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=64).contains(&code.len()) && code.bytes().all(plain)
 }
 
 /// A number in [0, 1) that depends on nothing but its arguments.
@@ -174,68 +194,4 @@ fn word(seed: u64, what: &str, payment_no: &str) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(json: &str) -> Plan {
-        Plan::parse(json.as_bytes()).expect("a valid plan")
-    }
-
-    #[test]
-    fn names_an_unknown_member_wherever_it_is() {
-        for json in [
-            r#"{"latncy":1}"#,
-            r#"{"decline":{"latncy":1}}"#,
-            r#"{"callback":{"latncy":1}}"#,
-            r#"{"capacity":{"latncy":1}}"#,
-            r#"{"latency":{"kind":"fixed","ms":1,"latncy":1}}"#,
-            r#"{"latency":{"kind":"latncy"}}"#,
-        ] {
-            let error = Plan::parse(json.as_bytes()).expect_err("unknown");
-            assert!(error.contains("`latncy`"), "{json}: {error}");
-        }
-    }
-
-    #[test]
-    fn refuses_numbers_that_make_no_sense() {
-        for json in [
-            r#"{"decline":{"ratio":1.1}}"#,
-            r#"{"callback":{"drop_ratio":-0.1}}"#,
-            r#"{"callback":{"copies":0}}"#,
-            r#"{"capacity":{"per_second":0}}"#,
-            r#"{"decline":{"codes":["no money"]}}"#,
-            r#"{"latency":{"kind":"fixed","ms":-1}}"#,
-            r#"{"latency":{"kind":"uniform","min_ms":9,"max_ms":1}}"#,
-        ] {
-            assert!(Plan::parse(json.as_bytes()).is_err(), "{json}");
-        }
-    }
-
-    #[test]
-    fn a_share_hits_the_same_payments_every_time_and_another_seed_hits_others() {
-        let fates = |json: &str| -> Vec<Fate> {
-            let plan = plan(json);
-            (0..1_000).map(|n| plan.fate(&format!("p{n}"))).collect()
-        };
-        let first = fates(r#"{"seed":7,"decline":{"ratio":0.3,"codes":["A","B"]},"callback":{"drop_ratio":0.3}}"#);
-        assert_eq!(
-            first,
-            fates(r#"{"seed":7,"decline":{"ratio":0.3,"codes":["A","B"]},"callback":{"drop_ratio":0.3}}"#)
-        );
-        let declined = first.iter().filter(|fate| fate.decline.is_some()).count();
-        assert!((250..350).contains(&declined), "{declined}");
-        let both = first.iter().filter(|fate| fate.decline.is_some() && fate.dropped).count();
-        assert!((50..130).contains(&both), "{both} of 1000: the two choices are not independent");
-        assert_ne!(first, fates(r#"{"seed":8,"decline":{"ratio":0.3,"codes":["A","B"]}}"#));
-        for code in ["A", "B"] {
-            assert!(first.iter().any(|fate| fate.decline.as_deref() == Some(code)), "{code} was never given");
-        }
-    }
-
-    #[test]
-    fn without_a_plan_everything_goes_right() {
-        let fate = plan("{}").fate("p");
-        assert_eq!(fate, Fate { decline: None, delay_ms: 0, dropped: false, copies: 0, probe: false });
-        assert_eq!(plan("{}").latency("create", "p"), std::time::Duration::ZERO);
-    }
-}
+mod tests;

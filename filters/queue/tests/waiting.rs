@@ -1,0 +1,244 @@
+//! Waiting for real: calls, drops and reloads, with the clock of the machine.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::super::inner::Reason;
+use super::*;
+use crate::engine::State;
+
+#[test]
+fn a_place_that_comes_back_goes_to_the_one_in_front() {
+    run(async {
+        let queue = queue(places(1));
+        let first = passes(&queue, at(0));
+        let (second, third) =
+            (waits(&queue, Priority::Normal, NOBODY, at(0)), waits(&queue, Priority::Normal, NOBODY, at(0)));
+        drop(first);
+        let (_, result) = second.wait().await;
+        let permit = result.expect("called").expect("a place");
+        assert_eq!((queue.view(at(0)).waiting, queue.view(at(0)).in_service), (1, 1));
+        drop(permit);
+        drop(third.wait().await);
+        assert_eq!((queue.view(at(0)).waiting, queue.view(at(0)).in_service), (0, 0));
+    });
+}
+
+#[test]
+fn who_leaves_gives_the_place_to_the_next() {
+    run(async {
+        let queue = queue(places(1));
+        let first = passes(&queue, at(0));
+        let second = waits(&queue, Priority::Normal, NOBODY, at(0));
+        let third = waits(&queue, Priority::Normal, NOBODY, at(0));
+        let fourth = waits(&queue, Priority::Normal, NOBODY, at(0));
+        drop(second);
+        // The third is called and leaves before it hears of it.
+        drop(first);
+        drop(third);
+        let (_, result) = fourth.wait().await;
+        assert!(result.expect("called").is_some());
+        assert_eq!(queue.view(at(0)).in_service, 0);
+    });
+}
+
+#[test]
+fn a_reload_with_more_places_calls_those_who_wait() {
+    run(async {
+        let queue = queue(places(1));
+        let first = passes(&queue, at(0));
+        let second = waits(&queue, Priority::Normal, NOBODY, at(0));
+        queue.retune(places(2));
+        let (_, result) = second.wait().await;
+        let second = result.expect("called");
+        assert_eq!(queue.view(at(0)).in_service, 2);
+        // With fewer places nobody is thrown out, and nobody comes in.
+        queue.retune(places(1));
+        drop(first);
+        assert!(matches!(queue.enter(Priority::Normal, NOBODY, at(0)), Entered::Waits(_)));
+        drop(second);
+    });
+}
+
+#[test]
+fn a_reload_with_a_pace_keeps_the_line() {
+    run(async {
+        let queue = queue(places(1));
+        let _first = passes(&queue, at(0));
+        let turn = waits(&queue, Priority::Normal, NOBODY, at(0));
+        let mut waiting = pin!(turn.wait());
+        let polled = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await;
+        assert!(polled);
+        queue.retune(paced("100/s"));
+        let (_, result) = waiting.await;
+        assert!(result.expect("called").is_none(), "a pace gives no places");
+    });
+}
+
+#[test]
+fn a_pace_is_kept_within_five_percent_in_every_second() {
+    run(async {
+        let queue = queue(paced("400/s"));
+        let (count, begin) = (Arc::new(AtomicUsize::new(0)), Instant::now());
+        let mut all = Vec::new();
+        for _ in 0..900 {
+            if let Entered::Waits(turn) = queue.enter(Priority::Normal, NOBODY, at(0)) {
+                let count = count.clone();
+                all.push(tokio::spawn(async move {
+                    let (_, result) = turn.wait().await;
+                    result.expect("called");
+                    count.fetch_add(1, SeqCst);
+                    begin.elapsed()
+                }));
+            }
+        }
+        assert_eq!(all.len(), 899, "the first passes at once");
+        let mut times = Vec::new();
+        for task in all {
+            times.push(task.await.expect("no panic"));
+        }
+        for second in 0..2 {
+            let from = ms(second * 1_000 + 100);
+            let within = times.iter().filter(|time| **time >= from && **time < from + ms(1_000)).count();
+            assert!((380..=420).contains(&within), "{within} in the second from {from:?}");
+        }
+        assert!(times.is_sorted(), "in the order of arrival");
+    });
+}
+
+#[test]
+fn waits_come_within_a_few_milliseconds_of_what_was_computed() {
+    run(async {
+        let queue = queue(paced("50/s"));
+        passes(&queue, at(0));
+        let turns: Vec<_> = (0..10).map(|_| waits(&queue, Priority::Normal, NOBODY, at(0))).collect();
+        let mut all = Vec::new();
+        for turn in turns {
+            all.push(tokio::spawn(turn.wait()));
+        }
+        for (ahead, task) in (1..).zip(all) {
+            let (waited, _) = task.await.expect("no panic");
+            assert!(waited >= ms(20 * ahead), "{waited:?} for number {ahead}");
+            // The upper bound allows for a busy machine; the lower one is the promise.
+            assert!(waited < ms(20 * ahead + 60), "{waited:?} for number {ahead}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_line_that_everybody_left() {
+    run(async {
+        let queue = queue(paced("1/10s"));
+        passes(&queue, at(0));
+        let mut limits = paced("1/10s");
+        limits.max_wait = Duration::from_secs(100_000);
+        queue.retune(limits);
+        for _ in 0..500 {
+            let turn = waits(&queue, Priority::Normal, NOBODY, at(0));
+            let _ = tokio::time::timeout(Duration::ZERO, turn.wait()).await;
+        }
+        assert_eq!(queue.view(at(0)).waiting, 0);
+        let mut samples = Vec::new();
+        queue.samples(&mut samples);
+        let left = samples.iter().find(|sample| sample.name == "tidegate_queue_left_total").expect("counted");
+        assert!((left.value - 500.0).abs() < f64::EPSILON, "{}", left.value);
+    });
+}
+
+#[test]
+fn a_displaced_one_is_told_at_once() {
+    run(async {
+        let mut limits = places(1);
+        limits.max_length = 1;
+        let queue = queue(limits);
+        let _held = passes(&queue, at(0));
+        let bulk = waits(&queue, Priority::Bulk, NOBODY, at(0));
+        let _high = waits(&queue, Priority::High, NOBODY, at(0));
+        let (_, result) = bulk.wait().await;
+        assert_eq!(result.err().map(|refusal| refusal.reason), Some(Reason::Full));
+    });
+}
+
+/// What one request does in the property below.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    class: u8,
+    flow: u8,
+    /// Steps it stays in line before its client leaves, if it leaves.
+    leaves: Option<u8>,
+    /// Steps it holds its place.
+    holds: u8,
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let leaves = proptest::option::weighted(0.3, 0..6_u8);
+    (0..4_u8, 0..5_u8, leaves, 0..6_u8).prop_map(|(class, flow, leaves, holds)| Plan { class, flow, leaves, holds })
+}
+
+async fn one(queue: Arc<Queue>, plan: Plan, inside: Arc<AtomicUsize>, most: usize) -> &'static str {
+    let class = [Priority::Bulk, Priority::Normal, Priority::High, Priority::Critical][usize::from(plan.class)];
+    let permit = match queue.enter(class, Key(plan.flow.into()), at(0)) {
+        Entered::Now(permit) => permit,
+        Entered::Refused(_) => return "refused",
+        Entered::Waits(turn) => {
+            let mut waiting = pin!(turn.wait());
+            let mut steps = plan.leaves;
+            let told = poll_fn(|cx| match (waiting.as_mut().poll(cx), steps) {
+                (Poll::Ready((_, told)), _) => Poll::Ready(Some(told)),
+                (Poll::Pending, None) => Poll::Pending,
+                (Poll::Pending, Some(0)) => Poll::Ready(None),
+                (Poll::Pending, Some(left)) => {
+                    steps = Some(left - 1);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            });
+            match told.await {
+                None => return "left",
+                Some(Err(_)) => return "refused",
+                Some(Ok(permit)) => permit,
+            }
+        }
+    };
+    assert!(inside.fetch_add(1, SeqCst) < most, "more inside than there are places");
+    for _ in 0..plan.holds {
+        tokio::task::yield_now().await;
+    }
+    inside.fetch_sub(1, SeqCst);
+    drop(permit);
+    "served"
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn everybody_is_served_or_refused_and_no_place_is_lost(
+        plans in proptest::collection::vec(plan(), 1..60),
+        most in 1..5_usize,
+        room in 0..40_usize,
+    ) {
+        run(async move {
+            let mut limits = places(most);
+            limits.max_length = room;
+            let queue = queue(limits);
+            let inside = Arc::new(AtomicUsize::new(0));
+            let tasks: Vec<_> =
+                plans.into_iter().map(|plan| tokio::spawn(one(queue.clone(), plan, inside.clone(), most))).collect();
+            for task in tasks {
+                let end = tokio::time::timeout(Duration::from_secs(10), task).await.expect("nobody waits for ever");
+                end.expect("no panic");
+            }
+            let view = queue.view(at(0));
+            assert_eq!((view.waiting, view.in_service), (0, 0));
+            // All places are there again.
+            let again: Vec<_> = (0..most).map(|_| passes(&queue, at(0))).collect();
+            assert_eq!(queue.view(at(0)).in_service, again.len());
+        });
+    }
+}

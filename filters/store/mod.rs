@@ -1,0 +1,228 @@
+//! What is remembered outside a filter's own memory: records of requests that must not be carried out twice.
+//!
+//! A file names its stores and says where each keeps things (`stores: {disk: {type: sqlite}}`); a filter names the store it
+//! uses. A store outlives every snapshot, as states do. Its verbs are whole steps, each of them atomic: a `get` and a `set`
+//! would leave room for two to find nothing and both go on.
+//!
+//! Times are durations since 1970, given by the caller: records outlive the process, and a process's clock does not.
+
+mod codec;
+mod memory;
+mod seal;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+use parking_lot::Mutex;
+
+pub use memory::MemoryRecords;
+pub use sqlite::SqliteRecords;
+
+/// A store's answer: at hand, or a round trip away.
+pub enum Answer<T> {
+    /// At hand.
+    Now(Result<T, StoreError>),
+    /// On its way. Dropping it does not undo what was asked for.
+    Later(Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>),
+}
+
+/// Why a store gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// It has no room for more records.
+    Full,
+    /// It failed; for the log, never for a client.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Full => f.write_str("the store has no room for more records"),
+            StoreError::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Names a record: a SHA-256 over everything that makes it somebody's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordId(pub [u8; 32]);
+
+/// What a request was: a SHA-256 over its contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// An answer, as it is given again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, as far as they are worth repeating.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its body; `None` when it was too long to be kept.
+    pub body: Option<Bytes>,
+}
+
+/// The wish to carry out a request.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Which record.
+    pub id: RecordId,
+    /// What the request is.
+    pub fingerprint: Fingerprint,
+    /// Made anew for each claim; only who knows it settles the claim.
+    pub token: u128,
+    /// Time since 1970.
+    pub now: Duration,
+    /// Without a word for this long the claim counts as lost: its outcome is unknown then.
+    pub lease: Duration,
+    /// How long it is kept as unknown then.
+    pub keep: Duration,
+    /// A request whose outcome is unknown may be carried out again.
+    pub again: bool,
+}
+
+/// What came of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// It is the caller's to carry out. `fence` is higher than that of every earlier claim in this store.
+    New {
+        /// The claim's number.
+        fence: u64,
+    },
+    /// Somebody is carrying it out.
+    Running,
+    /// It was carried out.
+    Done(Arc<Stored>),
+    /// It may have been carried out.
+    Unknown,
+    /// The record is of a request with other contents.
+    Mismatch,
+}
+
+/// How a claim ends.
+#[derive(Clone, Debug)]
+pub struct Settle {
+    /// Which record.
+    pub id: RecordId,
+    /// Of the claim.
+    pub token: u128,
+    /// What became of it.
+    pub end: End,
+    /// When the record may be forgotten, since 1970.
+    pub until: Duration,
+}
+
+/// What became of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing was done: the record goes, and the next one may try.
+    Released,
+    /// It may have been carried out.
+    Unknown,
+    /// It was carried out.
+    Done(Arc<Stored>),
+}
+
+/// Records of requests that must not be carried out twice.
+pub trait RecordStore: Send + Sync {
+    /// Claims a record, or tells what is known of it.
+    fn claim(&self, claim: Claim) -> Answer<Claimed>;
+
+    /// Ends a claim. Answered once it is as durable as the store makes things. A claim that was given up as unknown
+    /// still ends with what becomes known; one with another token is left alone.
+    fn settle(&self, settle: Settle) -> Answer<()>;
+
+    /// Ends a claim while nobody waits: what fails leaves the claim running, and at last unknown.
+    fn post(&self, settle: Settle);
+
+    /// Forgets records whose time is over; a bounded number at a time.
+    fn purge(&self, now: Duration);
+
+    /// How many records there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where a store keeps things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StoreKind {
+    /// In this process; ends with it.
+    Memory,
+    /// In a file of its own; survives a crash of the process and of the machine.
+    Sqlite,
+}
+
+type Open = BTreeMap<(String, StoreKind), Arc<dyn RecordStore>>;
+
+/// The stores of a process.
+#[derive(Default)]
+pub struct Stores {
+    /// Where files go; `None`: everything is a stand-in in memory.
+    folder: Option<PathBuf>,
+    /// The moment since 1970 that the gateway's clock counts from.
+    epoch: Duration,
+    open: Mutex<Open>,
+    named: Mutex<BTreeMap<String, StoreKind>>,
+}
+
+impl Stores {
+    /// Stores whose files are in `folder`. `epoch` is the time since 1970 at zero of the gateway's clock.
+    #[must_use]
+    pub fn new(folder: &Path, epoch: Duration) -> Self {
+        Self { folder: Some(folder.to_owned()), epoch, open: Mutex::default(), named: Mutex::default() }
+    }
+
+    /// The time since 1970 at zero of the gateway's clock.
+    #[must_use]
+    pub fn epoch(&self) -> Duration {
+        self.epoch
+    }
+
+    /// Names the stores of the file that is about to be built, and opens those that are not open yet. May block on files.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub fn declare(&self, wanted: impl IntoIterator<Item = (String, StoreKind)>) -> Result<(), StoreError> {
+        let wanted: BTreeMap<String, StoreKind> = wanted.into_iter().collect();
+        let mut open = self.open.lock();
+        for (name, kind) in &wanted {
+            if let Entry::Vacant(place) = open.entry((name.clone(), *kind)) {
+                place.insert(self.make(name, *kind)?);
+            }
+        }
+        *self.named.lock() = wanted;
+        Ok(())
+    }
+
+    fn make(&self, name: &str, kind: StoreKind) -> Result<Arc<dyn RecordStore>, StoreError> {
+        Ok(match (kind, &self.folder) {
+            (StoreKind::Sqlite, Some(folder)) => Arc::new(SqliteRecords::open(folder, name)?),
+            (StoreKind::Memory, _) | (StoreKind::Sqlite, None) => Arc::new(MemoryRecords::default()),
+        })
+    }
+
+    /// The records of the store of that name; `None` when the file names no such store.
+    #[must_use]
+    pub fn records(&self, name: &str) -> Option<Arc<dyn RecordStore>> {
+        let kind = *self.named.lock().get(name)?;
+        self.open.lock().get(&(name.to_owned(), kind)).cloned()
+    }
+}

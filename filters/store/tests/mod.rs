@@ -1,0 +1,213 @@
+//! Every behaviour of records, in every kind of store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+use tempfile::TempDir;
+
+use super::{
+    Answer, Claim, Claimed, End, Fingerprint, MemoryRecords, RecordId, RecordStore, Settle, SqliteRecords, Stored,
+};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const LEASE: Duration = Duration::from_secs(10);
+/// A plausible moment.
+const START: Duration = Duration::from_secs(1_700_000_000);
+
+fn answered<T>(answer: Answer<T>) -> T {
+    match answer {
+        Answer::Now(result) => result,
+        Answer::Later(future) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            runtime.block_on(future)
+        }
+    }
+    .expect("the store answers")
+}
+
+fn id(number: u8) -> RecordId {
+    RecordId([number; 32])
+}
+
+/// A claim of record `number` for request `request` by `token` at `seconds`.
+fn wish(number: u8, request: u8, token: u128, seconds: u64) -> Claim {
+    let now = START + Duration::from_secs(seconds);
+    Claim {
+        id: id(number),
+        fingerprint: Fingerprint([request; 32]),
+        token,
+        now,
+        lease: LEASE,
+        keep: HOUR,
+        again: false,
+    }
+}
+
+fn stored(text: &str) -> Arc<Stored> {
+    let headers = vec![(HeaderName::from_static("x-shop"), HeaderValue::from_static("yes"))];
+    Arc::new(Stored { status: StatusCode::CREATED, headers, body: Some(Bytes::copy_from_slice(text.as_bytes())) })
+}
+
+fn settle(number: u8, token: u128, end: End) -> Settle {
+    Settle { id: id(number), token, end, until: START + HOUR }
+}
+
+fn fence(claimed: &Claimed) -> u64 {
+    match claimed {
+        Claimed::New { fence } => *fence,
+        other => panic!("not new: {other:?}"),
+    }
+}
+
+fn both(check: impl Fn(&dyn RecordStore)) {
+    check(&MemoryRecords::default());
+    let folder = TempDir::new().expect("a folder");
+    check(&SqliteRecords::open(folder.path(), "test").expect("opens"));
+}
+
+#[test]
+fn one_claims_and_the_others_learn_what_becomes_of_it() {
+    both(|store| {
+        fence(&answered(store.claim(wish(1, 1, 11, 0))));
+        assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Running);
+        assert_eq!(answered(store.claim(wish(1, 2, 13, 1))), Claimed::Mismatch);
+        answered(store.settle(settle(1, 11, End::Done(stored("yes")))));
+        assert_eq!(answered(store.claim(wish(1, 1, 14, 2))), Claimed::Done(stored("yes")));
+        assert_eq!(answered(store.claim(wish(1, 2, 15, 2))), Claimed::Mismatch);
+        assert_eq!(store.len(), 1);
+    });
+}
+
+#[test]
+fn a_released_claim_is_free_with_a_higher_fence() {
+    both(|store| {
+        let first = fence(&answered(store.claim(wish(1, 1, 11, 0))));
+        answered(store.settle(settle(1, 11, End::Released)));
+        assert_eq!(store.len(), 0);
+        let second = fence(&answered(store.claim(wish(1, 2, 12, 1))));
+        assert!(first < second, "{first} {second}");
+    });
+}
+
+#[test]
+fn only_who_claimed_settles() {
+    both(|store| {
+        fence(&answered(store.claim(wish(1, 1, 11, 0))));
+        for end in [End::Released, End::Unknown, End::Done(stored("no"))] {
+            answered(store.settle(settle(1, 99, end)));
+        }
+        assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Running);
+    });
+}
+
+#[test]
+fn a_lost_lease_is_unknown_and_not_free() {
+    both(|store| {
+        fence(&answered(store.claim(wish(1, 1, 11, 0))));
+        assert_eq!(answered(store.claim(wish(1, 1, 12, 9))), Claimed::Running);
+        assert_eq!(answered(store.claim(wish(1, 1, 13, 10))), Claimed::Unknown);
+        // Whoever gave it up cannot free it any more, and an answer that comes late is still the answer.
+        answered(store.settle(settle(1, 11, End::Released)));
+        assert_eq!(answered(store.claim(wish(1, 1, 14, 11))), Claimed::Unknown);
+        answered(store.settle(settle(1, 11, End::Done(stored("late")))));
+        assert_eq!(answered(store.claim(wish(1, 1, 15, 12))), Claimed::Done(stored("late")));
+    });
+}
+
+#[test]
+fn what_is_unknown_is_claimed_again_only_on_demand() {
+    both(|store| {
+        let first = fence(&answered(store.claim(wish(1, 1, 11, 0))));
+        answered(store.settle(settle(1, 11, End::Unknown)));
+        assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Unknown);
+        assert_eq!(answered(store.claim(Claim { again: true, ..wish(1, 2, 13, 1) })), Claimed::Mismatch);
+        let second = fence(&answered(store.claim(Claim { again: true, ..wish(1, 1, 14, 1) })));
+        assert!(first < second, "{first} {second}");
+        // The first one's late answer is not the second one's.
+        answered(store.settle(settle(1, 11, End::Done(stored("old")))));
+        assert_eq!(answered(store.claim(wish(1, 1, 15, 1))), Claimed::Running);
+        assert_eq!(store.len(), 1);
+    });
+}
+
+#[test]
+fn records_are_forgotten_when_their_time_is_over() {
+    both(|store| {
+        for number in 1..=3 {
+            fence(&answered(store.claim(wish(number, 1, number.into(), 0))));
+        }
+        answered(store.settle(settle(1, 1, End::Done(stored("a")))));
+        answered(store.settle(settle(2, 2, End::Unknown)));
+        store.purge(START + HOUR - Duration::from_secs(1));
+        assert_eq!(answered(store.claim(wish(1, 1, 9, 3_599))), Claimed::Done(stored("a")));
+        assert_eq!(store.len(), 3);
+        // Also before anybody has purged it, a record is no longer there when its time is over.
+        fence(&answered(store.claim(wish(1, 1, 10, 3_600))));
+        store.purge(START + HOUR);
+        assert_eq!(answered(store.claim(wish(1, 1, 11, 3_600))), Claimed::Running);
+        fence(&answered(store.claim(wish(2, 1, 12, 3_600))));
+        // The third was running all the time: it is unknown, and gone an hour behind its lease.
+        assert_eq!(answered(store.claim(wish(3, 1, 13, 3_600))), Claimed::Unknown);
+        assert_eq!(answered(store.claim(wish(3, 1, 14, 3_609))), Claimed::Unknown);
+        fence(&answered(store.claim(wish(3, 1, 15, 3_610))));
+    });
+}
+
+#[test]
+fn an_answer_without_its_body_says_so() {
+    both(|store| {
+        fence(&answered(store.claim(wish(1, 1, 11, 0))));
+        let without = Arc::new(Stored { status: StatusCode::OK, headers: Vec::new(), body: None });
+        answered(store.settle(settle(1, 11, End::Done(without.clone()))));
+        assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Done(without));
+    });
+}
+
+#[test]
+fn a_claim_that_is_dropped_and_posted_away_leaves_nothing() {
+    both(|store| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            if let Answer::Later(mut future) = store.claim(wish(1, 1, 11, 0)) {
+                // Asked and not waited for, as when a client leaves.
+                std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
+            }
+        });
+        store.post(settle(1, 11, End::Released));
+        fence(&answered(store.claim(wish(1, 1, 12, 0))));
+        assert_eq!(store.len(), 1);
+    });
+}
+
+#[test]
+fn a_file_opened_again_knows_its_answers_and_gives_up_what_ran() {
+    let folder = TempDir::new().expect("a folder");
+    let before = {
+        let store = SqliteRecords::open(folder.path(), "test").expect("opens");
+        let first = fence(&answered(store.claim(wish(1, 1, 11, 0))));
+        answered(store.settle(settle(1, 11, End::Done(stored("kept")))));
+        fence(&answered(store.claim(wish(2, 1, 12, 0)))).max(first)
+    };
+    let store = SqliteRecords::open(folder.path(), "test").expect("opens again");
+    assert_eq!(answered(store.claim(wish(1, 1, 21, 1))), Claimed::Done(stored("kept")));
+    assert_eq!(answered(store.claim(wish(2, 1, 22, 1))), Claimed::Unknown);
+    assert_eq!(answered(store.claim(wish(2, 1, 22, 3_000))), Claimed::Unknown, "long behind its lease, too");
+    assert_eq!(store.len(), 2);
+    assert!(fence(&answered(store.claim(wish(3, 1, 23, 1)))) > before);
+}
+
+#[test]
+fn an_answer_under_a_lost_key_is_not_given_and_not_made_anew() {
+    let folder = TempDir::new().expect("a folder");
+    {
+        let store = SqliteRecords::open(folder.path(), "test").expect("opens");
+        fence(&answered(store.claim(wish(1, 1, 11, 0))));
+        answered(store.settle(settle(1, 11, End::Done(stored("sealed")))));
+    }
+    std::fs::remove_file(folder.path().join("test.records.key")).expect("the key is there");
+    let store = SqliteRecords::open(folder.path(), "test").expect("opens with a new key");
+    let Claimed::Done(without) = answered(store.claim(wish(1, 1, 12, 1))) else { panic!("done") };
+    assert_eq!((without.status, &without.body), (StatusCode::CREATED, &None));
+}

@@ -1,0 +1,78 @@
+//! What other implementations made of the inputs in the tests: signatures of python's cryptography 48 and OpenSSL 3 (both
+//! the same), the resource by the former, the MD5 by md5sum. The key was made by OpenSSL for these tests and is used
+//! nowhere else.
+
+pub(super) const PRIVATE: &str = "\
+-----BEGIN PRIVATE KEY-----
+MIIEvwIBADANBgkqhkiG9w0BAQEFAASCBKkwggSlAgEAAoIBAQCUwgKZXQgrpTYj
+IF4vw79gZQNm2lBhQrYH7wQA+vFcwoSXk4ZZB4gpESmWCQB8ddYAQq6tmL8C5YBD
+fvdNWVlHHLl7avhHHU/pUcqJsZWUKAmzg4Lc1/BZPqcrG9YRo5xxtj62zRO7o7T1
+RO0mbHxn8TlPuAZDzjM4bKz0JdMhTNvCzNV2g4xdCafFhDXTNmH8qHANQqrzY+aD
+rtlx7MqqOFDvWkkGnKBhXKNiKh4qX7g5q/atBjyEXoTEbFMDlIMS47jjTi1m8kOb
+jNUH2/8t0LebeOq2RFS2FDOUmZNYHy4yNYY6YtI/lIzo+JWFli0Oo7V3UkWdNSOT
+JLZ1M38JAgMBAAECggEACj76stmHkIoGmpDGLAANlHQgsdrjom9X3mAGJJMkQMFd
+JJuSq1src7is5pqkH+512Pq+0VIuBeMM3JlIK1m2HoHJ/Mg3ZZ6NPILXsng610OS
+t3ydbNyqv1rjZMK8Eeb1BZgJ5clmTIxQEHy44OakAvzId8czF0SCnqZNm1tnmWl4
+6rEhv+4lPVv+DzZ8N3iwHK2TW+KG+u5voah3rsvnp8bAlaBjIrgsfgCAGNk4yRPG
+AnnFShykC5boT37wb3EbgEBa88dNN/zEY6bFG5TNAsod44+3lsGdqXv0kVSsBz0k
+8CWkHFVKvucxDrDC21IBYwekmE+vjHTynC3Mm4tIqQKBgQDKpFVALZQJ/H0pgZ+c
+67Ph+gA3Ff555vx0ujZQiuVvyN3wIbnFV824DDA6nE3YY3izmDtjbewTitaTgrxZ
+r7THD72+lPWpD2r3OIgmC6KiR7dntx9qgVIkkSa/xNI4E5LuSB2otYqOKy6j83Em
+SEM6VdhLxPpWK4RiYSmVpHM8vwKBgQC77Xb9sGKRt7Piduc9CFoH7esHFusanvtu
+mxMOjwjNzDuemStqqqaSr9trFAx/uFoyNpsfckLB28J5rxJRNdegtpg95lIbzfHl
+fJYqJQ/t4QtShN5BkcXQsQdsesDQcNSaztahoc1Q4ri2YNbbjkKwMjbY+BV57YW0
+xJ28IaEONwKBgQCVXP+BaJb/rV3MJEEz9wAGBrH16H5D+CAJIeA7CcYH2TTNdO5r
+KUb26/T4npE6eEdViVXs+e7SkLmMzQZrzPkg6NdhDIbub/DV/JNOB7F+kAH9rpq3
+dE7JqTu4iiixMKxSelFyMy3HkMi2DBBQuV7kNrZRUwV6UmUn5poyNJ7EHQKBgQCM
+HWYNidhEKwJcxChuke6GYPZOB+FsrMJsWgTgYva+chq1iiAb3HZrgeCHuqADDhF5
+xMrtrERnw5EBJu3yTMGjWuCxrirj/i3v228epxl0U8kcUmJf4u7pRURytidSgf2S
+GsteIYQyXYg4uoUXl77THe1U4cspaFW7TKkKXsx1CwKBgQCqUjG+YxlVjLwtr8+T
+RgTwzadx2ou8NR5ebsruY6Mt7FHBcwYLeq2rfcn5K09X7Gj9lYT+LEcpkxyaAYZ6
+jzApB23jTG2tIQXqHVFGExHouA/skin5VM1EqntG9VrW96LqIts+lTcfDk+Wbbcn
+z+088VnEcXU0s2IJA8gtSGjNiw==
+-----END PRIVATE KEY-----";
+
+pub(super) const PUBLIC: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAlMICmV0IK6U2IyBeL8O/
+YGUDZtpQYUK2B+8EAPrxXMKEl5OGWQeIKREplgkAfHXWAEKurZi/AuWAQ373TVlZ
+Rxy5e2r4Rx1P6VHKibGVlCgJs4OC3NfwWT6nKxvWEaOccbY+ts0Tu6O09UTtJmx8
+Z/E5T7gGQ84zOGys9CXTIUzbwszVdoOMXQmnxYQ10zZh/KhwDUKq82Pmg67ZcezK
+qjhQ71pJBpygYVyjYioeKl+4Oav2rQY8hF6ExGxTA5SDEuO4404tZvJDm4zVB9v/
+LdC3m3jqtkRUthQzlJmTWB8uMjWGOmLSP5SM6PiVhZYtDqO1d1JFnTUjkyS2dTN/
+CQIDAQAB
+-----END PUBLIC KEY-----";
+
+pub(super) const ALIPAY_CALL: &str = "\
+eBd7PcclyYxewirdOicwst+FBBbgR4nto7h3zj1f2soooOm8qqdAThARt1rrwZCFdS2DTDNDNv/Yy2v9TFIFLfLQNS9WNaHn7Bns\
+CDwcwuAhejBRgzjgrTAdgKjCsKKOkEPnsuMR3qp4W/ydDzJ7/aCMCDDyKqfDkx5r9ZWzY9aFSyuveAvUeYaaDvmjU0WyUyjkQAkt\
+VUc/zcvk+5Riv/k+1CrtX920ei55tXB0BelmukT66ikScsJXDk7VO+Wowm1k+wavYHutTnbvHALU5ZvbwEAyupgqUDFOz3xh/8E8\
+MpVrmKp5++CunrJuQao4414KfgjsnyIWUaQFUvR1mA==";
+
+pub(super) const ALIPAY_NOTIFICATION: &str = "\
+TB35IkmF5xGbfM6+XNwPGjPIJT4JdFNY/uhIOvEi2Yw2rF7RDw2fmZ8HEEbCmG86yEXvX1OkBHnXEB40gIQe0AihSEkEx+oAeZoH\
+mKsFjsbhhSrUZ5gMQXq+R4H1TMAKIvjkVogQfPWHkqgpinfIoowlB1IXbOMQhWdv6l20KwahFhsew4LW1rMuT/Lk3V2S0yM7Jmzd\
+vSmWZIo0oBJInaS4VDVwc7fx1VqW1g8ppAS560nP5C/AllxV7gjm68grd+elk3xjrPFOSU/eIGk0ZPNIlo6u9Jd2GgDVMdospuoA\
+f48+Yp03DAVqGLjRHdBq4kK3zCOZBcX9lGdiyacg3Q==";
+
+pub(super) const ALIPAY_NODE: &str = "\
+YaSJxtlmntZZztFGHBE59Cng5AX6o+uD1BjCqHLPj04kmLwpRM0AoJ8zbOqdnajGTHocso+qnjCQc/RKzjDB/IPedrUzqUy7exHw\
+QO7KW1EyPMRdwnWliiUhDwmdYD/tlLwTz7NRnt4NhtuS/REugwIb4WyMzrUsVFLwNM5sjr2JpOHk63c7b4KMXqchIVgRyVkK2Tsq\
+hM4x7+r4NgVzMdthkOqOSZril7vIFPfYEoIK1WcEAN1Tljp2Jm6Q90UqhjX3wu0loxqPIKWfxHjrYcUKgBIyxhY4bBbu81etGaBt\
+6rw2Z00h5QJnIImOGRv9nNhfPCzIsdkP1vudhsWZ2w==";
+
+pub(super) const WECHAT_CALL: &str = "\
+AHuI/DVU00dvoBJEDQ+emGnRNnAovU9bWGQkYUziw/1fD2aadujs/6dSU+fCI0D2Bcadvu5f5blJDdoG58az9C9dt8GmtPy9GaBX\
+rLEYVI0JF4MOTcRDNJTITZGXvOTWmVCQh6v/lJPDY7ZVaPVPSlOxxXW6BKs/wXTHn5hdgbHcz6Vv25p9G0yJMHbGlaVaJ3wBjp+r\
+d8eJIcOJtr1aPkohiXXJIveNnlzv+ShCi6R48SuV/KF9ndWlrpRu0mmfyIddX/lXrJssn3uTs6vTxRK9ijQf+M7F9owtWB4XhzZe\
+6K3e57l96baEZznbB52tKyLhX/gOrD7nc8XaNEwefQ==";
+
+pub(super) const WECHAT_ANSWER: &str = "\
+WUi+glMG860WPgLGnjqxfanmDOrbmb0MMCk7FazBcHMhDZF4d0uGqgHDsZfopuxBqcCsKoyGdsCdCAJMzCXBdpDDD1lzf73hkFkU\
+8CjZgL0KD4p17aevIx+1yOKmXb4DA+ZLmnhQklQp//c1xHS4VmvwZQmpB14CKrJVmTG5MaHVxkWcRWaMgLkVMCAfntaAtU25RwkS\
+3IpFRYAYCsjo5eA5Z0+2hIEIA+Gv1FNtmfBDmGLclXoOy0BHJ5BB2FmXfXcqb/a7U6EvEDYFNhwMSjjF/4lLNIHS16hsqno+PjMm\
++w142bltJoS7ORH8ZhDnvJY3hncwYvwV2IBNmjsxTg==";
+
+pub(super) const WECHAT_RESOURCE: &str = "Eu6myr+6GaECeJdOZPZ6BX7VA7KIohJUpUrHFSpBdxA4hz4VpVgU";
+
+pub(super) const EPAY: &str = "c7681c97f457cc0ac6863ec30c92807d";

@@ -1,0 +1,71 @@
+//! A payment as it is handed over, and as it comes back.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidegate_filters::engine::{ChannelId, Reply};
+use tokio::time::Instant;
+
+use super::journal::{Frozen, View};
+use super::plan::Plan;
+use super::wire::{Answer, Request};
+use crate::proxy::flow::Flow;
+
+/// How far a payment has come, for a client that does not wait to the end.
+#[derive(Default)]
+pub(crate) struct Progress(Mutex<(Option<ChannelId>, u8)>);
+
+impl Progress {
+    /// A try on this channel begins; it is number so and so.
+    pub(super) fn set(&self, channel: ChannelId, attempts: u8) {
+        *self.0.lock() = (Some(channel), attempts);
+    }
+
+    /// The channel in use and the number of tries.
+    pub(crate) fn get(&self) -> (Option<ChannelId>, u8) {
+        *self.0.lock()
+    }
+}
+
+/// What is to be done.
+pub(crate) struct Job {
+    /// The request's state, for the stages that choose channels.
+    pub(crate) flow: Box<Flow>,
+    /// The upstream.
+    pub(crate) plan: Arc<Plan>,
+    /// What is asked for; `None` when payments are not recognised.
+    pub(crate) frozen: Option<Frozen>,
+    /// What is sent.
+    pub(crate) request: Request,
+    /// Where others see how far it has come.
+    pub(crate) progress: Arc<Progress>,
+    /// Until when the client waits.
+    pub(crate) until: Instant,
+}
+
+/// What the client is told.
+pub(crate) enum End {
+    /// The channel's own answer.
+    Passed(Box<Answer>),
+    /// Nobody knows, `silent`: because the channel said nothing in time.
+    Doubt {
+        /// The channel said nothing in time.
+        silent: bool,
+    },
+    /// Nothing was sent anywhere.
+    NotSent,
+    /// Refused by a filter or by what is asked for.
+    Refused(Box<Reply>),
+    /// The number is known and this is how it stands; nothing was sent.
+    Recorded(Box<View>),
+    /// The journal could not be written; nothing was sent.
+    NoJournal,
+}
+
+/// A payment that has ended, or is left to the resolver.
+pub(crate) struct Done {
+    /// The request's state.
+    pub(crate) flow: Box<Flow>,
+    /// What the client is told.
+    pub(crate) end: End,
+}

@@ -1,0 +1,320 @@
+//! The journal on a real file: what may follow what, and what a crash leaves.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use tempfile::TempDir;
+
+use super::*;
+use crate::payments::outcome::Money;
+
+fn frozen(id: &str) -> Frozen {
+    let money = Money { amount: Some(100), currency: Some("CNY".to_owned()) };
+    Frozen { id: id.to_owned(), upstream: "pay".to_owned(), money, kind: None, fingerprint: "f".to_owned() }
+}
+
+fn begin(id: &str, channel: &str) -> Begin {
+    Begin { frozen: frozen(id), channel: channel.to_owned(), considered: "[]".to_owned(), closing: None }
+}
+
+fn seen(state: AttemptState) -> Observed {
+    Observed { state, evidence: "seen".to_owned(), http: None, code: None }
+}
+
+fn at(now_ms: i64) -> Schedule {
+    Schedule { now_ms, next_ms: now_ms + 1_000, min_age_ms: 60_000 }
+}
+
+fn open() -> (TempDir, Journal) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&dir.path().join("payments.db"), 0).unwrap();
+    (dir, journal)
+}
+
+async fn states(journal: &Journal, id: &str) -> (PaymentState, Vec<AttemptState>) {
+    let view = journal.view(id).await.unwrap().unwrap();
+    (view.payment.state, view.attempts.iter().map(|attempt| attempt.state).collect())
+}
+
+const LIVE: [AttemptState; 4] =
+    [AttemptState::Dispatching, AttemptState::Pending, AttemptState::Unknown, AttemptState::Succeeded];
+
+#[tokio::test]
+async fn no_second_try_while_one_is_live_whatever_its_state() {
+    let (_dir, journal) = open();
+    for state in LIVE {
+        let id = state.as_str().to_lowercase();
+        let n = journal.begin(begin(&id, "a"), 1).await.unwrap();
+        if state != AttemptState::Dispatching {
+            journal.settle(&id, n, seen(state), 2, 3).await.unwrap();
+        }
+        for channel in ["a", "b"] {
+            let refused = journal.begin(begin(&id, channel), 4).await;
+            assert!(matches!(refused, Err(Refusal::Standing)), "{id} {channel}: {refused:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_file_itself_refuses_two_live_tries() {
+    let (dir, journal) = open();
+    journal.begin(begin("p", "a"), 1).await.unwrap();
+    let file = rusqlite::Connection::open(dir.path().join("payments.db")).unwrap();
+    for state in ["PLANNED", "DISPATCHING", "SENT", "PENDING", "UNKNOWN", "SUCCEEDED"] {
+        let sql = format!(
+            "INSERT INTO attempts (payment_id, n, channel, number, state, created_ms, sent_ms, updated_ms, next_ms)
+             VALUES ('p', 2, 'b', 'p', '{state}', 1, 1, 1, 1)"
+        );
+        let error = file.execute(&sql, []).unwrap_err();
+        assert!(error.to_string().contains("UNIQUE"), "{state}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn moving_on_closes_one_try_and_opens_the_next_or_does_neither() {
+    let (_dir, journal) = open();
+    let n = journal.begin(begin("p", "a"), 1).await.unwrap();
+    let closing = Some((n, seen(AttemptState::NotSent)));
+    assert_eq!(journal.begin(Begin { closing, ..begin("p", "b") }, 2).await.unwrap(), 2);
+    let expected = vec![AttemptState::NotSent, AttemptState::Dispatching];
+    assert_eq!(states(&journal, "p").await, (PaymentState::Processing, expected.clone()));
+    // A close that is none, and a next try that is not allowed: nothing of it is kept.
+    let closing = Some((2, seen(AttemptState::Unknown)));
+    assert!(journal.begin(Begin { closing, ..begin("p", "c") }, 3).await.is_err());
+    let closing = Some((2, seen(AttemptState::DeclinedSoft)));
+    assert!(journal.begin(Begin { closing, ..begin("p", "b") }, 3).await.is_err());
+    assert_eq!(states(&journal, "p").await, (PaymentState::Processing, expected));
+}
+
+#[tokio::test]
+async fn a_payment_does_not_return_to_a_channel_it_has_left() {
+    let (_dir, journal) = open();
+    for (state, returns, goes_on) in [
+        (AttemptState::NotSent, true, true),
+        (AttemptState::NotProcessed, true, true),
+        (AttemptState::DeclinedSoft, false, true),
+        (AttemptState::Closed, false, true),
+        (AttemptState::DeclinedHard, false, false),
+        (AttemptState::Rejected, false, false),
+        (AttemptState::Manual, false, false),
+        (AttemptState::Unknown, false, false),
+    ] {
+        for (channel, allowed) in [("a", returns), ("b", goes_on)] {
+            let id = format!("{}-{channel}", state.as_str());
+            let n = journal.begin(begin(&id, "a"), 1).await.unwrap();
+            journal.settle(&id, n, seen(state), 2, 3).await.unwrap();
+            assert_eq!(journal.begin(begin(&id, channel), 4).await.is_ok(), allowed, "{id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_number_belongs_to_one_content() {
+    let (_dir, journal) = open();
+    let n = journal.begin(begin("p", "a"), 1).await.unwrap();
+    journal.settle("p", n, seen(AttemptState::NotSent), 2, 3).await.unwrap();
+    let mut other = begin("p", "b");
+    other.frozen.money.amount = Some(101);
+    assert!(matches!(journal.begin(other, 4).await, Err(Refusal::Mismatch)));
+    let mut other = begin("p", "b");
+    other.frozen.upstream = "payout".to_owned();
+    assert!(matches!(journal.begin(other, 4).await, Err(Refusal::Mismatch)));
+    assert!(journal.begin(begin("p", "b"), 4).await.is_ok());
+}
+
+#[tokio::test]
+async fn after_a_start_what_was_under_way_is_unknown_and_due() {
+    let (dir, journal) = open();
+    journal.begin(begin("sent", "a"), 1).await.unwrap();
+    let n = journal.begin(begin("done", "a"), 1).await.unwrap();
+    journal.settle("done", n, seen(AttemptState::Succeeded), 2, 3).await.unwrap();
+    drop(journal);
+    let journal = Journal::open(&dir.path().join("payments.db"), 10).unwrap();
+    assert_eq!(states(&journal, "sent").await, (PaymentState::Processing, vec![AttemptState::Unknown]));
+    assert_eq!(states(&journal, "done").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
+    let due = journal.claim(10, Duration::from_secs(60), 10).await.unwrap();
+    assert_eq!(due.iter().map(|attempt| attempt.payment_id.as_str()).collect::<Vec<_>>(), ["sent"]);
+    assert!(journal.claim(11, Duration::from_secs(60), 10).await.unwrap().is_empty(), "leased");
+}
+
+#[tokio::test]
+async fn a_try_whose_task_was_lost_is_looked_at_in_the_end() {
+    let (_dir, journal) = open();
+    journal.begin(begin("p", "a"), 1).await.unwrap();
+    assert!(journal.claim(1_000, Duration::from_secs(60), 10).await.unwrap().is_empty(), "it is still being sent");
+    let late = 2 + millis(LONGEST_CALL);
+    assert_eq!(journal.claim(late, Duration::from_secs(60), 10).await.unwrap().len(), 1);
+    assert_eq!(states(&journal, "p").await.1, [AttemptState::Unknown]);
+}
+
+#[tokio::test]
+async fn not_found_counts_twice_in_a_row_and_late() {
+    let (_dir, journal) = open();
+    let n = journal.begin(begin("p", "a"), 0).await.unwrap();
+    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    let ask =
+        async |report, now_ms| journal.told("p", n, report, seen(AttemptState::Unknown), at(now_ms)).await.unwrap();
+    assert_eq!(ask(Report::NotFound, 1_000).await, Step::Wait);
+    assert_eq!(ask(Report::NotFound, 59_999).await, Step::Wait, "too early");
+    assert_eq!(ask(Report::NotFound, 60_000).await, Step::Close);
+    assert_eq!(ask(Report::Nothing, 61_000).await, Step::Wait, "a failed query changes nothing");
+    assert_eq!(ask(Report::Pending, 62_000).await, Step::Wait);
+    assert_eq!(ask(Report::NotFound, 63_000).await, Step::Wait, "it was known in between");
+    assert_eq!(states(&journal, "p").await, (PaymentState::Processing, vec![AttemptState::Pending]));
+    assert_eq!(ask(Report::Closed, 64_000).await, Step::Decided);
+    assert_eq!(states(&journal, "p").await, (PaymentState::Failed, vec![AttemptState::Closed]));
+}
+
+#[tokio::test]
+async fn sending_again_forgets_what_the_channel_did_not_know_and_is_for_one_at_a_time() {
+    let (_dir, journal) = open();
+    let n = journal.begin(begin("p", "a"), 0).await.unwrap();
+    assert!(matches!(journal.send_again("p", n, 1).await, Err(Refusal::Standing)), "it is being sent");
+    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    journal.told("p", n, Report::NotFound, seen(AttemptState::Unknown), at(2)).await.unwrap();
+    journal.send_again("p", n, 50_000).await.unwrap();
+    assert!(matches!(journal.send_again("p", n, 50_000).await, Err(Refusal::Standing)));
+    journal.settle("p", n, seen(AttemptState::Unknown), 50_001, 50_001).await.unwrap();
+    let told = journal.told("p", n, Report::NotFound, seen(AttemptState::Unknown), at(109_999)).await.unwrap();
+    assert_eq!(told, Step::Wait);
+    assert_eq!(journal.view("p").await.unwrap().unwrap().attempts[0].sends, 2);
+}
+
+#[tokio::test]
+async fn a_success_of_what_was_closed_while_another_is_live_is_a_double_charge() {
+    let (_dir, journal) = open();
+    let n = journal.begin(begin("p", "a"), 0).await.unwrap();
+    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    journal.told("p", n, Report::Closed, seen(AttemptState::Unknown), at(2)).await.unwrap();
+    journal.begin(begin("p", "b"), 3).await.unwrap();
+    journal.settle("p", 2, seen(AttemptState::Succeeded), 4, 4).await.unwrap();
+    for _ in 0..2 {
+        let step = journal.told("p", n, Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
+        assert_eq!(step, Step::Alarm);
+    }
+    let events = journal.events("p").await.unwrap();
+    assert_eq!(events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["DUPLICATE_CHARGE"]);
+    let expected = vec![AttemptState::Closed, AttemptState::Succeeded];
+    assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, expected));
+}
+
+#[tokio::test]
+async fn a_late_success_with_nothing_else_live_is_a_success_that_somebody_sees() {
+    let (_dir, journal) = open();
+    let n = journal.begin(begin("p", "a"), 0).await.unwrap();
+    journal.settle("p", n, seen(AttemptState::DeclinedHard), 1, 1).await.unwrap();
+    let step = journal.told("p", n, Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
+    assert_eq!(step, Step::Alarm);
+    assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
+    assert_eq!(journal.events("p").await.unwrap()[0].kind, "LATE_SUCCESS");
+}
+
+#[tokio::test]
+async fn a_person_decides_only_what_waits_for_one() {
+    let (_dir, journal) = open();
+    let n = journal.begin(begin("p", "a"), 0).await.unwrap();
+    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    let decide = async |state| journal.decide("p", state, "asked the bank", 9).await;
+    assert!(matches!(decide(PaymentState::Failed).await, Err(Refusal::Standing)));
+    assert!(journal.give_up("p", n, "too long", 5).await.unwrap());
+    assert_eq!(states(&journal, "p").await, (PaymentState::Manual, vec![AttemptState::Manual]));
+    assert_eq!(journal.figures().await.unwrap(), (1, 0));
+    decide(PaymentState::Failed).await.unwrap();
+    assert_eq!(states(&journal, "p").await.0, PaymentState::Failed);
+    assert!(matches!(journal.begin(begin("p", "b"), 10).await, Err(Refusal::Standing)), "a person's word is the last");
+    assert!(matches!(journal.decide("q", PaymentState::Failed, "", 9).await, Err(Refusal::Missing)));
+}
+
+/// One thing that happens to a payment on channels 0 to 2.
+#[derive(Clone, Debug)]
+enum Happening {
+    Begin(u8, Option<AttemptState>),
+    Settle(AttemptState),
+    Told(usize, Report),
+    SendAgain,
+    GiveUp,
+    Crash,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use AttemptState as S;
+    let ends = [
+        S::Succeeded,
+        S::DeclinedHard,
+        S::DeclinedSoft,
+        S::Rejected,
+        S::Pending,
+        S::Unknown,
+        S::NotSent,
+        S::NotProcessed,
+    ];
+    let reports =
+        [Report::Succeeded, Report::Pending, Report::DeclinedSoft, Report::Closed, Report::NotFound, Report::Nothing];
+    let closing = proptest::option::of(select(vec![S::NotSent, S::NotProcessed, S::DeclinedSoft]));
+    prop_oneof![
+        4 => (0..3_u8, closing).prop_map(|(channel, closing)| Happening::Begin(channel, closing)),
+        3 => select(ends.to_vec()).prop_map(Happening::Settle),
+        3 => (0..4_usize, select(reports.to_vec())).prop_map(|(at, report)| Happening::Told(at, report)),
+        1 => Just(Happening::SendAgain),
+        1 => Just(Happening::GiveUp),
+        1 => Just(Happening::Crash),
+    ]
+}
+
+async fn happen(journal: &Journal, happening: &Happening) -> std::result::Result<(), Refusal> {
+    let attempts = journal.view("p").await?.map_or_else(Vec::new, |view| view.attempts);
+    let last = attempts.last().map_or(0, |attempt| attempt.n);
+    match happening {
+        Happening::Begin(channel, closing) => {
+            let closing = closing.map(|state| (last, seen(state)));
+            journal.begin(Begin { closing, ..begin("p", &format!("c{channel}")) }, 1).await.map(drop)
+        }
+        Happening::Settle(state) => journal.settle("p", last, seen(*state), 1, 1).await,
+        Happening::Told(at, report) => {
+            let n = attempts.get(*at).map_or(last, |attempt| attempt.n);
+            journal.told("p", n, *report, seen(AttemptState::Unknown), at_any()).await.map(drop)
+        }
+        Happening::SendAgain => journal.send_again("p", last, 1).await,
+        Happening::GiveUp => journal.give_up("p", last, "enough", 1).await.map(drop),
+        Happening::Crash => Ok(()),
+    }
+}
+
+fn at_any() -> Schedule {
+    at(100_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Invariant: no try on a channel while another's may still charge, whatever happens in whatever order.
+    #[test]
+    fn one_live_try_at_most_whatever_happens(story in proptest::collection::vec(happening(), 1..24)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("payments.db");
+        runtime.block_on(async {
+            let mut journal = Journal::open(&path, 0).unwrap();
+            for happening in &story {
+                let before = journal.view("p").await.unwrap();
+                if matches!(happening, Happening::Crash) {
+                    journal = Journal::open(&path, 1).unwrap();
+                }
+                let done = happen(&journal, happening).await;
+                let Some(after) = journal.view("p").await.unwrap() else { continue };
+                let live: Vec<_> = after.attempts.iter().filter(|attempt| attempt.state.is_live()).collect();
+                prop_assert!(live.len() <= 1, "{live:?}");
+                let charged = after.attempts.iter().any(|attempt| attempt.state == AttemptState::Succeeded);
+                prop_assert!(!charged || after.payment.state == PaymentState::Succeeded, "{after:?}");
+                if let (Happening::Begin(_, closing), Ok(()), Some(before)) = (happening, &done, &before) {
+                    let dispatching = |attempt: &Attempt| attempt.state == AttemptState::Dispatching;
+                    let held = before.attempts.iter().any(|attempt| attempt.state.is_live());
+                    let freed = closing.is_some() && before.attempts.last().is_some_and(dispatching);
+                    prop_assert!(!held || freed, "a second channel beside {before:?}");
+                }
+            }
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,60 @@
+//! A payment upstream, as compiled.
+
+use std::sync::Arc;
+
+use pingora::upstreams::peer::HttpPeer;
+
+use super::wire::Target;
+use crate::config::{self, ChannelPayment, PaymentSpec};
+
+/// What the engine knows of an upstream of class `payment`.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The upstream's name.
+    pub(crate) upstream: Arc<str>,
+    /// How payments are recognised; `None`: they are not, each is tried once.
+    pub(crate) spec: Option<PaymentSpec>,
+    /// Whether payments are written down.
+    pub(crate) journal: bool,
+    /// Its channels, numbered as in the upstream.
+    pub(crate) channels: Box<[Channel]>,
+}
+
+/// What the engine knows of a channel.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// What it says of itself.
+    pub(crate) terms: ChannelPayment,
+    /// Its addresses, numbered as in the upstream.
+    pub(crate) targets: Box<[Target]>,
+}
+
+impl Plan {
+    /// The plan of a payment upstream; `peers`: the prepared addresses of channel number so and so.
+    pub(crate) fn new<'p>(name: &str, spec: &config::Upstream, peers: impl Fn(usize) -> &'p [HttpPeer]) -> Self {
+        let channel = |(at, channel): (usize, &config::Channel)| Channel {
+            name: channel.name.as_str().into(),
+            terms: channel.payment.clone(),
+            targets: peers(at).iter().filter_map(|peer| Target::of(peer, spec.h2)).collect(),
+        };
+        Self {
+            upstream: name.into(),
+            spec: spec.payment.clone(),
+            journal: spec.journal.is_some(),
+            channels: spec.channels.iter().enumerate().map(channel).collect(),
+        }
+    }
+
+    /// The channel of that name.
+    pub(crate) fn channel(&self, name: &str) -> Option<&Channel> {
+        self.channels.iter().find(|channel| &*channel.name == name)
+    }
+
+    /// Where a client finds the state of a payment; `None` without a journal.
+    pub(crate) fn location(&self, id: &str) -> Option<String> {
+        let spec = self.spec.as_ref().filter(|_| self.journal)?;
+        Some(format!("{}{id}", spec.location))
+    }
+}

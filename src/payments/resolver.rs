@@ -1,0 +1,266 @@
+//! Finds out what became of payments that nobody knows about: asks the channel that has them, and nobody else.
+//!
+//! A try that is unknown or pending is asked for 1, 2, 4, 8, 15, 30 and then every 60 units after it was sent. A failed
+//! query changes nothing. "Not found" is no proof: the request may still be under way. Only when the channel has not known
+//! it twice in a row, and long enough after it was sent, it is told to accept it no more; its word that it will not is what
+//! lets the payment go on or fail. What stays open too long becomes a person's: the payment is never called failed for
+//! want of an answer.
+//!
+//! A success told of a try that counted as dead raises an alarm, and so does a second one.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::engine::{Engine, unix_ms};
+use super::journal::{Attempt, AttemptState, Journal, Observed, Payment, Refusal, Schedule, Step};
+use super::outcome::{Judged, Report, of_query};
+use super::plan::{Channel, Plan};
+use super::wire::Request;
+use crate::config::{CallSpec, ResolveSpec};
+use crate::gateway::Gateway;
+
+/// When to ask, in units since the doubt began; then every [`STEADY`].
+const FIRST: [u32; 6] = [1, 2, 4, 8, 15, 30];
+const STEADY: u32 = 60;
+/// How often due tries are looked for; a twentieth of the shortest unit that makes sense outside tests.
+const LOOK: Duration = Duration::from_millis(50);
+/// Every so many looks, a second's worth, connections are swept and figures taken.
+const CHORES: u32 = 20;
+/// Tries taken at once, and queries under way at once.
+const AT_ONCE: usize = 64;
+/// A query takes less than this; then its try is due again.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Resolves for as long as the gateway lives.
+pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut looks = 0_u32;
+    loop {
+        sleep(LOOK).await;
+        let (Some(engine), Some(gateway)) = (engine.upgrade(), gateway.upgrade()) else { return };
+        looks = looks.wrapping_add(1);
+        let chores = looks.is_multiple_of(CHORES);
+        if chores {
+            engine.wire.sweep();
+        }
+        let Some(journal) = engine.journal() else { continue };
+        if chores && let Ok(figures) = journal.figures().await {
+            engine.metrics.figures(figures);
+        }
+        let free = places.available_permits();
+        // A look costs a read; only what is due costs a write.
+        if free == 0 || matches!(journal.is_due(unix_ms()).await, Ok(false)) {
+            continue;
+        }
+        match journal.claim(unix_ms(), LEASE, free).await {
+            Ok(due) => due.into_iter().for_each(|attempt| start(&engine, &gateway, &journal, &places, attempt)),
+            Err(refusal) => {
+                tracing::error!(target: "tidegate::payments", %refusal, "payments cannot be resolved");
+                sleep(LEASE / 60).await;
+            }
+        }
+    }
+}
+
+fn start(engine: &Arc<Engine>, gateway: &Arc<Gateway>, journal: &Journal, places: &Arc<Semaphore>, attempt: Attempt) {
+    let (engine, gateway, journal, places) = (engine.clone(), gateway.clone(), journal.clone(), places.clone());
+    tokio::spawn(async move {
+        let Ok(_place) = places.acquire().await else { return };
+        let id = attempt.payment_id.clone();
+        if let Err(refusal) = one(&engine, &gateway, &journal, &attempt).await {
+            tracing::error!(target: "tidegate::payments", payment = id, %refusal, "a payment could not be resolved");
+        }
+    });
+}
+
+/// Looks at one try that is due.
+async fn one(engine: &Engine, gateway: &Gateway, journal: &Journal, attempt: &Attempt) -> Result<(), Refusal> {
+    let Some(view) = journal.view(&attempt.payment_id).await? else { return Ok(()) };
+    let Some(plan) = plan_of(gateway, &view.payment) else {
+        // The upstream is gone from the configuration; it may come back.
+        return Ok(());
+    };
+    let Some(resolve) = plan.spec.as_ref().map(|spec| spec.resolve) else { return Ok(()) };
+    let now = unix_ms();
+    let patience = if attempt.state == AttemptState::Pending { resolve.hold } else { resolve.deadline };
+    if now - attempt.created_ms >= millis(patience) {
+        let why = format!("{} for {patience:?}: {}", attempt.state.as_str(), attempt.evidence);
+        if journal.give_up(&attempt.payment_id, attempt.n, &why, now).await? {
+            alarm(engine, "MANUAL", attempt, &why);
+        }
+        return Ok(());
+    }
+    let step = ask(engine, journal, &plan, &view.payment, attempt, resolve).await?;
+    if step == Step::Close {
+        close(engine, journal, &plan, &view.payment, attempt, resolve).await?;
+    }
+    Ok(())
+}
+
+/// Asks about every try of a payment that a channel may know something of.
+pub(super) async fn ask_all(engine: &Engine, gateway: &Gateway, id: &str) {
+    let Some(journal) = engine.journal() else { return };
+    let asking = async {
+        let Some(view) = journal.view(id).await? else { return Ok(()) };
+        let plan = plan_of(gateway, &view.payment);
+        let Some((plan, resolve)) = plan.and_then(|plan| Some((plan.clone(), plan.spec.as_ref()?.resolve))) else {
+            return Ok(());
+        };
+        for attempt in view.attempts.iter().filter(|attempt| attempt.state.is_worth_asking()) {
+            ask(engine, &journal, &plan, &view.payment, attempt, resolve).await?;
+        }
+        Ok::<(), Refusal>(())
+    };
+    if let Err(refusal) = asking.await {
+        tracing::error!(target: "tidegate::payments", payment = id, %refusal, "a payment could not be asked for");
+    }
+}
+
+/// The running configuration's plan for a payment.
+pub(crate) fn plan_of(gateway: &Gateway, payment: &Payment) -> Option<Arc<Plan>> {
+    let snapshot = gateway.snapshot();
+    let mut plans = snapshot.routes.iter().filter_map(|route| route.upstream.plan.as_ref());
+    plans.find(|plan| *plan.upstream == *payment.frozen.upstream).cloned()
+}
+
+/// Asks the channel and writes down what it told.
+pub(crate) async fn ask(
+    engine: &Engine,
+    journal: &Journal,
+    plan: &Plan,
+    payment: &Payment,
+    attempt: &Attempt,
+    resolve: ResolveSpec,
+) -> Result<Step, Refusal> {
+    let call = plan.channel(&attempt.channel).and_then(|channel| Some((channel, channel.terms.query.as_ref()?)));
+    let (report, seen) = match call {
+        Some((channel, query)) => told(engine, channel, query, payment, attempt, "asked").await,
+        None => (Report::Nothing, observed(attempt, "the channel cannot be asked".to_owned(), None)),
+    };
+    written(engine, journal, attempt, report, seen, resolve).await
+}
+
+/// Tells the channel to accept no money for it any more. Only its agreement counts.
+pub(crate) async fn close(
+    engine: &Engine,
+    journal: &Journal,
+    plan: &Plan,
+    payment: &Payment,
+    attempt: &Attempt,
+    resolve: ResolveSpec,
+) -> Result<Step, Refusal> {
+    let call = plan.channel(&attempt.channel).and_then(|channel| Some((channel, channel.terms.close.as_ref()?)));
+    let Some((channel, close)) = call else { return Ok(Step::Wait) };
+    let (report, seen) = told(engine, channel, close, payment, attempt, "told to close").await;
+    let agreed = seen.http.is_some_and(|status| close.acknowledged_by.contains(&status));
+    let report = match report {
+        Report::NotFound | Report::Nothing if agreed => Report::Closed,
+        // It was asked for a close: that it does not know the number is no further proof.
+        Report::NotFound => Report::Nothing,
+        other => other,
+    };
+    written(engine, journal, attempt, report, seen, resolve).await
+}
+
+async fn written(
+    engine: &Engine,
+    journal: &Journal,
+    attempt: &Attempt,
+    report: Report,
+    seen: Observed,
+    resolve: ResolveSpec,
+) -> Result<Step, Refusal> {
+    let now_ms = unix_ms();
+    let next_ms = now_ms + next(attempt.tries, resolve.unit);
+    let at = Schedule { now_ms, next_ms, min_age_ms: millis(resolve.not_found_min_age) };
+    let evidence = seen.evidence.clone();
+    let step = journal.told(&attempt.payment_id, attempt.n, report, seen, at).await?;
+    if step == Step::Alarm {
+        alarm(engine, "UNEXPECTED_CHARGE", attempt, &evidence);
+    }
+    Ok(step)
+}
+
+/// From query number `tries` to the next.
+fn next(tries: i64, unit: Duration) -> i64 {
+    let at = |number: i64| usize::try_from(number).ok().and_then(|at| FIRST.get(at).copied());
+    let units = match (at(tries), tries.checked_sub(1).and_then(at)) {
+        (Some(next), Some(this)) => next - this,
+        (Some(next), None) => next,
+        (None, _) => STEADY,
+    };
+    millis(unit * units)
+}
+
+async fn told(
+    engine: &Engine,
+    channel: &Channel,
+    call: &CallSpec,
+    payment: &Payment,
+    attempt: &Attempt,
+    what: &str,
+) -> (Report, Observed) {
+    let Some(target) = channel.targets.first() else {
+        return (Report::Nothing, observed(attempt, "no address".to_owned(), None));
+    };
+    let headers: HeaderMap = call.headers.iter().cloned().collect();
+    let (before, behind) = &call.path;
+    let path = format!("{before}{}{behind}", attempt.number);
+    let request = Request { method: call.method.clone(), target: path, headers, body: Bytes::new() };
+    match engine.wire.call(target, &request).await {
+        Ok(answer) => {
+            let codes = &channel.terms.codes;
+            let judged: Judged<Report> = of_query(codes, answer.status, answer.body.as_deref(), &payment.frozen.money);
+            let status = answer.status.as_u16();
+            let code = judged.words.code.clone();
+            engine.metrics.query(&channel.name, judged.class.as_str());
+            if let Some(alert) = judged.alert {
+                alarm(engine, "ANSWER", attempt, alert);
+            }
+            let mut evidence = format!("{what}: {status} {}", code.as_deref().unwrap_or_default());
+            evidence.truncate(evidence.trim_end().len());
+            (judged.class, Observed { http: Some(status), code, ..observed(attempt, evidence, None) })
+        }
+        Err(fault) => {
+            engine.metrics.query(&channel.name, Report::Nothing.as_str());
+            (Report::Nothing, observed(attempt, format!("{what}: {}", fault.evidence), None))
+        }
+    }
+}
+
+fn observed(attempt: &Attempt, evidence: String, http: Option<u16>) -> Observed {
+    Observed { state: attempt.state, evidence, http, code: None }
+}
+
+fn alarm(engine: &Engine, kind: &'static str, attempt: &Attempt, why: &str) {
+    engine.metrics.alert(kind);
+    let Attempt { payment_id, n, channel, .. } = attempt;
+    tracing::error!(target: "tidegate::payments", payment = %payment_id, attempt = n, channel, why, "{kind}: somebody must look at this");
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_asked_at_1_2_4_8_15_30_and_then_every_60() {
+        let unit = Duration::from_secs(1);
+        // The first look is one unit after the doubt; `tries` counts the query that was just made.
+        let mut at = 1;
+        let mut asked = vec![at];
+        for tries in 1..9 {
+            at += next(tries, unit) / 1_000;
+            asked.push(at);
+        }
+        assert_eq!(asked, [1, 2, 4, 8, 15, 30, 90, 150, 210]);
+    }
+}

@@ -1,0 +1,206 @@
+//! A client that knows what it sent.
+//!
+//! A proxy that streams cannot say afterwards whether a request arrived. This one sends a whole request on a connection of
+//! its own and counts the bytes that the kernel took; a try ends with an answer, or with a [`Fault`] that says what was
+//! seen. It never sends anything twice by itself.
+//!
+//! hyper's low-level client, one exchange at a time on a connection, HTTP/2 included. No TLS to channels in this version:
+//! a channel is plain HTTP behind the gateway, or a TLS proxy beside it.
+
+mod conn;
+mod fault;
+mod io;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+pub(crate) use fault::Fault;
+
+use super::outcome::Seen;
+use conn::Conn;
+use pool::Pool;
+
+/// Largest answer that is read whole.
+const LARGEST_ANSWER: usize = 64 * 1024;
+/// A channel that drips its answer gets this many read timeouts for the whole of it.
+const BODY_PATIENCE: u32 = 3;
+
+/// An address of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    address: SocketAddr,
+    h2: bool,
+    connect_timeout: Duration,
+    read_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl Target {
+    /// What a prepared peer says; `None` for one that is no network address.
+    pub(crate) fn of(peer: &HttpPeer, h2: bool) -> Option<Self> {
+        let address = *peer.address().as_inet()?;
+        let or = |time: Option<Duration>, seconds| time.unwrap_or(Duration::from_secs(seconds));
+        Some(Self {
+            address,
+            h2,
+            connect_timeout: or(peer.options.connection_timeout, 5),
+            read_timeout: or(peer.options.read_timeout, 10),
+            idle_timeout: or(peer.options.idle_timeout, 50),
+        })
+    }
+}
+
+/// A whole request.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// Its method.
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) target: String,
+    /// Its headers, without those of framing and connection.
+    pub(crate) headers: HeaderMap,
+    /// Its body.
+    pub(crate) body: Bytes,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its headers as they came.
+    pub(crate) headers: HeaderMap,
+    /// Its body; `None` when that was too large.
+    pub(crate) body: Option<Bytes>,
+}
+
+/// The client.
+#[derive(Default)]
+pub(crate) struct Wire {
+    pool: Pool,
+}
+
+impl Wire {
+    /// Sends `request` once and reads its answer.
+    pub(crate) async fn call(&self, target: &Target, request: &Request) -> Result<Answer, Fault> {
+        let to = (target.address, target.h2);
+        let mut conn = match self.idle(target).await {
+            Some(conn) => conn,
+            None => connect(target).await?,
+        };
+        let (sent, got) = conn.gate.counts();
+        let malformed = || Fault::new(Seen::Broken { accepted: 0 }, "the request cannot be written");
+        let outgoing = prepare(target, request).ok_or_else(malformed)?;
+        let begun = Instant::now();
+        let head = timeout(target.read_timeout, conn.send(outgoing)).await;
+        let response = match head {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                let (accepted, received) = conn.gate.shut();
+                return Err(Fault::before_answer(&error, accepted - sent, received - got));
+            }
+            Err(_) => {
+                let (accepted, received) = conn.gate.shut();
+                let (accepted, received) = (accepted - sent, received - got);
+                let evidence =
+                    format!("silent for {:?} after {accepted} bytes sent, {received} received", begun.elapsed());
+                return Err(Fault::new(Seen::Silent { accepted }, evidence));
+            }
+        };
+        let (parts, body) = response.into_parts();
+        let body = read(body, target.read_timeout).await?;
+        if body.is_some() {
+            self.pool.put(to, conn, target.idle_timeout);
+        }
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// Closes idle connections that nobody will use any more.
+    pub(crate) fn sweep(&self) {
+        self.pool.sweep();
+    }
+
+    async fn idle(&self, target: &Target) -> Option<Conn> {
+        while let Some(mut conn) = self.pool.take((target.address, target.h2)) {
+            // The driver has at most to notice the end of the answer before.
+            if timeout(Duration::from_millis(100), conn.ready()).await == Ok(true) && conn.sound() {
+                return Some(conn);
+            }
+        }
+        None
+    }
+}
+
+async fn connect(target: &Target) -> Result<Conn, Fault> {
+    let address = target.address;
+    let connecting = timeout(target.connect_timeout, TcpStream::connect(address)).await;
+    let socket = match connecting {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(error)) => return Err(Fault::new(Seen::NoConnection, format!("connecting to {address}: {error}"))),
+        Err(_) => return Err(Fault::new(Seen::NoConnection, format!("connecting to {address}: timed out"))),
+    };
+    let _ = socket.set_nodelay(true);
+    // No byte of a request is sent before this is over.
+    Conn::open(socket, target.h2).await.map_err(|error| Fault::new(Seen::NoHandshake, error))
+}
+
+/// The request as the library wants it; `None` when it cannot be one.
+fn prepare(target: &Target, request: &Request) -> Option<http::Request<Full<Bytes>>> {
+    let mut headers = request.headers.clone();
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::EXPECT, header::TE] {
+        headers.remove(name);
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    if !request.method.is_safe() {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body.len()));
+    }
+    let uri = if target.h2 {
+        let host = headers.remove(header::HOST);
+        let host = host.and_then(|host| host.to_str().ok().map(str::to_owned));
+        format!("http://{}{}", host.unwrap_or_else(|| target.address.to_string()), request.target)
+    } else {
+        if !headers.contains_key(header::HOST) {
+            headers.insert(header::HOST, target.address.to_string().parse().ok()?);
+        }
+        request.target.clone()
+    };
+    let version = if target.h2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    let builder = http::Request::builder().method(request.method.clone()).uri(uri).version(version);
+    let mut outgoing = builder.body(Full::new(request.body.clone())).ok()?;
+    *outgoing.headers_mut() = headers;
+    Some(outgoing)
+}
+
+/// The whole body; `None` when it is too large.
+async fn read(mut body: Incoming, silence: Duration) -> Result<Option<Bytes>, Fault> {
+    let end = Instant::now() + silence * BODY_PATIENCE;
+    let mut whole = BytesMut::new();
+    loop {
+        let next = timeout_at(end.min(Instant::now() + silence), body.frame()).await;
+        let frame = match next {
+            Ok(None) => return Ok(Some(whole.freeze())),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => return Err(Fault::within_answer(&error)),
+            Err(_) => {
+                return Err(Fault::new(Seen::Truncated, format!("the answer stopped after {} bytes", whole.len())));
+            }
+        };
+        if let Some(piece) = frame.data_ref() {
+            if whole.len() + piece.len() > LARGEST_ANSWER {
+                return Ok(None);
+            }
+            whole.extend_from_slice(piece);
+        }
+    }
+}

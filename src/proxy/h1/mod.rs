@@ -1,0 +1,191 @@
+//! Forwarding from HTTP/1 to HTTP/1.1 without pingora's proxy machinery: the way nearly all requests go.
+//!
+//! The door has the request's head as bytes, and the upstream's answer comes as bytes. Parsing both into header maps and
+//! writing them out again is most of what a proxied request costs; here they are checked in one pass each and stay
+//! bytes. Owning both ends has a second reason: it is known exactly whether a byte of a request has left this machine,
+//! which is what decides whether a payment may be tried elsewhere.
+//!
+//! HTTP/2 clients, WebSockets and upstreams that speak HTTP/2 are pingora's.
+
+mod answer;
+mod download;
+mod edits;
+mod exchange;
+mod heads;
+mod pool;
+mod upload;
+
+use bytes::BytesMut;
+use pingora::server::ShutdownWatch;
+use tidegate_filters::engine::ReplyBody;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::attempt::{self, MOST_TRIES};
+use super::fault::{Fault, internal_error};
+use super::flow::Flow;
+use crate::config::Class;
+use crate::door::conn::{ClientStream, Conn};
+use crate::door::head::Head;
+use crate::door::{Alarm, Next, Sending, give};
+use crate::snapshot::Route;
+use download::Download;
+use exchange::{End, Exchange};
+use upload::Upload;
+
+pub(crate) use pool::Pool;
+
+/// An upstream that drips its head gets this many read timeouts for the whole of it.
+pub(crate) const HEAD_PATIENCE: u32 = 3;
+
+/// A request on its way, over all its tries.
+struct Request {
+    /// The head for the upstream, before the edits of filters.
+    head: BytesMut,
+    client: ClientStream,
+    upload: Upload,
+    /// Its method changes nothing (RFC 9110 §9.2.1).
+    safe: bool,
+    to_head: bool,
+    /// Over HTTP/1.0.
+    old: bool,
+    /// The client wants its connection kept.
+    keep_alive: bool,
+    /// End of its time.
+    until: Instant,
+}
+
+impl Request {
+    /// Whether it may be made once more although an upstream may have seen it.
+    fn may_be_repeated(&self, flow: &Flow) -> bool {
+        let callback = flow.route.as_ref().is_some_and(|route| route.upstream.class == Class::Callback);
+        self.safe && !callback && self.upload.is_whole() && flow.attempts < MOST_TRIES
+    }
+}
+
+/// Takes a request whose chain said continue to an upstream, and the answer back. `rewritten`: the head for the upstream.
+pub(crate) async fn forward(
+    conn: &Conn,
+    mut flow: Box<Flow>,
+    route: &Route,
+    (head, rewritten): (&Head, BytesMut),
+    alarm: &mut Alarm,
+    stopping: &ShutdownWatch,
+) -> Next {
+    let patience = flow.snapshot.config.server.limits.body_timeout;
+    let mut request = Request {
+        head: rewritten,
+        client: conn.begin(head.framing, false, patience),
+        upload: Upload::new(head.framing),
+        safe: flow.safe,
+        to_head: flow.method == "HEAD",
+        old: head.old,
+        keep_alive: head.keep_alive,
+        until: Instant::now() + route.timeout,
+    };
+    flow.conn = Some(conn.clone());
+    let (end, download) = tries(conn, &mut flow, route, &mut request, alarm, stopping).await;
+    let gone = match end {
+        End::Whole => download.deaf,
+        End::Cut { by_client } => by_client,
+        End::Fault(fault) => {
+            let keep = request.keep_alive && !*stopping.borrow();
+            return fail(conn, flow, fault, keep, request.old).await;
+        }
+        End::NothingTaken | End::DiedIdle => return fail(conn, flow, Fault::Internal, false, request.old).await,
+    };
+    if gone || end != End::Whole {
+        flow.decision = "cut";
+    }
+    flow.end(download.status.unwrap_or(499), download.body - download.unsent(), gone);
+    match end {
+        _ if gone => Next::Gone,
+        End::Whole if download.keep && conn.at_request_boundary() => Next::Keep,
+        _ => Next::Close,
+    }
+}
+
+/// Tries channels and endpoints until one answers or none may be tried.
+async fn tries(
+    conn: &Conn,
+    flow: &mut Flow,
+    route: &Route,
+    request: &mut Request,
+    alarm: &mut Alarm,
+    stopping: &ShutdownWatch,
+) -> (End, Download) {
+    let listener = flow.arrival.listener;
+    let mut fresh = false;
+    loop {
+        // Its error is the reply that the flow has now.
+        let Ok(endpoint) = attempt::pick(flow, route) else { return failed(Fault::Refused) };
+        let channel = flow.cx.channel.and_then(|id| route.upstream.channels.get(usize::from(id.0)));
+        let Some(pool) = channel.and_then(|channel| channel.pools.get(endpoint)) else {
+            return failed(Fault::Internal);
+        };
+        loop {
+            let kept = if fresh { None } else { pool.take(listener, flow.cx.now) };
+            let reused = kept.is_some();
+            let wire = match kept {
+                Some(wire) => Some(wire),
+                None => connect(pool, route, request, alarm).await,
+            };
+            let Some(wire) = wire else {
+                if Instant::now() >= request.until {
+                    flow.not_sent();
+                    return failed(Fault::TimedOut);
+                }
+                break;
+            };
+            request.upload.begin(&request.head, &flow.cx.to_upstream);
+            let exchange = Exchange::new((conn, stopping), flow, request, (wire, reused), Instant::now());
+            let (end, download, wire) = exchange.run(alarm).await;
+            if let Some(wire) = wire {
+                pool.put(listener, wire, flow.cx.now, route.upstream.idle_timeout);
+            }
+            match end {
+                End::NothingTaken if reused => continue,
+                End::NothingTaken => break,
+                End::DiedIdle => fresh = true,
+                end => return (end, download),
+            }
+            break;
+        }
+        if !fresh && !attempt::connect_failed(flow) {
+            return failed(Fault::Broken);
+        }
+    }
+}
+
+fn failed(fault: Fault) -> (End, Download) {
+    (End::Fault(fault), Download::new())
+}
+
+/// `None`: no connection in time.
+async fn connect(pool: &Pool, route: &Route, request: &Request, alarm: &mut Alarm) -> Option<TcpStream> {
+    let deadline = request.until.min(Instant::now() + route.upstream.connect_timeout);
+    tokio::select! {
+        biased;
+        connected = pool.connect() => connected.ok(),
+        () = alarm.until(deadline) => None,
+    }
+}
+
+/// Answers a request that got no answer from an upstream.
+async fn fail(conn: &Conn, mut flow: Box<Flow>, fault: Fault, keep: bool, old: bool) -> Next {
+    let Some(mut reply) = fault.reply(&mut flow) else {
+        flow.end(499, 0, true);
+        return Next::Gone;
+    };
+    if matches!(reply.body, ReplyBody::Stream { .. }) {
+        tracing::error!(target: "tidegate::proxy", request_id = flow.id.as_str(), "an attempt cannot be answered by a stream");
+        reply = internal_error();
+    }
+    // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.
+    let keep = keep && conn.at_request_boundary() && !fault.is_the_clients();
+    match give(conn, flow, Box::new(reply), Sending { decision: "failed", keep, old }).await {
+        Ok(()) if keep => Next::Keep,
+        Ok(()) => Next::Close,
+        Err(_) => Next::Gone,
+    }
+}

@@ -1,0 +1,13 @@
+//! Payments: whatever a channel does, nobody is charged twice.
+//!
+//! Channels are scripted and count what really reached them; every test asks three sides: the channels, the client, and
+//! the journal.
+
+mod clients;
+mod crash;
+mod desk;
+mod doubts;
+mod http2;
+mod rows;
+mod surface;
+mod truth;

@@ -1,0 +1,173 @@
+//! Lines seen from outside: order, pace, refusals at entry, and clients that leave.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Gateway, Origin, Raw, eventually, get, one_route};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn with(origin: SocketAddr, queue: &str) -> String {
+    one_route(origin, "", "    filters: [line]", &format!("filters:\n  line: {{queue: {queue}}}"))
+}
+
+/// Takes so long for each request, and notes how many it had at once.
+fn slow(time: Duration) -> (Origin, Arc<AtomicUsize>) {
+    let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let seen = most.clone();
+    let origin = Origin::with(move |_, stream| {
+        seen.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+        std::thread::sleep(time);
+        now.fetch_sub(1, SeqCst);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
+    });
+    (origin, most)
+}
+
+fn line(gateway: &Gateway) -> Value {
+    gateway.admin("GET", "/-/queues").json()["queues"][0].clone()
+}
+
+fn depth_is(gateway: &Gateway, depth: u64) {
+    eventually("the line's length", PATIENCE, || line(gateway)["depth"] == depth);
+}
+
+/// A request that is sent and not read yet.
+fn asked(gateway: &Gateway) -> Raw {
+    let mut raw = Raw::connect(gateway.public());
+    raw.send("GET /asked HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+    raw
+}
+
+#[test]
+fn so_many_at_once_and_the_others_wait() {
+    let (origin, most) = slow(Duration::from_millis(100));
+    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 2, max_wait: 5s}"));
+    let mut all: Vec<Raw> = (0..10).map(|_| asked(&gateway)).collect();
+    for raw in &mut all {
+        assert_eq!(raw.answer().expect("an answer").status, 200);
+    }
+    assert_eq!(most.load(SeqCst), 2);
+    let log = gateway.access_log(10);
+    let waited = log.iter().filter(|line| line["queue_wait_ms"].as_u64().is_some_and(|wait| wait > 50)).count();
+    assert!(waited >= 7, "{log:?}");
+    assert_eq!(line(&gateway)["in_service"], 0);
+    assert!(gateway.metric("tidegate_queue_admitted_total") >= 10.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_one_connection_wait_in_the_same_line() {
+    let (origin, most) = slow(Duration::from_millis(50));
+    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 2, max_wait: 5s}"));
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
+    let url = format!("http://{}/", gateway.public());
+    let all: Vec<_> = (0..20).map(|_| tokio::spawn(client.post(&url).body("hello").send())).collect();
+    for one in all {
+        assert_eq!(one.await.expect("joined").expect("an answer").status(), 200);
+    }
+    assert_eq!(most.load(SeqCst), 2);
+    assert!(origin.seen().iter().all(|seen| seen.body == b"hello"), "a body waits with its request");
+}
+
+#[test]
+fn a_pace_is_kept_and_who_would_wait_too_long_is_told() {
+    let origin = Origin::ok();
+    let gateway = Gateway::start(&with(origin.address, "{rate: 10/s, max_wait: 1s}"));
+    let start = Instant::now();
+    let mut all: Vec<Raw> = (0..20).map(|_| asked(&gateway)).collect();
+    let answers: Vec<_> = all.iter_mut().map(|raw| raw.answer().expect("an answer")).collect();
+    let took = start.elapsed();
+    let passed = answers.iter().filter(|answer| answer.status == 200).count();
+    // Ten wait at most a second; while all twenty connect, one or two have left the line.
+    assert!((11..=14).contains(&passed), "{passed}");
+    assert!(took >= Duration::from_millis(950), "{took:?}");
+    for refused in answers.iter().filter(|answer| answer.status != 200) {
+        assert_eq!((refused.status, &refused.json()["code"]), (503, &Value::from("queue-timeout")), "{refused:?}");
+        assert_eq!(refused.header("retry-after"), Some("2"));
+    }
+}
+
+#[test]
+fn a_full_line_refuses_at_once() {
+    let (origin, _) = slow(Duration::from_millis(500));
+    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 1, max_length: 1, max_wait: 5s}"));
+    let (_first, _second) = (asked(&gateway), asked(&gateway));
+    depth_is(&gateway, 1);
+    let start = Instant::now();
+    let refused = get(gateway.public(), "/", "");
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &Value::from("queue-full")), "{refused:?}");
+    assert!(refused.header("retry-after").is_some());
+    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_client_that_leaves_gives_its_place_to_the_next() {
+    let (origin, _) = slow(Duration::from_millis(700));
+    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 1, max_wait: 10s}"));
+    let mut first = asked(&gateway);
+    eventually("the first is being served", PATIENCE, || line(&gateway)["in_service"] == 1);
+    let leavers: Vec<Raw> = (0..5).map(|_| asked(&gateway)).collect();
+    depth_is(&gateway, 5);
+    let mut last = asked(&gateway);
+    depth_is(&gateway, 6);
+    for raw in &leavers {
+        raw.socket().shutdown(Shutdown::Both).expect("shut down");
+    }
+    depth_is(&gateway, 1);
+    assert_eq!(first.answer().expect("an answer").status, 200);
+    assert_eq!(last.answer().expect("an answer").status, 200);
+    assert_eq!(origin.seen().len(), 2);
+    assert!(gateway.metric("tidegate_queue_left_total") >= 5.0);
+}
+
+#[test]
+fn a_wait_that_gets_too_long_is_ended() {
+    let (origin, _) = slow(Duration::from_millis(1_500));
+    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 1, max_wait: 300ms}"));
+    let _first = asked(&gateway);
+    eventually("the first is being served", PATIENCE, || line(&gateway)["in_service"] == 1);
+    let start = Instant::now();
+    let refused = get(gateway.public(), "/", "");
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &Value::from("queue-timeout")), "{refused:?}");
+    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(1_200), "{:?}", start.elapsed());
+    assert_eq!(line(&gateway)["depth"], 0);
+}
+
+#[test]
+fn a_reload_lets_those_in_who_wait() {
+    let (origin, most) = slow(Duration::from_millis(1_500));
+    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 1, max_wait: 10s}"));
+    let mut all: Vec<Raw> = (0..3).map(|_| asked(&gateway)).collect();
+    depth_is(&gateway, 2);
+    gateway.reload(&with(origin.address, "{max_concurrent: 3, max_wait: 10s}"));
+    depth_is(&gateway, 0);
+    for raw in &mut all {
+        assert_eq!(raw.answer().expect("an answer").status, 200);
+    }
+    assert_eq!(most.load(SeqCst), 3);
+}
+
+#[test]
+fn a_shadow_makes_nobody_wait() {
+    let (origin, most) = slow(Duration::from_millis(300));
+    let yaml = one_route(
+        origin.address,
+        "",
+        "    filters: [line]",
+        "filters:\n  line: {mode: shadow, queue: {max_concurrent: 1}}",
+    );
+    let gateway = Gateway::start(&yaml);
+    let mut all: Vec<Raw> = (0..4).map(|_| asked(&gateway)).collect();
+    for raw in &mut all {
+        assert_eq!(raw.answer().expect("an answer").status, 200);
+    }
+    assert_eq!(most.load(SeqCst), 4);
+    let waits = "tidegate_filter_decisions_total{filter=\"line\",policy=\"\",outcome=\"queue\",mode=\"shadow\"}";
+    assert!(gateway.metric(waits) >= 3.0);
+}
