@@ -14,8 +14,7 @@ use serde::Deserialize;
 
 use super::{
     Attempt, AttemptEnd, Captured, ChannelId, Decider, Decision, Filter, HeldBack, Nanos, Outcome, RequestContext,
-    RequestHead, Retry,
-    Sample, SampleKind, Stages, State, Verdict,
+    RequestHead, Retry, Sample, SampleKind, Stages, State, Verdict,
 };
 
 /// Whether a filter's decisions count.
