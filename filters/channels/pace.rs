@@ -38,7 +38,7 @@ fn decide(rate: Rate, full_at: u64, now: Nanos) -> Result<u64, Duration> {
 }
 
 fn span_of(quota: Rate, wall: Duration) -> u64 {
-    nanos(wall) / nanos(quota.per).max(1) & u64::from(u32::MAX)
+    (nanos(wall) / nanos(quota.per).max(1)) & u64::from(u32::MAX)
 }
 
 fn used(quota: Rate, spent: u64, wall: Duration) -> u64 {

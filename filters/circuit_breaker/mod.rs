@@ -130,10 +130,13 @@ impl State for Guarded {
     }
 }
 
+/// The breakers of an upstream's channels, in their order.
+type Breakers = Box<[Arc<Guarded>]>;
+
 /// The runtime half.
 struct Guard {
     rules: Rules,
-    upstreams: Box<[(UpstreamId, Box<[Arc<Guarded>]>)]>,
+    upstreams: Box<[(UpstreamId, Breakers)]>,
 }
 
 impl Guard {

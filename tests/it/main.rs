@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod admin;
+mod breaker;
 mod custom_filter;
 mod door;
+mod failover;
+mod health;
 mod limits;
 mod once;
 mod payments;

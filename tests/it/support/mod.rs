@@ -1,5 +1,6 @@
 //! What the tests share: a gateway as its own process, scripted origins, and a client that writes bytes.
 
+mod channels;
 mod client;
 pub(crate) mod frames;
 mod gateway;
@@ -8,6 +9,7 @@ mod ports;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use channels::{Moody, channel, channels_file};
 pub(crate) use client::{Answer, Raw, exchange, get};
 pub(crate) use gateway::{Gateway, one_route};
 pub(crate) use origin::{Origin, Seen};
