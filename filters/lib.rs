@@ -27,6 +27,7 @@ pub mod condition;
 pub mod engine;
 pub mod headers;
 pub mod rate_limit;
+pub mod waiting_room;
 
 use engine::Kinds;
 

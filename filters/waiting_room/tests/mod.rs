@@ -1,0 +1,3 @@
+//! Tests of the waiting room.
+
+mod tokens;
