@@ -20,6 +20,7 @@
 //! | --- | --- | --- |
 //! | `rate_limit` | [`rate_limit`] | token buckets by user, route and for the whole |
 //! | `headers` | [`headers`] | sets, adds and removes headers on the way in and out |
+//! | `waiting_room` | [`waiting_room`] | a line with numbers, turns and honest waits |
 //!
 //! [`condition`] is what filters share: CEL on a request, compiled when the file is loaded.
 
@@ -34,7 +35,10 @@ use engine::Kinds;
 /// The kinds that are built in. A gateway adds its own with [`Kinds::register`].
 #[must_use]
 pub fn builtin() -> Kinds {
-    Kinds::empty().register::<rate_limit::RateLimit>("rate_limit").register::<headers::Headers>("headers")
+    Kinds::empty()
+        .register::<rate_limit::RateLimit>("rate_limit")
+        .register::<headers::Headers>("headers")
+        .register::<waiting_room::WaitingRoom>("waiting_room")
 }
 
 impl Kinds {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use super::draw::{self, Seed};
@@ -19,8 +19,9 @@ use super::line::{Admission, Claim, Entry, Line, Outlook, Prediction, Visitor};
 use super::marks::Marks;
 use super::record::{Delta, History, Journal};
 use super::rules::Rules;
+use super::settings::Settings;
 use super::token;
-use crate::engine::Nanos;
+use crate::engine::{Nanos, Sample, SampleKind, State};
 
 /// A journal longer than this is replaced by one line.
 const LONG_JOURNAL: usize = 4 << 20;
@@ -31,8 +32,8 @@ pub struct Opening {
     pub name: Arc<str>,
     /// Secret of this room alone, the same in every run.
     pub seed: Seed,
-    /// What it is told to do.
-    pub rules: Arc<Rules>,
+    /// What it is configured with.
+    pub settings: Arc<Settings>,
     /// Where it writes.
     pub journal: Box<dyn Journal>,
     /// What was written before.
@@ -85,6 +86,7 @@ pub struct Room {
     line: Mutex<Line>,
     writer: Mutex<Writer>,
     outlook: ArcSwap<Outlook>,
+    settings: ArcSwap<Settings>,
     degraded: AtomicBool,
     visits: AtomicU64,
     /// What happened so far.
@@ -95,14 +97,14 @@ impl Room {
     /// Opens a room, as its journal left it.
     #[must_use]
     pub fn open(opening: Opening) -> Self {
-        let Opening { name, seed, rules, journal, history, epoch, now } = opening;
+        let Opening { name, seed, settings, journal, history, epoch, now } = opening;
         let since = millis(Duration::from_nanos(now.0));
         let last = history.lines.last().map_or(0, |line| line.at);
         let epoch = millis(epoch).max(last.saturating_sub(since));
         let began = epoch + since;
         let lowest = history.lines.iter().flat_map(|line| &line.marks).map(|(chunk, _)| *chunk).min();
         let marks = Arc::new(Marks::starting_at(lowest.unwrap_or(0) * super::marks::CHUNK));
-        let mut line = Line::new(name.clone(), seed, rules, marks.clone(), began);
+        let mut line = Line::new(name.clone(), seed, settings.rules.clone(), marks.clone(), began);
         line.restore(&history, began);
         let outlook = line.outlook();
         let length = history.length.max(usize::from(!history.lines.is_empty()) * (LONG_JOURNAL + 1));
@@ -117,6 +119,7 @@ impl Room {
             // A journal from before is replaced at the first line: what a kill cut off must not stand before new lines.
             writer: Mutex::new(Writer { journal, unwritten: None, length }),
             outlook: ArcSwap::from_pointee(outlook),
+            settings: ArcSwap::new(settings),
             degraded: AtomicBool::new(false),
             visits: AtomicU64::new(0),
             counts: Counts::default(),
@@ -159,6 +162,11 @@ impl Room {
     #[must_use]
     pub fn outlook(&self) -> Arc<Outlook> {
         self.outlook.load_full()
+    }
+
+    /// The same, for a moment only.
+    pub(super) fn outlook_now(&self) -> Guard<Arc<Outlook>> {
+        self.outlook.load()
     }
 
     /// Lets time pass: ends what has ended, decides whose turn it is, writes it down, and then tells it. About ten times
@@ -258,9 +266,17 @@ impl Room {
         self.line.lock().set_health_rate(per_minute);
     }
 
-    /// From now on these rules; they hold from the next tick on.
-    pub fn set_rules(&self, rules: &Arc<Rules>) {
-        self.line.lock().set_rules(rules.clone());
+    /// From now on these settings; rules hold from the next tick on, at the latest.
+    pub fn apply(&self, settings: &Arc<Settings>) {
+        if !Arc::ptr_eq(&self.settings.load(), settings) {
+            self.line.lock().set_rules(settings.rules.clone());
+            self.settings.store(settings.clone());
+        }
+    }
+
+    /// What it is configured with.
+    pub(super) fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
     }
 
     /// What other rules would do to those who wait now.
@@ -292,6 +308,39 @@ impl Room {
     pub fn fresh_session(&self) -> [u8; 8] {
         let count = self.visits.fetch_add(1, Relaxed);
         draw::stamp(&self.seed, b"pre", &[self.began.to_be_bytes(), count.to_be_bytes()].concat()).to_be_bytes()
+    }
+}
+
+impl State for Room {
+    fn samples(&self, out: &mut Vec<Sample>) {
+        let outlook = self.outlook.load();
+        let mut add = |name, help, kind, value: f64| {
+            out.push(Sample { name, help, kind, labels: vec![("room", self.name.to_string())], value });
+        };
+        let gauges = [
+            ("tidegate_waiting_room_queued", "Waiters that are present.", outlook.waiting as f64),
+            ("tidegate_waiting_room_active", "Visits.", outlook.active as f64),
+            ("tidegate_waiting_room_ready", "Open turns.", outlook.ready as f64),
+            ("tidegate_waiting_room_frontier", "Turns have come up to this number.", outlook.frontier as f64),
+            ("tidegate_waiting_room_tail", "The highest number given.", outlook.tail as f64),
+            ("tidegate_waiting_room_rate_per_minute", "Admissions of the last minute.", outlook.last_minute as f64),
+            ("tidegate_waiting_room_degraded", "Whether the journal cannot be written.", f64::from(self.is_degraded())),
+        ];
+        for (name, help, value) in gauges {
+            add(name, help, SampleKind::Gauge, value);
+        }
+        let counts = &self.counts;
+        let counters = [
+            ("tidegate_waiting_room_joins_total", "Numbers given.", &counts.joined),
+            ("tidegate_waiting_room_admitted_total", "Admissions.", &counts.admitted),
+            ("tidegate_waiting_room_rejected_total", "Visitors who got no place.", &counts.rejected),
+            ("tidegate_waiting_room_bypassed_total", "Requests that were not held up.", &counts.bypassed),
+            ("tidegate_waiting_room_revoked_total", "Visits ended before their time.", &counts.ended),
+            ("tidegate_waiting_room_store_errors_total", "Lines that could not be written.", &counts.unwritten),
+        ];
+        for (name, help, counter) in counters {
+            add(name, help, SampleKind::Counter, counter.load(Relaxed) as f64);
+        }
     }
 }
 

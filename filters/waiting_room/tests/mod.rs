@@ -1,5 +1,8 @@
 //! Tests of the waiting room.
 
+mod documents;
+mod gates;
+mod health;
 mod model;
 mod rooms;
 mod support;

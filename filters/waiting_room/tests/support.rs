@@ -7,7 +7,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::engine::Nanos;
+use crate::waiting_room::keys::{KeySpec, Keyring};
 use crate::waiting_room::rules::Rules;
+use crate::waiting_room::settings::Settings;
 use crate::waiting_room::{History, Journal, Opening, Room};
 
 /// The start of every test, in milliseconds since 1970.
@@ -41,42 +43,51 @@ impl Journal for Disk {
 
 /// A room under a clock that a test moves.
 pub(super) struct Bench {
-    pub(super) room: Room,
+    pub(super) room: Arc<Room>,
     pub(super) disk: Disk,
     pub(super) now: u64,
-    rules: Arc<Rules>,
+    settings: Arc<Settings>,
+}
+
+/// Settings with these rules and one key.
+pub(super) fn settings(rules: Rules) -> Settings {
+    let key = KeySpec { kid: 1, secret: [9; 32], not_before: 0, not_after: u64::MAX };
+    Settings::new("demo", rules, Arc::new(Keyring::new(&[key])))
 }
 
 impl Bench {
     pub(super) fn new(rules: Rules) -> Self {
-        Self::on(Disk::default(), rules, START)
+        Self::with(settings(rules))
     }
 
-    fn on(disk: Disk, rules: Rules, wall: u64) -> Self {
-        let rules = Arc::new(rules);
+    pub(super) fn with(settings: Settings) -> Self {
+        Self::on(Disk::default(), Arc::new(settings), START)
+    }
+
+    fn on(disk: Disk, settings: Arc<Settings>, wall: u64) -> Self {
         let history = History::read(&disk.bytes.lock());
         let room = Room::open(Opening {
             name: "demo".into(),
             seed: [7; 32],
-            rules: rules.clone(),
+            settings: settings.clone(),
             journal: Box::new(disk.clone()),
             history,
             epoch: Duration::from_millis(wall),
             now: Nanos(0),
         });
         let now = room.time(Nanos(0));
-        Self { room, disk, now, rules }
+        Self { room: Arc::new(room), disk, now, settings }
     }
 
     /// The process is killed, and begins again at another wall time.
     pub(super) fn kill(self, wall: u64) -> Self {
         self.disk.broken.store(false, Relaxed);
-        Self::on(self.disk, (*self.rules).clone(), wall)
+        Self::on(self.disk, self.settings, wall)
     }
 
     pub(super) fn set_rules(&mut self, rules: Rules) {
-        self.rules = Arc::new(rules);
-        self.room.set_rules(&self.rules);
+        self.settings = Arc::new(settings(rules));
+        self.room.apply(&self.settings);
     }
 
     /// Time passes in ticks: ten a second, fewer over a long time.
