@@ -17,13 +17,12 @@ use super::tree::{Content, Id, Tree};
 use super::types::FilterEntry;
 
 /// Kinds that the design knows and this version may not have; a gateway that registers one has it.
-const LATER_KINDS: [&str; 8] = [
+const LATER_KINDS: [&str; 7] = [
     "idempotency",
     "queue",
     "respond_async",
     "circuit_breaker",
     "failover",
-    "waiting_room",
     "concurrency",
     "load_guard",
 ];
@@ -138,6 +137,9 @@ impl<'t> Checker<'_, 't> {
         let (kind, entry, settings) = self.kind_of(at)?;
         let spec =
             self.decoder.decode(settings, |value| (entry.parse)(&mut <dyn ErasedDeserializer<'_>>::erase(value)))?;
+        if kind == "waiting_room" {
+            self.room_use(settings);
+        }
         let mut problems = Problems::default();
         spec.check(cx, &mut problems);
         for problem in problems.0 {

@@ -22,8 +22,24 @@ pub(super) const AT: &str = "$tidegate::At";
 pub(super) const RAW: &str = "$tidegate::Raw";
 
 /// Keys that the design knows and this version does not, so that the message can say so.
-const LATER: [&str; 8] =
-    ["waiting_rooms", "waiting_room_keys", "class", "health", "when", "on_store_error", "weight", "types"];
+const LATER: [&str; 16] = [
+    "class",
+    "health",
+    "when",
+    "on_store_error",
+    "weight",
+    "types",
+    "additional_routes",
+    "custom_page_html",
+    "default_template_language",
+    "eligibility",
+    "lanes",
+    "challenge",
+    "admission_control",
+    "fairness",
+    "sse",
+    "merchant_key",
+];
 
 /// Decodes values of one tree and collects what is wrong with them.
 pub(super) struct Decoder<'t> {
