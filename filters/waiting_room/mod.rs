@@ -32,6 +32,7 @@ mod record;
 mod room;
 pub mod rules;
 pub mod settings;
+pub mod simulation;
 mod spec;
 #[cfg(test)]
 mod tests;

@@ -17,15 +17,8 @@ use super::tree::{Content, Id, Tree};
 use super::types::FilterEntry;
 
 /// Kinds that the design knows and this version may not have; a gateway that registers one has it.
-const LATER_KINDS: [&str; 7] = [
-    "idempotency",
-    "queue",
-    "respond_async",
-    "circuit_breaker",
-    "failover",
-    "concurrency",
-    "load_guard",
-];
+const LATER_KINDS: [&str; 7] =
+    ["idempotency", "queue", "respond_async", "circuit_breaker", "failover", "concurrency", "load_guard"];
 /// Keys beside a kind that the design knows and this version has not.
 const LATER_KEYS: [&str; 2] = ["when", "on_store_error"];
 

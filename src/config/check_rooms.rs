@@ -216,7 +216,11 @@ impl Checker<'_, '_> {
     pub(super) fn room_keys(&mut self, keys: &[At<RoomKeyFile>], rooms: &[At<RoomFile>]) -> Vec<KeySpec> {
         if let (Some(room), true) = (rooms.first(), keys.is_empty()) {
             let help = "add `waiting_room_keys: [{kid: 1, secret: \"${NAME}\"}]` with 64 hexadecimal digits";
-            self.wrong_with_help(room.value.name.or(room.at), "a waiting room needs a key to sign with", Some(help.to_owned()));
+            self.wrong_with_help(
+                room.value.name.or(room.at),
+                "a waiting room needs a key to sign with",
+                Some(help.to_owned()),
+            );
         }
         for (at, key) in keys.iter().enumerate() {
             self.count(&key.value.kid, key.at, 0, 255);

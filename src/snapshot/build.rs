@@ -14,6 +14,7 @@ use crate::config::{self, Config, FilterEntry, Loaded};
 use crate::gateway::Shared;
 use crate::identity::Identities;
 use crate::telemetry::{ChannelMetrics, RouteMetrics};
+use crate::waiting_room;
 
 /// Why a checked file could not be compiled; the running configuration stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +38,16 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     let identities =
         Identities::new(&config.identity, &server.trusted_proxies, &shared.hasher).map_err(SnapshotError)?;
     let upstreams = upstreams(&config, shared)?;
+    let rooms = waiting_room::rooms(&config, identities.ids(), shared).map_err(SnapshotError)?;
     let mut built = Vec::with_capacity(config.filters.len());
     let mut links = HashMap::with_capacity(config.filters.len());
     for entry in &config.filters {
         let (filter, link) = one_filter(entry, identities.ids(), shared)?;
-        links.insert(entry.name.clone(), (link, entry.spec.identities()));
+        let mut asked = entry.spec.identities();
+        if entry.kind == "waiting_room" {
+            asked.extend(waiting_room::identities(&config));
+        }
+        links.insert(entry.name.clone(), (link, asked));
         built.push(filter);
     }
     let routes: Result<Box<[_]>, _> =
@@ -55,6 +61,7 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         table,
         routes: routes?,
         filters: built.into(),
+        rooms: rooms.into(),
         config,
     })
 }

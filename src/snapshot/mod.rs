@@ -14,6 +14,7 @@ use tidegate_filters::engine::{Acquired, Filter, FilterChain, Identity, Priority
 use crate::config::Config;
 use crate::identity::Identities;
 use crate::telemetry::RouteMetrics;
+use crate::waiting_room::ConfiguredRoom;
 
 pub use build::{SnapshotError, build};
 pub use routes::RouteTable;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub routes: Box<[Arc<Route>]>,
     /// The filters, in file order, with what they acquired.
     pub filters: Box<[BuiltFilter]>,
+    /// The waiting rooms, in file order.
+    pub rooms: Box<[ConfiguredRoom]>,
 }
 
 /// One compiled route.
@@ -79,6 +82,9 @@ pub struct BuiltFilter {
 impl Snapshot {
     /// Lets every filter apply its settings to shared state. Called once, after the swap.
     pub fn activate(&self) {
+        for room in &self.rooms {
+            room.activate();
+        }
         for built in &self.filters {
             built.filter.activate();
         }

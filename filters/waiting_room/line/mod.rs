@@ -129,6 +129,8 @@ pub struct Line {
     limits: Limits,
     marks: Arc<Marks>,
     now: u64,
+    /// The last tick; visitors move `now` between two.
+    ticked: u64,
     /// When this process took the room over; passes from before may not be known to the journal.
     began: u64,
     epoch: u32,
@@ -190,6 +192,7 @@ impl Line {
             limits,
             marks,
             now,
+            ticked: now,
             began: now,
             epoch: 1,
             tail: 1,

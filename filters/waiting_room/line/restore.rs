@@ -13,6 +13,7 @@ impl Line {
         }
         self.now = now.max(last.at);
         self.began = self.now;
+        self.ticked = self.now;
         self.turned_at = self.now;
         self.patience = (0, self.now);
         self.apply_limits();

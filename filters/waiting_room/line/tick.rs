@@ -22,8 +22,9 @@ impl Line {
     /// Lets time pass up to `now`, decides whose turn it is, and says what must be written before it takes effect.
     /// `None` when nothing has to be.
     pub(in crate::waiting_room) fn tick(&mut self, now: u64) -> Option<Delta> {
-        let span = now.saturating_sub(self.now);
         self.advance(now);
+        let span = self.now - self.ticked;
+        self.ticked = self.now;
         self.apply_limits();
         self.turn_generation();
         self.end_visits();
@@ -84,14 +85,14 @@ impl Line {
         }
     }
 
-    /// How long silence may last before a waiter counts as gone: one and a half times the longest wait between two looks
-    /// that anybody was asked for.
+    /// How long silence may last before a waiter counts as gone: a tenth more than the longest wait between two looks that
+    /// anybody was asked for.
     fn patience(&self) -> u64 {
         let rate = self.pace.per_second().unwrap_or(0.0);
         let wait = if rate > 0.0 { self.waiting as f64 / rate } else { f64::INFINITY };
         let polling = self.rules.polling;
         let asked = (wait * 1_000.0 / f64::from(polling.divisor.max(1))).min(polling.max as f64);
-        let longest = (asked * 1.3 * 1.5) as u64;
+        let longest = (asked * 1.3 * 1.1) as u64;
         longest.max(self.rules.refresh * 3 / 2).min((self.rules.queue_grace / 2).max(1))
     }
 

@@ -1,5 +1,6 @@
 //! Tests of the waiting room.
 
+mod crowd;
 mod documents;
 mod gates;
 mod health;
