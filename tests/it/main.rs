@@ -11,3 +11,4 @@ mod reload;
 mod saves;
 mod shop;
 mod support;
+mod waiting_room;
