@@ -15,7 +15,7 @@ use super::file_rooms::{
     SecureFile, SessionFile,
 };
 use super::placed::At;
-use super::tree::Id;
+use super::tree::{Id, Tree};
 use super::types::RoomSpec;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -258,7 +258,7 @@ impl Checker<'_, '_> {
 
     /// Checks that the settings of a `waiting_room` filter name a room.
     pub(super) fn room_use(&self, settings: Id) {
-        let list = self.tree.child(Id(0), "waiting_rooms");
+        let list = self.tree.child(Tree::ROOT, "waiting_rooms");
         let rooms = list.map_or(&[][..], |list| self.tree.items(list));
         let name = |room: &Id| Some(self.tree.scalar(self.tree.child(*room, "name")?)?.text.as_str());
         let known: Vec<&str> = rooms.iter().filter_map(name).collect();
