@@ -16,6 +16,7 @@
 //! still here.
 
 mod outlook;
+mod places;
 mod restore;
 mod tick;
 
@@ -25,12 +26,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::deadlines::Deadlines;
-use super::draw::{self, Seed};
+use super::draw::Seed;
 use super::leases::{Lease, Leases};
 use super::marks::Marks;
 use super::pace::Pace;
 use super::record::Delta;
-use super::rules::{Limits, Method, Missed, Overflow, Phase, Rules};
+use super::rules::{Limits, Method, Missed, Phase, Rules};
 use super::window::Window;
 
 /// A pass, or what it was renewed to.
@@ -391,134 +392,6 @@ impl Line {
 
     fn advance(&mut self, now: u64) {
         self.now = self.now.max(now);
-    }
-
-    /// What a known person has here already.
-    fn known(&mut self, subject: u64) -> Option<Entry> {
-        let number = self.resolve(*self.subjects.get(&subject)?);
-        if let Some(lease) = self.leases.get(number) {
-            return Some(Entry::Pass(admission(number, lease)));
-        }
-        if self.marks.is_spent(number) {
-            self.subjects.remove(&subject);
-            return None;
-        }
-        self.marks.see(number);
-        Some(if self.collecting.is_some_and(|first| number >= first) {
-            Entry::Registered(number)
-        } else {
-            Entry::Place(number)
-        })
-    }
-
-    /// Whether a newcomer may walk in: nobody waits, nobody's turn is open.
-    fn is_open(&self) -> bool {
-        let empty = self.waiting == 0 && self.turns.is_empty() && self.late.is_empty() && self.staged.is_empty();
-        empty && self.collecting.is_none() && !self.limits.queue_all
-    }
-
-    /// Whether one more walk-in is covered by what is on disk, now and after the line that is being written.
-    fn has_credit(&self) -> bool {
-        self.credit > self.writing + self.fresh && self.next_credit > self.fresh
-    }
-
-    fn shuffles(&self) -> bool {
-        matches!(self.rules.phase(self.now), Phase::Prequeue(event) if event.shuffle)
-    }
-
-    fn has_room_for(&mut self, subject: u64) -> bool {
-        let most = self.rules.max_queue_length;
-        // Numbers of those who left cost bits too; eight for each place bounds what a flood of joins can take.
-        if self.tail.saturating_sub(self.frontier) > most.saturating_mul(8).saturating_add(super::marks::CHUNK) {
-            return false;
-        }
-        if self.waiting < most {
-            return true;
-        }
-        self.turned_away += 1;
-        if self.rules.overflow == Overflow::Reject || self.collecting.is_some() {
-            return false;
-        }
-        let who = if subject == 0 { self.tail ^ self.turned_away.rotate_left(32) } else { subject };
-        let lot = draw::lot(&self.seed, &self.room, &who.to_be_bytes());
-        let chance = most as f64 / (most + self.turned_away) as f64;
-        if lot as f64 / u64::MAX as f64 >= chance {
-            return false;
-        }
-        let rank = draw::stamp(&self.seed, b"drop", &self.turned_away.to_be_bytes()) % self.waiting.max(1);
-        let mut left = rank;
-        let mut victim = None;
-        self.marks.each(self.frontier + 1, self.tail, |number| {
-            victim = Some(number);
-            left = left.wrapping_sub(1);
-            left != u64::MAX
-        });
-        victim.is_some_and(|victim| {
-            self.spend(victim);
-            self.waiting -= 1;
-            true
-        })
-    }
-
-    fn take_number(&mut self) -> u64 {
-        let number = self.tail;
-        self.tail += 1;
-        self.marks.cover(number, self.now);
-        number
-    }
-
-    fn join(&mut self, subject: u64) -> u64 {
-        let number = self.take_number();
-        self.marks.see(number);
-        self.waiting += 1;
-        if subject != 0 {
-            self.subjects.insert(subject, number);
-        }
-        number
-    }
-
-    fn admit(&mut self, number: u64, subject: u64, short: bool) -> Admission {
-        let span = if short { self.rules.claim_window.min(self.limits.session) } else { self.limits.session };
-        let until = self.now + span;
-        let lease = Lease { began: self.now, until, durable: until, short, subject };
-        self.leases.put(number, lease);
-        self.window.add(self.now, 1);
-        self.admitted += 1;
-        self.dirty.admissions.push((self.now, 1));
-        self.marks.cover(number, self.now);
-        self.marks.spend(number);
-        if subject != 0 {
-            self.subjects.insert(subject, number);
-        }
-        admission(number, &lease)
-    }
-
-    /// Takes somebody in again whose pass is good and whom the journal did not know.
-    fn keep_inside(&mut self, number: u64, subject: u64, until: u64) {
-        let lease = Lease { began: self.now, until, durable: until, short: false, subject };
-        self.leases.put(number, lease);
-        self.marks.cover(number, self.now);
-        self.marks.spend(number);
-    }
-
-    fn spend(&mut self, number: u64) {
-        self.marks.spend(number);
-        self.dirty.spent.push(number);
-    }
-
-    fn forget_late(&mut self, number: u64) {
-        if self.late_set.remove(&number) {
-            self.late.retain(|other| *other != number);
-        }
-    }
-
-    fn is_staged(&self, number: u64) -> bool {
-        self.staged.iter().any(|(other, _)| *other == number)
-    }
-
-    fn note_visit(&mut self, lease: Lease) {
-        let length = self.now.saturating_sub(lease.began) as f64;
-        self.mean_visit = if self.mean_visit == 0.0 { length } else { self.mean_visit * 0.95 + length * 0.05 };
     }
 }
 

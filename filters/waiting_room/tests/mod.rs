@@ -4,6 +4,7 @@ mod crowd;
 mod documents;
 mod gates;
 mod health;
+mod kills;
 mod model;
 mod rooms;
 mod support;
