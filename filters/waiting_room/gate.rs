@@ -71,11 +71,7 @@ impl Filter for Gate {
         let identity = settings.identity.iter().find_map(|id| cx.identity(*id)?.text.as_deref());
         let subject = identity.map_or(0, |text| self.room.subject(text.as_bytes()));
         let case = Case { gate: self, settings: &settings, head, now, subject };
-        let decision = case.decide(cx);
-        if matches!(decision, Decision::Continue) {
-            cx.note("waited", 0);
-        }
-        decision
+        case.decide(cx)
     }
 
     fn on_response(&self, response: &response::Parts, cx: &mut RequestContext) {

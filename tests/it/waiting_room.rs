@@ -60,6 +60,16 @@ fn who_waits_is_told_so_and_gets_in_within_a_second_of_more_room() {
     eventually("the one who waits gets in", Duration::from_secs(5), || waiting.asks(&gateway).status == 200);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(inside.asks(&gateway).status, 200);
+    let prediction = gateway.admin("GET", "/-/waiting_rooms/drop/predict?total_active_users=4").json();
+    let rate = |when: &str| prediction[when]["rate_per_minute"].as_f64();
+    assert!(rate("then") > rate("now"), "{prediction}");
+    assert_eq!(gateway.admin("POST", "/-/waiting_rooms/drop/sold_out").status, 200);
+    eventually("nothing is left", Duration::from_secs(2), || {
+        gateway.admin("GET", "/-/waiting_rooms/drop").json()["state"] == "sold_out"
+    });
+    assert_eq!(Visitor::default().asks(&gateway).json()["waitingRoom"]["reason"], "sold_out");
+    assert_eq!(gateway.admin("POST", "/-/waiting_rooms/drop/reopen").status, 200);
+    assert_eq!(gateway.admin("GET", "/-/waiting_rooms/drip").status, 404);
     eventually("both are counted", Duration::from_secs(2), || gateway.metric("tidegate_waiting_room_active") > 1.5);
 }
 

@@ -120,6 +120,8 @@ struct Draw {
     first: u64,
     base: u64,
     ranks: Vec<u32>,
+    /// Whether it is written down: before that, another process might draw otherwise.
+    told: bool,
 }
 
 /// One room's line.
@@ -278,6 +280,9 @@ impl Line {
         if self.turns.remove(&number).is_some() {
             return Claim::Pass(self.admit(number, subject, false));
         }
+        if self.is_being_drawn(number) {
+            return Claim::Wait(number);
+        }
         if self.marks.is_spent(number) {
             return Claim::Gone;
         }
@@ -379,15 +384,6 @@ impl Line {
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
         self.rules = rules;
         self.apply_limits();
-    }
-
-    /// The number that a draw gave for this one; itself where there was none.
-    fn resolve(&self, number: u64) -> u64 {
-        let drawn = |draw: &Draw| {
-            let at = usize::try_from(number.checked_sub(draw.first)?).ok()?;
-            draw.ranks.get(at).map(|rank| draw.base + u64::from(*rank))
-        };
-        self.draws.iter().find_map(drawn).unwrap_or(number)
     }
 
     fn advance(&mut self, now: u64) {

@@ -1,17 +1,29 @@
 //! Numbers and visits: who gets one, and what becomes of it.
 
-use super::{Admission, Entry, Line, admission};
+use super::{Admission, Draw, Entry, Line, admission};
 use crate::waiting_room::draw;
 use crate::waiting_room::leases::Lease;
 use crate::waiting_room::marks::CHUNK;
 use crate::waiting_room::rules::{Overflow, Phase};
 
 impl Line {
+    /// The number that a draw gave for this one; itself where there was none.
+    pub(super) fn resolve(&self, number: u64) -> u64 {
+        let drawn = |draw: &Draw| {
+            let at = usize::try_from(number.checked_sub(draw.first)?).ok()?;
+            draw.ranks.get(at).map(|rank| draw.base + u64::from(*rank))
+        };
+        self.draws.iter().filter(|draw| draw.told).find_map(drawn).unwrap_or(number)
+    }
+
     /// What a known person has here already.
     pub(super) fn known(&mut self, subject: u64) -> Option<Entry> {
         let number = self.resolve(*self.subjects.get(&subject)?);
         if let Some(lease) = self.leases.get(number) {
             return Some(Entry::Pass(admission(number, lease)));
+        }
+        if self.is_being_drawn(number) {
+            return Some(Entry::Registered(number));
         }
         if self.marks.is_spent(number) {
             self.subjects.remove(&subject);
@@ -23,6 +35,12 @@ impl Line {
         } else {
             Entry::Place(number)
         })
+    }
+
+    /// Whether a number takes part in a draw that is made and not yet written down.
+    pub(super) fn is_being_drawn(&self, number: u64) -> bool {
+        let mut untold = self.draws.iter().filter(|draw| !draw.told);
+        untold.any(|draw| (draw.first..draw.base).contains(&number))
     }
 
     /// Whether a newcomer may walk in: nobody waits, nobody's turn is open.

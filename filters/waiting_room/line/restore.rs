@@ -39,7 +39,7 @@ impl Line {
             for number in *first..*first + u64::from(*count) {
                 self.use_up(number);
             }
-            self.draws.push(Draw { first: *first, base: *base, ranks });
+            self.draws.push(Draw { first: *first, base: *base, ranks, told: true });
         }
         for (number, second) in &delta.turns {
             self.turns.insert(*number, Turn { until: 0, show_up: 0, second: *second });

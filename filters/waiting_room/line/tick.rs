@@ -57,6 +57,7 @@ impl Line {
         for (number, second) in std::mem::take(&mut self.staged) {
             self.begin_turn(number, second);
         }
+        self.draws.iter_mut().for_each(|draw| draw.told = true);
         self.published = self.frontier;
         self.last = delta.counts();
     }
@@ -170,7 +171,7 @@ impl Line {
             self.marks.spend(at);
         }
         self.dirty.draws.push((first, ranks.len() as u32, base));
-        self.draws.push(Draw { first, base, ranks });
+        self.draws.push(Draw { first, base, ranks, told: false });
     }
 
     /// The rank of each registration.
