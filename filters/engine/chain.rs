@@ -179,6 +179,12 @@ impl FilterChain {
         !self.response.is_empty()
     }
 
+    /// Whether any filter may want to see an answer whole, which a path that cannot hold answers back must not carry.
+    #[must_use]
+    pub fn captures(&self) -> bool {
+        !self.capture.is_empty()
+    }
+
     /// Runs from where the request stopped last: call again after a wait, or with the body after `NeedBody`.
     pub fn on_request(&self, head: &RequestHead<'_>, cx: &mut RequestContext) -> Decision {
         while let Some(&slot) = self.request.get(usize::from(cx.cursor)) {

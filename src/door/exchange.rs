@@ -147,7 +147,7 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
     let route = flow
         .route
         .clone()
-        .filter(|route| plain && !route.upstream.h2 && !pay::needs_body(&flow) && flow.cx.capture.is_none());
+        .filter(|route| plain && !route.upstream.h2 && !pay::needs_body(&flow) && !route.chain.captures());
     let target = target.as_deref().unwrap_or(origin);
     let rewritten = rewrite(&flow, head, &view, (target, head.old && route.is_none()), authority.as_bytes());
     flow.method.push_str(view.method);
