@@ -24,6 +24,7 @@
 //! | `headers` | [`headers`] | sets, adds and removes headers on the way in and out |
 //! | `circuit_breaker` | [`circuit_breaker`] | rests channels that fail, and probes them |
 //! | `failover` | [`failover`] | chooses the channel: by order, weight or score |
+//! | `waiting_room` | [`waiting_room`] | a line with numbers, turns and honest waits |
 //!
 //! Filters share [`condition`] (CEL on a request, compiled when the file is loaded) and [`channels`] (what is known of
 //! upstreams: settings, quotas, probes, the record of tries). [`store`] keeps records that outlive the process.
@@ -39,6 +40,7 @@ pub mod idempotency;
 pub mod queue;
 pub mod rate_limit;
 pub mod store;
+pub mod waiting_room;
 
 use engine::Kinds;
 
@@ -52,6 +54,7 @@ pub fn builtin() -> Kinds {
         .register::<headers::Headers>("headers")
         .register::<circuit_breaker::CircuitBreaker>("circuit_breaker")
         .register::<failover::Failover>("failover")
+        .register::<waiting_room::WaitingRoom>("waiting_room")
 }
 
 impl Kinds {

@@ -10,6 +10,7 @@ use tidegate_filters::engine::Kinds;
 use crate::config;
 use crate::server::{self, RunOptions};
 use crate::telemetry::{self, AccessLogTarget, LogFormat};
+use crate::waiting_room::simulate::{self, Tool};
 
 /// Exit code for a file with problems, as `sysexits.h` has it.
 const EX_CONFIG: u8 = 78;
@@ -46,6 +47,9 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// Tools for waiting rooms.
+    #[command(subcommand)]
+    WaitingRoom(Tool),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -61,6 +65,7 @@ pub fn main(kinds: &Kinds) -> ExitCode {
         Command::Run { config, access_log, log_format } => run(config, &access_log, log_format, kinds.clone()),
         Command::Check { file } => check(&file, kinds),
         Command::Schema => schema(kinds),
+        Command::WaitingRoom(tool) => waiting_room(&tool, kinds),
     }
 }
 
@@ -95,6 +100,16 @@ fn check(file: &std::path::Path, kinds: &Kinds) -> ExitCode {
         Err(report) => {
             complain(&report.to_string());
             ExitCode::from(EX_CONFIG)
+        }
+    }
+}
+
+fn waiting_room(tool: &Tool, kinds: &Kinds) -> ExitCode {
+    match simulate::run(tool, kinds) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
         }
     }
 }

@@ -39,3 +39,4 @@ pub mod reload;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;
+pub mod waiting_room;

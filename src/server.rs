@@ -31,6 +31,7 @@ use crate::proxy::{Adapter, MOST_TRIES};
 use crate::reload::Reloader;
 use crate::snapshot;
 use crate::telemetry::{AccessLogTarget, Telemetry};
+use crate::waiting_room;
 
 /// Idle upstream connections kept by each worker; fewer than run at once would mean reconnecting under load.
 const UPSTREAM_POOL: usize = 1_024;
@@ -110,6 +111,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     let kinds = Arc::new(options.kinds);
     let reloader = Arc::new(Reloader::new(options.file, kinds, Arc::new(env), gateway.clone(), &loaded));
     let admin_address = admin.local_addr().map_err(|error| start("admin", &error))?;
+    waiting_room::spawn_ticks(gateway.clone()).map_err(|error| start("waiting rooms", &error))?;
     spawn_admin(admin, gateway.clone(), reloader, stopping.clone(), addresses.clone());
     announce(&addresses, admin_address);
     let signals = Signals { stopping, seats, gateway, drain: config.server.drain_timeout };

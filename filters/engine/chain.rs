@@ -14,8 +14,7 @@ use serde::Deserialize;
 
 use super::{
     Attempt, AttemptEnd, Captured, ChannelId, Decider, Decision, Filter, HeldBack, Nanos, Outcome, RequestContext,
-    RequestHead, Retry,
-    Sample, SampleKind, Stages, State, Verdict,
+    RequestHead, Retry, Sample, SampleKind, Stages, State, Verdict,
 };
 
 /// Whether a filter's decisions count.
@@ -178,6 +177,12 @@ impl FilterChain {
     #[must_use]
     pub fn sees_responses(&self) -> bool {
         !self.response.is_empty()
+    }
+
+    /// Whether any filter may want to see an answer whole, which a path that cannot hold answers back must not carry.
+    #[must_use]
+    pub fn captures(&self) -> bool {
+        !self.capture.is_empty()
     }
 
     /// Runs from where the request stopped last: call again after a wait, or with the body after `NeedBody`.

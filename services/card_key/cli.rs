@@ -30,8 +30,14 @@ const CHUNK: usize = 64 * 1024;
 /// What an import can fail with; each error brings its own sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// What cannot be said as an argument.
+const HELP: &str = "Environment: TIDEGATE_CARD_KEY_HOOK_SECRET signs paid events (POST /v1/hooks/paid), which are \
+refused without it. TIDEGATE_CARD_KEY_ADMIN_TOKEN is what sellers show under /admin; without it they are served only \
+while the service listens on loopback.";
+
 /// Arguments of `card-key`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:7002")]

@@ -16,6 +16,7 @@ mod queues;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod waiting_rooms;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -145,6 +146,11 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .route("/-/payments/{id}/query", post(payments::query))
         .route("/-/payments/{id}/close", post(payments::close))
         .route("/-/payments/{id}/manual-resolve", post(payments::decide))
+        .route("/-/waiting_rooms", get(waiting_rooms::list))
+        .route("/-/waiting_rooms/{room}", get(waiting_rooms::show))
+        .route("/-/waiting_rooms/{room}/predict", get(waiting_rooms::predict))
+        .route("/-/waiting_rooms/{room}/sold_out", post(waiting_rooms::sold_out))
+        .route("/-/waiting_rooms/{room}/reopen", post(waiting_rooms::reopen))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know that method")

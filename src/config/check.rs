@@ -70,9 +70,11 @@ impl<'t> Checker<'_, 't> {
         let stores = self.stores(&file.stores);
         let identity = self.identity(&file.identity);
         let upstreams = self.upstreams(&file.upstreams, &stores);
+        let rooms = self.rooms(&file.waiting_rooms);
+        let room_keys = self.room_keys(&file.waiting_room_keys, &file.waiting_rooms);
         let (filters, chains) = self.filters(file);
         let routes = self.routes(file, chains, server.as_ref());
-        Some(Config { server: server?, admin: admin?, stores, identity, upstreams, filters, routes })
+        Some(Config { server: server?, admin: admin?, stores, identity, upstreams, rooms, room_keys, filters, routes })
     }
 
     fn stores(&self, file: &Named<super::file_server::StoreFile>) -> BTreeMap<String, StoreSpec> {

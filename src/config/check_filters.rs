@@ -17,7 +17,7 @@ use super::tree::{Content, Id, Tree};
 use super::types::FilterEntry;
 
 /// Kinds that the design knows and this version may not have; a gateway that registers one has it.
-const LATER_KINDS: [&str; 4] = ["respond_async", "waiting_room", "concurrency", "load_guard"];
+const LATER_KINDS: [&str; 3] = ["respond_async", "concurrency", "load_guard"];
 /// Keys beside a kind that the design knows and this version has not.
 const LATER_KEYS: [&str; 2] = ["when", "on_store_error"];
 
@@ -129,6 +129,9 @@ impl<'t> Checker<'_, 't> {
         let (kind, entry, settings) = self.kind_of(at)?;
         let spec =
             self.decoder.decode(settings, |value| (entry.parse)(&mut <dyn ErasedDeserializer<'_>>::erase(value)))?;
+        if kind == "waiting_room" {
+            self.room_use(settings);
+        }
         let mut problems = Problems::default();
         spec.check(cx, &mut problems);
         for problem in problems.0 {

@@ -22,7 +22,20 @@ pub(super) const AT: &str = "$tidegate::At";
 pub(super) const RAW: &str = "$tidegate::Raw";
 
 /// Keys that the design knows and this version does not, so that the message can say so.
-const LATER: [&str; 4] = ["waiting_rooms", "waiting_room_keys", "when", "on_store_error"];
+const LATER: [&str; 12] = [
+    "when",
+    "on_store_error",
+    "additional_routes",
+    "custom_page_html",
+    "default_template_language",
+    "eligibility",
+    "lanes",
+    "challenge",
+    "admission_control",
+    "fairness",
+    "sse",
+    "merchant_key",
+];
 
 /// Decodes values of one tree and collects what is wrong with them.
 pub(super) struct Decoder<'t> {

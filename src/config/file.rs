@@ -11,6 +11,7 @@ use tidegate_filters::engine::{ByteSize, Mode, TimeSpan};
 
 use super::file_channel::{ChannelFile, HealthFile};
 use super::file_payments::{CallbackFile, PaymentFile};
+use super::file_rooms::{RoomFile, RoomKeyFile};
 use super::file_server::{AdminFile, NetFile, ProtocolFile, ServerFile, StoreFile};
 use super::placed::{At, Named, Raw};
 use super::types::Class;
@@ -42,6 +43,12 @@ pub(super) struct ConfigFile {
     /// Upstreams by name.
     #[serde(default)]
     pub(super) upstreams: Named<UpstreamFile>,
+    /// Waiting rooms; routes use them as `{waiting_room: <name>}`.
+    #[serde(default)]
+    pub(super) waiting_rooms: Vec<At<RoomFile>>,
+    /// Keys that waiting rooms sign with: the newest that has begun signs, all that have not ended verify.
+    #[serde(default)]
+    pub(super) waiting_room_keys: Vec<At<RoomKeyFile>>,
     /// Filters by name. One name is one state, shared by all routes that list it.
     #[serde(default)]
     pub(super) filters: Named<Raw<FilterFile>>,

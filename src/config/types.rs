@@ -10,6 +10,9 @@ use std::time::Duration;
 use http::Method;
 use ipnet::IpNet;
 use tidegate_filters::engine::{ByteSize, FilterSpec, Mode, Priority};
+use tidegate_filters::waiting_room::keys::KeySpec;
+use tidegate_filters::waiting_room::rules::Rules;
+use tidegate_filters::waiting_room::settings::{CommandKind, SameSite, Secure};
 
 use super::secret::Secret;
 use super::types_payments::CallbackSpec;
@@ -28,6 +31,10 @@ pub struct Config {
     pub identity: Vec<(String, Vec<IdentitySource>)>,
     /// Upstreams by name.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Waiting rooms, in file order.
+    pub rooms: Vec<RoomSpec>,
+    /// Keys that waiting rooms sign with.
+    pub room_keys: Vec<KeySpec>,
     /// Named filters, those written inline in routes included (named `<route>/<kind>`, or `<route>/<kind>-2` for a second
     /// one of a kind), in file order.
     pub filters: Vec<FilterEntry>,
@@ -235,4 +242,31 @@ impl Default for PathMatch {
     fn default() -> Self {
         Self::Prefix(String::new())
     }
+}
+
+/// A waiting room.
+#[derive(Clone, Debug)]
+pub struct RoomSpec {
+    /// Its name; unique.
+    pub name: Arc<str>,
+    /// What its line does.
+    pub rules: Rules,
+    /// Status of the answer to those who wait; `None`: 200 for pages, 503 for programs.
+    pub status: Option<u16>,
+    /// Last part of the cookie's name.
+    pub cookie: String,
+    /// When the cookie is `Secure`.
+    pub secure: Secure,
+    /// Its `SameSite`.
+    pub same_site: SameSite,
+    /// Names of identities: the first that a request has says who it is.
+    pub identity: Vec<String>,
+    /// Conditions of requests that are never held up.
+    pub bypass: Vec<String>,
+    /// What the backend may say about a visit.
+    pub commands: Vec<CommandKind>,
+    /// Whether Cloudflare's clients are understood.
+    pub cloudflare: bool,
+    /// Whether a program is told where it stands.
+    pub json: bool,
 }

@@ -19,6 +19,7 @@ use crate::identity::Identities;
 use crate::payments::status::StatusPaths;
 use crate::proxy::h1::Pool;
 use crate::telemetry::{ChannelMetrics, RouteMetrics};
+use crate::waiting_room;
 
 /// Why a checked file could not be compiled; the running configuration stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +50,17 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     };
     let stores = config.stores.iter().map(|(name, spec)| (name.clone(), kind(spec)));
     shared.states.stores().declare(stores).map_err(|error| SnapshotError(error.to_string()))?;
+    let rooms = waiting_room::rooms(&config, identities.ids(), shared).map_err(SnapshotError)?;
     let mut built = Vec::with_capacity(config.filters.len());
     let mut links = HashMap::with_capacity(config.filters.len());
     for entry in &config.filters {
         let known = upstreams_of(&entry.name, &config, &upstreams);
         let (filter, link) = one_filter(entry, identities.ids(), &known, shared)?;
-        links.insert(entry.name.clone(), (link, entry.spec.identities()));
+        let mut asked = entry.spec.identities();
+        if entry.kind == "waiting_room" {
+            asked.extend(waiting_room::identities(&config));
+        }
+        links.insert(entry.name.clone(), (link, asked));
         built.push(filter);
     }
     let routes: Result<Box<[_]>, _> =
@@ -72,6 +78,7 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         routes,
         filters: built.into(),
         upstreams: upstreams.into_values().collect(),
+        rooms: rooms.into(),
         config,
     })
 }

@@ -15,6 +15,7 @@ use crate::config::{CallbackSpec, Config};
 use crate::identity::Identities;
 use crate::payments::status::StatusPaths;
 use crate::telemetry::RouteMetrics;
+use crate::waiting_room::ConfiguredRoom;
 
 pub use build::{SnapshotError, build};
 pub use routes::RouteTable;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub filters: Box<[BuiltFilter]>,
     /// The upstreams, by name.
     pub upstreams: Box<[Arc<Upstream>]>,
+    /// The waiting rooms, in file order.
+    pub rooms: Box<[ConfiguredRoom]>,
 }
 
 /// One compiled route.
@@ -86,6 +89,9 @@ pub struct BuiltFilter {
 impl Snapshot {
     /// Lets every filter apply its settings to shared state. Called once, after the swap.
     pub fn activate(&self) {
+        for room in &self.rooms {
+            room.activate();
+        }
         for built in &self.filters {
             built.filter.activate();
         }

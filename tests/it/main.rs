@@ -17,3 +17,4 @@ mod reload;
 mod saves;
 mod shop;
 mod support;
+mod waiting_room;

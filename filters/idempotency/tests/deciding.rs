@@ -168,7 +168,8 @@ fn a_shadow_counts_repeats_and_asks_for_nothing() {
         } else {
             assert_eq!(refused(decision).code(), Some("idempotency-unreplayable"));
         }
-        let mut attempt = Attempt { number: 1, candidates: ChannelSet::all(1), chosen: None };
+        let mut attempt =
+            Attempt { number: 1, pinned: false, safe: false, candidates: ChannelSet::all(1), chosen: None };
         assert!(matches!(filter.on_attempt(&mut attempt, &mut cx), Verdict::Continue));
         assert!(cx.capture.unwrap_or(0) == 0, "nothing is buffered for a shadow");
         let answer = Captured { status: StatusCode::OK, headers: HeaderMap::new(), body: None };

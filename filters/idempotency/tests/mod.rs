@@ -38,6 +38,7 @@ fn built(json: &str, mode: Mode, states: &StateRegistry) -> Arc<dyn Filter> {
         states,
         hasher: &hasher,
         identities: &identities,
+        upstreams: &[],
         acquired: Vec::new(),
     };
     settings(json).build(&mut cx).expect("builds")
@@ -81,7 +82,7 @@ fn refused(decision: Decision) -> Box<Reply> {
 
 /// The request goes on its way. Its fence.
 fn sent(filter: &dyn Filter, cx: &mut RequestContext) -> u64 {
-    let mut attempt = Attempt { number: 1, candidates: ChannelSet::all(1), chosen: None };
+    let mut attempt = Attempt { number: 1, pinned: false, safe: false, candidates: ChannelSet::all(1), chosen: None };
     assert!(matches!(filter.on_attempt(&mut attempt, cx), Verdict::Continue));
     let fence = cx.to_upstream.iter().rev().find_map(|edit| match edit {
         HeaderEdit::Set(name, value) if name == "idempotency-fence" => value.to_str().ok()?.parse().ok(),

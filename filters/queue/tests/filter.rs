@@ -24,6 +24,7 @@ fn built(json: &str, mode: Mode, states: &StateRegistry) -> Arc<dyn Filter> {
         states,
         hasher: &hasher,
         identities: &identities,
+        upstreams: &[],
         acquired: Vec::new(),
     };
     let filter = settings(json).build(&mut cx).expect("builds");

@@ -83,4 +83,5 @@ pub(super) fn test_kinds() -> Kinds {
         .register::<Queue>("queue")
         .register::<Guard>("guard")
         .register::<Headers>("headers")
+        .register::<tidegate_filters::waiting_room::WaitingRoom>("waiting_room")
 }

@@ -27,6 +27,7 @@ fn root() -> PathBuf {
 fn environment(name: &str) -> Option<String> {
     match name {
         "CANARY" => Some(CANARY.to_owned()),
+        "ROOM_KEY" => Some("ca".repeat(32)),
         "SHORT" => Some("canary-short".to_owned()),
         "EMPTY" => Some(String::new()),
         _ => None,

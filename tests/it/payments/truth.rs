@@ -52,8 +52,8 @@ fn charge(name: &str, idempotent: bool, book: &Mutex<Ledger>, seen: &Seen, strea
     let id = seen.header("idempotency-key").expect("a number").to_owned();
     let take = || {
         let mut book = book.lock().expect("no poison");
-        let known = book.charged.contains_key(&id);
-        if !book.closed.contains(&id) && !(known && idempotent) {
+        let replayed = idempotent && book.charged.contains_key(&id);
+        if !replayed && !book.closed.contains(&id) {
             *book.charged.entry(id.clone()).or_default() += 1;
         }
     };

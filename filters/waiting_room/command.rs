@@ -1,0 +1,66 @@
+//! What a backend may tell the room in a response's header: `X-Tidegate-Waiting-Room: hold=900; order=8c1f`.
+
+use http::{HeaderMap, HeaderName};
+
+use super::settings::CommandKind;
+
+/// The header of commands; it never reaches the client.
+pub const HEADER: HeaderName = HeaderName::from_static("x-tidegate-waiting-room");
+/// Cloudflare's name for it, which knows `revoke` only.
+pub const CLOUDFLARE: HeaderName = HeaderName::from_static("cf-waiting-room-command");
+/// Longest hold: a token that comes back in an address lives no longer (seconds).
+pub const LONGEST_HOLD: u64 = 7_200;
+
+/// A command with its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Ends the visit.
+    Revoke,
+    /// Makes it last at least so many seconds more.
+    Extend(u64),
+    /// Keeps it so many seconds for a payment, for the order named.
+    Hold(u64, Option<String>),
+    /// The visitor is done.
+    Complete,
+    /// Nothing is left.
+    SoldOut,
+}
+
+/// Reads one command; `None` when it is none.
+#[must_use]
+pub fn parse(text: &str) -> Option<Command> {
+    let mut parts = text.split(';').map(str::trim);
+    let (word, value) = match parts.next()?.split_once('=') {
+        Some((word, value)) => (word.trim_end(), value.trim_start().parse::<u64>().ok()),
+        None => (text.trim(), None),
+    };
+    let order = parts.find_map(|part| part.strip_prefix("order=")).filter(|order| !order.is_empty());
+    let (_, kind) = CommandKind::ALL.into_iter().find(|(name, _)| *name == word)?;
+    Some(match kind {
+        CommandKind::Revoke => Command::Revoke,
+        CommandKind::Complete => Command::Complete,
+        CommandKind::SoldOut => Command::SoldOut,
+        CommandKind::Extend => Command::Extend(value?),
+        CommandKind::Hold => Command::Hold(value?.min(LONGEST_HOLD), order.map(str::to_owned)),
+    })
+}
+
+impl Command {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> CommandKind {
+        match self {
+            Command::Revoke => CommandKind::Revoke,
+            Command::Extend(_) => CommandKind::Extend,
+            Command::Hold(..) => CommandKind::Hold,
+            Command::Complete => CommandKind::Complete,
+            Command::SoldOut => CommandKind::SoldOut,
+        }
+    }
+}
+
+/// The commands of a response.
+pub(super) fn commands(headers: &HeaderMap, cloudflare: bool) -> Vec<Command> {
+    let all = headers.get_all(HEADER).into_iter().chain(headers.get_all(CLOUDFLARE).into_iter().filter(|_| cloudflare));
+    all.filter_map(|value| parse(value.to_str().ok()?)).collect()
+}

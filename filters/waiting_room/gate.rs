@@ -1,0 +1,375 @@
+//! The gate on a route: a valid pass goes on, everybody else is told where they stand.
+//!
+//! **Stage.** Request, among the waits; response, where the backend may give commands.
+//!
+//! **Cost.** A valid pass costs one HMAC and two atomic loads; no lock, no look-up. Passes that are half over, short, or
+//! from before a restart are looked up once and replaced. A number is given to those only who bring a token back or are
+//! known by name, so a client without cookies never takes one. A request that is refused is not kept: its sender sends it
+//! again with the pass.
+//!
+//! **Never queued.** What a rule lets pass (payment callbacks), and CORS preflights, to which browsers add no cookie. HEAD,
+//! OPTIONS and prefetches are told to wait without taking a number.
+//!
+//! **Fails.** Without a key to sign with, nobody new is admitted: 503.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode, header, response};
+use smallvec::SmallVec;
+
+use super::command::{self, Command};
+use super::cookie::{self, TICKET_HEADER};
+use super::document::{self, Standing};
+use super::line::{Admission, Claim, Entry, State, Visitor};
+use super::room::Room;
+use super::rules::Method;
+use super::settings::Settings;
+use super::token::{Kind, Token};
+use crate::engine::{Decision, Filter, HeaderEdit, Problem, Reply, ReplyBody, RequestContext, RequestHead, Stages};
+
+const REENTRY_HEADER: HeaderName = HeaderName::from_static("x-tidegate-reentry");
+/// The parameter of an address that carries a re-entry token.
+const REENTRY_QUERY: &str = "tgwr=";
+/// How long a token lasts that only has to be brought back (seconds).
+const PRE_LIFE: u64 = 600;
+
+/// The runtime half of `waiting_room`.
+pub(super) struct Gate {
+    pub(super) room: Arc<Room>,
+}
+
+/// Who passed, for the response stage.
+struct Inside {
+    number: u64,
+    secure: bool,
+}
+
+/// What is decided about one request.
+struct Case<'a, 'h> {
+    gate: &'a Gate,
+    settings: &'a Settings,
+    head: &'a RequestHead<'h>,
+    /// Room time in milliseconds.
+    now: u64,
+    subject: u64,
+}
+
+impl Filter for Gate {
+    fn stages(&self) -> Stages {
+        Stages::REQUEST.and(Stages::RESPONSE)
+    }
+
+    fn on_request(&self, head: &RequestHead<'_>, cx: &mut RequestContext) -> Decision {
+        let settings = self.room.settings();
+        let now = self.room.time(cx.now);
+        if self.is_open_to(&settings, head, cx) {
+            self.room.counts.bypassed.fetch_add(1, Relaxed);
+            return Decision::Continue;
+        }
+        let identity = settings.identity.iter().find_map(|id| cx.identity(*id)?.text.as_deref());
+        let subject = identity.map_or(0, |text| self.room.subject(text.as_bytes()));
+        let case = Case { gate: self, settings: &settings, head, now, subject };
+        case.decide(cx)
+    }
+
+    fn on_response(&self, response: &response::Parts, cx: &mut RequestContext) {
+        let settings = self.room.settings();
+        if settings.commands.is_empty() {
+            return;
+        }
+        let commands = command::commands(&response.headers, settings.cloudflare);
+        if commands.is_empty() {
+            return;
+        }
+        cx.to_client.push(HeaderEdit::Remove(command::HEADER));
+        cx.to_client.push(HeaderEdit::Remove(command::CLOUDFLARE));
+        let now = self.room.time(cx.now);
+        let Some(&Inside { number, secure }) = cx.recall::<Inside>() else { return };
+        for command in commands.into_iter().filter(|command| settings.commands.contains(&command.kind())) {
+            self.obey(&command, &settings, now, number, secure, cx);
+        }
+    }
+}
+
+impl Gate {
+    fn is_open_to(&self, settings: &Settings, head: &RequestHead<'_>, cx: &RequestContext) -> bool {
+        let limits = self.room.outlook_now().limits;
+        let preflight = head.method == "OPTIONS" && head.header("access-control-request-method").is_some();
+        limits.suspended
+            || limits.method == Method::Passthrough
+            || preflight
+            || settings.bypass.iter().any(|condition| condition.holds(head, cx))
+    }
+
+    fn obey(
+        &self,
+        command: &Command,
+        settings: &Settings,
+        now: u64,
+        number: u64,
+        secure: bool,
+        cx: &mut RequestContext,
+    ) {
+        match command {
+            Command::Revoke | Command::Complete => {
+                self.room.end(number);
+                let gone = cookie::set_cookie(settings, secure, "", 0);
+                cx.to_client.extend(gone.map(|value| HeaderEdit::Add(header::SET_COOKIE, value)));
+            }
+            Command::Extend(seconds) => {
+                self.room.extend(now, number, Duration::from_secs(*seconds));
+            }
+            Command::Hold(seconds, order) => {
+                self.room.extend(now, number, Duration::from_secs(*seconds));
+                let subject = order.as_ref().map_or(0, |order| self.room.subject(order.as_bytes()));
+                let token = self.token(Kind::Reentry, number, subject, now, now + seconds * 1_000);
+                let value = token.seal(&settings.keys, now / 1_000).and_then(|text| HeaderValue::from_str(&text).ok());
+                cx.to_client.extend(value.map(|value| HeaderEdit::Set(REENTRY_HEADER, value)));
+            }
+            Command::SoldOut => self.room.set_sold_out(true),
+        }
+    }
+
+    fn token(&self, kind: Kind, number: u64, subject: u64, now: u64, until: u64) -> Token {
+        let seconds = |millis: u64| u32::try_from(millis / 1_000).unwrap_or(u32::MAX);
+        Token {
+            kind,
+            flags: 0,
+            room: self.room.tag(),
+            epoch: self.room.outlook_now().epoch,
+            number,
+            issued: seconds(now),
+            expires: seconds(until),
+            lane: 0,
+            node: 0,
+            session: if number == 0 { self.room.fresh_session() } else { self.room.session(number) },
+            subject: subject.to_be_bytes(),
+        }
+    }
+}
+
+impl Case<'_, '_> {
+    fn room(&self) -> &Room {
+        &self.gate.room
+    }
+
+    fn decide(&self, cx: &mut RequestContext) -> Decision {
+        if let Some(decision) = self.reenter() {
+            return decision;
+        }
+        let mut steady = self.subject != 0;
+        for text in cookie::tokens(self.head, self.settings) {
+            let Ok(token) = Token::open(text, self.room().tag(), &self.settings.keys, self.now / 1_000) else {
+                continue;
+            };
+            if token.epoch != self.room().outlook_now().epoch {
+                continue;
+            }
+            let subject = if self.subject == 0 { u64::from_be_bytes(token.subject) } else { self.subject };
+            match token.kind {
+                Kind::Pass => {
+                    if let Some(decision) = self.inside(&token, subject, cx) {
+                        return decision;
+                    }
+                    steady = true;
+                }
+                Kind::Ticket | Kind::Registration if self.is_fresh(&token) => {
+                    return self.in_line(&token, subject, cx);
+                }
+                Kind::Pre if self.is_fresh(&token) => steady = true,
+                Kind::Ticket | Kind::Registration | Kind::Pre | Kind::Provisional | Kind::Reentry => (),
+            }
+        }
+        self.newcomer(steady, cx)
+    }
+
+    fn is_fresh(&self, token: &Token) -> bool {
+        u64::from(token.expires) * 1_000 > self.now
+    }
+
+    /// Somebody with a pass. `None` when the visit is over.
+    fn inside(&self, token: &Token, subject: u64, cx: &mut RequestContext) -> Option<Decision> {
+        let (issued, expires) = (u64::from(token.issued) * 1_000, u64::from(token.expires) * 1_000);
+        let limits = self.room().outlook_now().limits;
+        let plenty = if limits.renewal { limits.session / 2 } else { 0 };
+        let plain = token.flags & Token::SHORT == 0 && issued >= self.room().began();
+        if plain && self.now + plenty < expires && !self.room().is_ended(token.number) {
+            self.remember(token.number, cx);
+            return Some(Decision::Continue);
+        }
+        let admission = self.room().visit(self.now, token.number, subject, issued, expires)?;
+        if admission.until / 1_000 != u64::from(token.expires) || !plain {
+            self.hand_out(admission, subject, cx);
+        }
+        self.remember(token.number, cx);
+        Some(Decision::Continue)
+    }
+
+    fn in_line(&self, token: &Token, subject: u64, cx: &mut RequestContext) -> Decision {
+        if self.takes_nothing() {
+            return self.wait(Standing::Waiting(token.number), None);
+        }
+        let claim = if token.kind == Kind::Registration {
+            Some(self.room().claim(self.now, token.number, subject))
+        } else {
+            self.room().poll(self.now, token.number, subject)
+        };
+        match claim {
+            Some(Claim::Pass(admission)) => self.admit(admission, subject, cx),
+            Some(Claim::Gone) => self.newcomer(true, cx),
+            Some(Claim::Moved(number)) => self.wait(Standing::Waiting(number), Some((Kind::Ticket, number, subject))),
+            Some(Claim::Wait(number)) if number == token.number && token.kind == Kind::Registration => {
+                self.wait(Standing::Registered(number), Some((Kind::Registration, number, subject)))
+            }
+            Some(Claim::Wait(number)) => self.wait(Standing::Waiting(number), Some((Kind::Ticket, number, subject))),
+            None => self.wait(Standing::Waiting(token.number), Some((Kind::Ticket, token.number, subject))),
+        }
+    }
+
+    fn newcomer(&self, steady: bool, cx: &mut RequestContext) -> Decision {
+        if self.takes_nothing() {
+            return self.wait(Standing::Pre, None);
+        }
+        match self.room().enter(self.now, Visitor { subject: self.subject, steady }) {
+            Entry::Pass(admission) => self.admit(admission, self.subject, cx),
+            Entry::Place(number) => self.wait(Standing::Waiting(number), Some((Kind::Ticket, number, self.subject))),
+            Entry::Registered(number) => {
+                self.wait(Standing::Registered(number), Some((Kind::Registration, number, self.subject)))
+            }
+            Entry::Pre | Entry::Busy => self.wait(Standing::Pre, Some((Kind::Pre, 0, 0))),
+            Entry::Rejected(reason) => self.wait(Standing::Rejected(reason), None),
+        }
+    }
+
+    /// A buyer who comes back from paying, maybe in another browser: the token in the address becomes a cookie.
+    fn reenter(&self) -> Option<Decision> {
+        let query = self.head.query().filter(|_| self.head.method == "GET")?;
+        let text = query.split('&').find_map(|pair| pair.strip_prefix(REENTRY_QUERY))?;
+        let token = Token::open(text.as_bytes(), self.room().tag(), &self.settings.keys, self.now / 1_000).ok()?;
+        if token.kind != Kind::Reentry || !self.is_fresh(&token) {
+            return None;
+        }
+        let Claim::Pass(admission) = self.room().claim(self.now, token.number, 0) else { return None };
+        let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with(REENTRY_QUERY)).collect();
+        let path = self.head.target.split('?').next().unwrap_or("/");
+        let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
+        let body =
+            ReplyBody::Bytes { content_type: HeaderValue::from_static("text/plain"), bytes: bytes::Bytes::new() };
+        let mut reply = Reply { status: StatusCode::SEE_OTHER, retry_after: None, headers: SmallVec::new(), body };
+        reply.headers.push((header::LOCATION, HeaderValue::from_str(&target).ok()?));
+        reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")));
+        reply.headers.extend(self.pass(admission, 0).into_iter().flatten());
+        Some(Decision::Respond(Box::new(reply)))
+    }
+
+    /// Requests that neither take a number nor a place.
+    fn takes_nothing(&self) -> bool {
+        let purpose = self.head.header("sec-purpose").or_else(|| self.head.header("purpose"));
+        matches!(self.head.method, "HEAD" | "OPTIONS") || purpose.is_some_and(|value| value.starts_with(b"prefetch"))
+    }
+
+    fn remember(&self, number: u64, cx: &mut RequestContext) {
+        if !self.settings.commands.is_empty() {
+            cx.remember(Inside { number, secure: self.head.secure });
+        }
+    }
+
+    fn admit(&self, admission: Admission, subject: u64, cx: &mut RequestContext) -> Decision {
+        if !self.settings.keys.can_sign(self.now / 1_000) {
+            return Decision::Respond(Box::new(no_key()));
+        }
+        self.hand_out(admission, subject, cx);
+        self.remember(admission.number, cx);
+        Decision::Continue
+    }
+
+    fn hand_out(&self, admission: Admission, subject: u64, cx: &mut RequestContext) {
+        for (name, value) in self.pass(admission, subject).into_iter().flatten() {
+            cx.to_client.push(HeaderEdit::Add(name, value));
+        }
+    }
+
+    fn pass(&self, admission: Admission, subject: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
+        let mut token = self.gate.token(Kind::Pass, admission.number, subject, self.now, admission.until);
+        token.flags = if admission.short { Token::SHORT } else { 0 };
+        // The cookie outlives the pass: an ended pass still proves that its bearer keeps cookies.
+        self.carry(&token, self.settings.rules.ticket_life() / 1_000)
+    }
+
+    /// The headers that carry a token, for browsers and for programs.
+    fn carry(&self, token: &Token, life: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
+        let Some(text) = token.seal(&self.settings.keys, self.now / 1_000) else { return [None, None, None] };
+        let cookie = cookie::set_cookie(self.settings, self.head.secure, &text, life);
+        let expose = HeaderValue::from_static("X-Tidegate-Ticket");
+        [
+            cookie.map(|value| (header::SET_COOKIE, value)),
+            HeaderValue::from_str(&text).ok().map(|value| (TICKET_HEADER, value)),
+            Some((header::ACCESS_CONTROL_EXPOSE_HEADERS, expose)),
+        ]
+    }
+
+    /// The answer to somebody who waits, with the token they are to bring back.
+    fn wait(&self, standing: Standing, token: Option<(Kind, u64, u64)>) -> Decision {
+        if !self.settings.keys.can_sign(self.now / 1_000) {
+            return Decision::Respond(Box::new(no_key()));
+        }
+        let spread = f64::from(self.room().fresh_session()[0]) / 255.0;
+        let status = document::status(self.room(), standing, spread);
+        let person = self.settings.page.as_ref().filter(|_| self.is_person());
+        let mut reply = match person {
+            Some(page) => {
+                let content_type = HeaderValue::from_static("text/html; charset=utf-8");
+                let body = ReplyBody::Bytes { content_type, bytes: page.render(self.head, &status.document) };
+                Reply { status: StatusCode::OK, retry_after: None, headers: SmallVec::new(), body }
+            }
+            None => self.problem(standing, status.document),
+        };
+        if let Some(configured) = self.settings.status {
+            reply.status = configured;
+        }
+        if !matches!(self.head.method, "GET" | "HEAD" | "OPTIONS") {
+            reply.status = StatusCode::TOO_MANY_REQUESTS;
+        }
+        reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")));
+        reply.headers.push((header::VARY, HeaderValue::from_static("Accept, Cookie, Accept-Language")));
+        reply.headers.push((HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex")));
+        if let Some((kind, number, subject)) = token {
+            let life = if kind == Kind::Pre { PRE_LIFE } else { self.settings.rules.ticket_life() / 1_000 };
+            let token = self.gate.token(kind, number, subject, self.now, self.now + life * 1_000);
+            reply.headers.extend(self.carry(&token, life).into_iter().flatten());
+        }
+        reply.retry_after = Some(Duration::from_millis(status.poll_after));
+        Decision::Respond(Box::new(reply))
+    }
+
+    fn problem(&self, standing: Standing, document: serde_json::Value) -> Reply {
+        let title = match (standing, self.room().outlook_now().state) {
+            (Standing::Rejected(_), State::SoldOut) => "Nothing is left",
+            (Standing::Rejected(_), _) => "There is no place in line",
+            _ => "Please wait for your turn",
+        };
+        let mut problem = Problem::new("waiting-room", title);
+        if self.settings.json {
+            if self.settings.cloudflare {
+                problem.members.push(("cfWaitingRoom", document.to_string()));
+            }
+            problem.members.push(("waitingRoom", document.to_string()));
+        }
+        let body = ReplyBody::Problem(problem);
+        Reply { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: None, headers: SmallVec::new(), body }
+    }
+
+    fn is_person(&self) -> bool {
+        let accept = self.head.header_str("accept").unwrap_or("");
+        let page = accept.find("text/html");
+        self.head.method == "GET" && page.is_some_and(|page| accept.find("json").is_none_or(|json| page < json))
+    }
+}
+
+fn no_key() -> Reply {
+    let wait = Duration::from_secs(5);
+    let title = "The waiting room cannot sign";
+    Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "temporary-reduced-capacity", title).retry_after(wait)
+}

@@ -1,0 +1,396 @@
+//! The line itself: who has which number, whose turn it is, who is inside. A pure machine; time comes as an argument.
+//!
+//! **Numbers** are given in order, from a range that the journal knows to be given. The *frontier* is the number up to
+//! which turns have come; it never goes back. People are let on, not numbers: the frontier moves until it has passed as
+//! many *present* waiters as there are free places, and passes those who left for nothing.
+//!
+//! **Places.** A turn takes a place the moment it begins, so a turn that is announced can always be taken. Places are
+//! bounded at once by the people inside, by the admissions of any 60 seconds (turns that are open count, since they may
+//! be taken at any moment), and by the cap on admissions in all.
+//!
+//! **Decided, then written, then told.** A tick stages what it decides. Only when the journal has it does
+//! [`Line::written`] make it visible. Walk-ins would wait for the disk this way, so a tick lays in a *credit* of places
+//! for them that the journal counts as taken.
+//!
+//! **Fails.** Without numbers or credit on disk a visitor is told to look again shortly. A clock that goes back stands
+//! still here.
+
+mod outlook;
+mod places;
+mod restore;
+mod tick;
+
+pub use outlook::{Outlook, Prediction, State};
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::deadlines::Deadlines;
+use super::draw::Seed;
+use super::leases::{Lease, Leases};
+use super::marks::Marks;
+use super::pace::Pace;
+use super::record::Delta;
+use super::rules::{Limits, Method, Missed, Phase, Rules};
+use super::window::Window;
+
+/// A pass, or what it was renewed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The visitor's number.
+    pub number: u64,
+    /// When the pass ends (milliseconds since 1970).
+    pub until: u64,
+    /// Whether it lasts only until it is brought back.
+    pub short: bool,
+}
+
+/// Why somebody gets no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The line is full.
+    QueueFull,
+    /// Nothing is left.
+    SoldOut,
+    /// Nobody waits here, and no place is free.
+    NoRoom,
+}
+
+impl Reason {
+    /// The word used in documents.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::QueueFull => "queue_full",
+            Reason::SoldOut => "sold_out",
+            Reason::NoRoom => "reject_method",
+        }
+    }
+}
+
+/// What somebody who has no number yet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Come in.
+    Pass(Admission),
+    /// This is your place in line.
+    Place(u64),
+    /// You take part in the draw with this number.
+    Registered(u64),
+    /// Bring the cookie back first.
+    Pre,
+    /// Look again shortly: numbers are being laid in.
+    Busy,
+    /// No.
+    Rejected(Reason),
+}
+
+/// What somebody with a number is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Come in.
+    Pass(Admission),
+    /// Not yet. The number may be another than the one that was asked for, where a draw gave a new one.
+    Wait(u64),
+    /// You missed your turn; this is your new number at the end.
+    Moved(u64),
+    /// That number is used up.
+    Gone,
+}
+
+/// Who wants to enter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visitor {
+    /// A hash of who it is; 0 when nobody is known.
+    pub subject: u64,
+    /// Whether the client has shown that it keeps what it is given: it brought a cookie back, or is known by name.
+    pub steady: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    until: u64,
+    /// The visitor must have looked since the turn began, by this moment.
+    show_up: u64,
+    second: bool,
+}
+
+/// A draw that was made: number `first + i` became `base + ranks[i]`.
+struct Draw {
+    first: u64,
+    base: u64,
+    ranks: Vec<u32>,
+    /// Whether it is written down: before that, another process might draw otherwise.
+    told: bool,
+}
+
+/// One room's line.
+pub struct Line {
+    room: Arc<str>,
+    seed: Seed,
+    rules: Arc<Rules>,
+    limits: Limits,
+    marks: Arc<Marks>,
+    now: u64,
+    /// The last tick; visitors move `now` between two.
+    ticked: u64,
+    /// When this process took the room over; passes from before may not be known to the journal.
+    began: u64,
+    epoch: u32,
+    /// The next number.
+    tail: u64,
+    reserved: u64,
+    frontier: u64,
+    /// The frontier as told.
+    published: u64,
+    leases: Leases,
+    turns: HashMap<u64, Turn, ahash::RandomState>,
+    turn_ends: Deadlines,
+    /// Those who missed a turn and came back.
+    late: VecDeque<u64>,
+    late_set: HashSet<u64, ahash::RandomState>,
+    window: Window,
+    /// Smooths admissions: sixty-thousandths of one.
+    allowance: u64,
+    /// Admissions a minute that the backend can take; `None`: as configured.
+    health_rate: Option<u32>,
+    /// Places for walk-ins that the journal counts as taken; and as many as the line that is being written says.
+    credit: u32,
+    next_credit: u32,
+    /// Walk-ins that are in the line that is being written, and those since.
+    writing: u32,
+    fresh: u32,
+    admitted: u64,
+    sold_out: bool,
+    /// Numbers by subject.
+    subjects: HashMap<u64, u64, ahash::RandomState>,
+    /// Waiters that are present: counted at the last tick, plus those who came since.
+    waiting: u64,
+    turned_away: u64,
+    turned_at: u64,
+    /// The longest patience that somebody may still rely on, and since when it was the longest.
+    patience: (u64, u64),
+    pace: Pace,
+    /// Mean length of a visit in milliseconds; 0 while none has ended.
+    mean_visit: f64,
+    collecting: Option<u64>,
+    draws: Vec<Draw>,
+    /// Places that a journal from before a kill counts as taken without saying by whom, and until when.
+    unknown: (u64, u64),
+    ended: VecDeque<(u64, u64)>,
+    staged: Vec<(u64, bool)>,
+    dirty: Delta,
+    last: Delta,
+    releases: u64,
+}
+
+impl Line {
+    /// An empty line that begins at `now`. `seed` decides what is left to chance.
+    #[must_use]
+    pub(super) fn new(room: Arc<str>, seed: Seed, rules: Arc<Rules>, marks: Arc<Marks>, now: u64) -> Self {
+        let limits = rules.limits_at(now);
+        Self {
+            room,
+            seed,
+            limits,
+            marks,
+            now,
+            ticked: now,
+            began: now,
+            epoch: 1,
+            tail: 1,
+            reserved: 1,
+            frontier: 0,
+            published: 0,
+            leases: Leases::default(),
+            turns: HashMap::default(),
+            turn_ends: Deadlines::default(),
+            late: VecDeque::new(),
+            late_set: HashSet::default(),
+            window: Window::default(),
+            allowance: tick::burst(limits.new_users_per_minute),
+            health_rate: None,
+            credit: 0,
+            next_credit: 0,
+            writing: 0,
+            fresh: 0,
+            admitted: 0,
+            sold_out: false,
+            subjects: HashMap::default(),
+            waiting: 0,
+            turned_away: 0,
+            turned_at: now,
+            patience: (0, now),
+            pace: Pace::default(),
+            mean_visit: 0.0,
+            collecting: None,
+            draws: Vec::new(),
+            unknown: (0, 0),
+            ended: VecDeque::new(),
+            staged: Vec::new(),
+            dirty: Delta::default(),
+            last: Delta::default(),
+            releases: 0,
+            rules,
+        }
+    }
+
+    /// Somebody comes who has no number.
+    pub fn enter(&mut self, now: u64, visitor: Visitor) -> Entry {
+        self.advance(now);
+        if let Some(entry) = self.known(visitor.subject) {
+            return entry;
+        }
+        if self.sold_out {
+            return Entry::Rejected(Reason::SoldOut);
+        }
+        let collecting = matches!(self.rules.phase(self.now), Phase::Prequeue(_));
+        if self.is_open() && self.has_credit() && self.tail < self.reserved && self.free() > 0 {
+            self.fresh += 1;
+            self.allowance = self.allowance.saturating_sub(tick::ONE);
+            let number = self.take_number();
+            return Entry::Pass(self.admit(number, visitor.subject, !visitor.steady));
+        }
+        if self.limits.method == Method::Reject && !collecting {
+            return Entry::Rejected(Reason::NoRoom);
+        }
+        if !visitor.steady {
+            return Entry::Pre;
+        }
+        if self.tail >= self.reserved {
+            return Entry::Busy;
+        }
+        if !self.has_room_for(visitor.subject) {
+            return Entry::Rejected(Reason::QueueFull);
+        }
+        if collecting && self.collecting.is_none() && self.shuffles() {
+            self.collecting = Some(self.tail);
+        }
+        let number = self.join(visitor.subject);
+        if self.collecting.is_some() { Entry::Registered(number) } else { Entry::Place(number) }
+    }
+
+    /// Somebody with a number wants in, or looks whether it is their turn.
+    pub fn claim(&mut self, now: u64, asked: u64, subject: u64) -> Claim {
+        self.advance(now);
+        let number = self.resolve(asked);
+        if let Some(lease) = self.leases.get(number) {
+            return Claim::Pass(admission(number, lease));
+        }
+        if self.turns.remove(&number).is_some() {
+            return Claim::Pass(self.admit(number, subject, false));
+        }
+        if self.is_being_drawn(number) {
+            return Claim::Wait(number);
+        }
+        if self.marks.is_spent(number) {
+            return Claim::Gone;
+        }
+        self.marks.see(number);
+        let waits = number > self.published && !self.marks.is_picked(number);
+        if waits || number >= self.tail || self.late_set.contains(&number) || self.is_staged(number) {
+            return Claim::Wait(number);
+        }
+        match self.rules.missed {
+            Missed::Front => {
+                self.late.push_back(number);
+                self.late_set.insert(number);
+                Claim::Wait(number)
+            }
+            Missed::Back if self.tail < self.reserved => {
+                self.spend(number);
+                Claim::Moved(self.join(subject))
+            }
+            Missed::Back => Claim::Wait(number),
+            Missed::Expire => {
+                self.spend(number);
+                Claim::Gone
+            }
+        }
+    }
+
+    /// Somebody inside makes a request with a pass that was made at `issued` and ends at `expires`. `None` when the visit
+    /// is over.
+    pub fn visit(&mut self, now: u64, number: u64, subject: u64, issued: u64, expires: u64) -> Option<Admission> {
+        self.advance(now);
+        if let Some(lease) = self.leases.get(number).copied() {
+            if lease.short || self.limits.renewal {
+                let from = if self.limits.renewal { self.now } else { lease.began };
+                self.leases.confirm(number);
+                self.leases.end_at(number, lease.until.max(from + self.limits.session));
+            }
+            return self.leases.get(number).map(|lease| admission(number, lease));
+        }
+        if self.marks.is_ended(number) || expires <= self.now {
+            return None;
+        }
+        // Admitted right before a kill: the journal knows the place, but not that it was taken.
+        if self.turns.remove(&number).is_some() {
+            return Some(self.admit(number, subject, false));
+        }
+        if issued < self.began {
+            self.unknown.0 = self.unknown.0.saturating_sub(1);
+            self.keep_inside(number, subject, expires);
+            return self.leases.get(number).map(|lease| admission(number, lease));
+        }
+        None
+    }
+
+    /// Somebody leaves, from wherever they are.
+    pub fn leave(&mut self, now: u64, asked: u64) {
+        self.advance(now);
+        let number = self.resolve(asked);
+        if !self.end(number) && number < self.tail && !self.marks.is_spent(number) {
+            self.turns.remove(&number);
+            self.forget_late(number);
+            if number > self.frontier && self.marks.is_seen(number) {
+                self.waiting = self.waiting.saturating_sub(1);
+            }
+            self.spend(number);
+        }
+    }
+
+    /// Ends a visit before its time; its pass is good no more. False when there is none.
+    pub fn end(&mut self, number: u64) -> bool {
+        let Some(lease) = self.leases.remove(number) else { return false };
+        self.marks.end(number);
+        self.ended.push_back((lease.until, number));
+        self.dirty.ended.push((number, lease.until));
+        self.subjects.remove(&lease.subject);
+        self.note_visit(lease);
+        true
+    }
+
+    /// Makes a visit last at least `span` milliseconds from now, whatever its length otherwise.
+    pub fn extend(&mut self, now: u64, number: u64, span: u64) -> Option<Admission> {
+        self.advance(now);
+        let until = self.leases.get(number)?.until.max(self.now.saturating_add(span));
+        self.leases.confirm(number);
+        self.leases.end_at(number, until);
+        self.leases.get(number).map(|lease| admission(number, lease))
+    }
+
+    /// Says whether anything is left. While nothing is, nobody is admitted and nobody gets a number.
+    pub fn set_sold_out(&mut self, sold_out: bool) {
+        self.sold_out = sold_out;
+    }
+
+    /// Bounds admissions by what the backend can take; `None`: as configured.
+    pub fn set_health_rate(&mut self, per_minute: Option<u32>) {
+        self.health_rate = per_minute;
+    }
+
+    /// From now on these rules. Nobody loses a place, a turn or a visit.
+    pub fn set_rules(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
+        self.apply_limits();
+    }
+
+    fn advance(&mut self, now: u64) {
+        self.now = self.now.max(now);
+    }
+}
+
+fn admission(number: u64, lease: &Lease) -> Admission {
+    Admission { number, until: lease.durable, short: lease.short }
+}

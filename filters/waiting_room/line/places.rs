@@ -1,0 +1,155 @@
+//! Numbers and visits: who gets one, and what becomes of it.
+
+use super::{Admission, Draw, Entry, Line, admission};
+use crate::waiting_room::draw;
+use crate::waiting_room::leases::Lease;
+use crate::waiting_room::marks::CHUNK;
+use crate::waiting_room::rules::{Overflow, Phase};
+
+impl Line {
+    /// The number that a draw gave for this one; itself where there was none.
+    pub(super) fn resolve(&self, number: u64) -> u64 {
+        let drawn = |draw: &Draw| {
+            let at = usize::try_from(number.checked_sub(draw.first)?).ok()?;
+            draw.ranks.get(at).map(|rank| draw.base + u64::from(*rank))
+        };
+        self.draws.iter().filter(|draw| draw.told).find_map(drawn).unwrap_or(number)
+    }
+
+    /// What a known person has here already.
+    pub(super) fn known(&mut self, subject: u64) -> Option<Entry> {
+        let number = self.resolve(*self.subjects.get(&subject)?);
+        if let Some(lease) = self.leases.get(number) {
+            return Some(Entry::Pass(admission(number, lease)));
+        }
+        if self.is_being_drawn(number) {
+            return Some(Entry::Registered(number));
+        }
+        if self.marks.is_spent(number) {
+            self.subjects.remove(&subject);
+            return None;
+        }
+        self.marks.see(number);
+        Some(if self.collecting.is_some_and(|first| number >= first) {
+            Entry::Registered(number)
+        } else {
+            Entry::Place(number)
+        })
+    }
+
+    /// Whether a number takes part in a draw that is made and not yet written down.
+    pub(super) fn is_being_drawn(&self, number: u64) -> bool {
+        let mut untold = self.draws.iter().filter(|draw| !draw.told);
+        untold.any(|draw| (draw.first..draw.base).contains(&number))
+    }
+
+    /// Whether a newcomer may walk in: nobody waits, nobody's turn is open.
+    pub(super) fn is_open(&self) -> bool {
+        let empty = self.waiting == 0 && self.turns.is_empty() && self.late.is_empty() && self.staged.is_empty();
+        empty && self.collecting.is_none() && !self.limits.queue_all
+    }
+
+    /// Whether one more walk-in is covered by what is on disk, now and after the line that is being written.
+    pub(super) fn has_credit(&self) -> bool {
+        self.credit > self.writing + self.fresh && self.next_credit > self.fresh
+    }
+
+    pub(super) fn shuffles(&self) -> bool {
+        matches!(self.rules.phase(self.now), Phase::Prequeue(event) if event.shuffle)
+    }
+
+    pub(super) fn has_room_for(&mut self, subject: u64) -> bool {
+        let most = self.rules.max_queue_length;
+        // Numbers of those who left cost bits too; eight for each place bounds what a flood of joins can take.
+        if self.tail.saturating_sub(self.frontier) > most.saturating_mul(8).saturating_add(CHUNK) {
+            return false;
+        }
+        if self.waiting < most {
+            return true;
+        }
+        self.turned_away += 1;
+        if self.rules.overflow == Overflow::Reject || self.collecting.is_some() {
+            return false;
+        }
+        let who = if subject == 0 { self.tail ^ self.turned_away.rotate_left(32) } else { subject };
+        let lot = draw::lot(&self.seed, &self.room, &who.to_be_bytes());
+        let chance = most as f64 / (most + self.turned_away) as f64;
+        if lot as f64 / u64::MAX as f64 >= chance {
+            return false;
+        }
+        let rank = draw::stamp(&self.seed, b"drop", &self.turned_away.to_be_bytes()) % self.waiting.max(1);
+        let mut left = rank;
+        let mut victim = None;
+        self.marks.each(self.frontier + 1, self.tail, |number| {
+            victim = Some(number);
+            left = left.wrapping_sub(1);
+            left != u64::MAX
+        });
+        victim.is_some_and(|victim| {
+            self.spend(victim);
+            self.waiting -= 1;
+            true
+        })
+    }
+
+    pub(super) fn take_number(&mut self) -> u64 {
+        let number = self.tail;
+        self.tail += 1;
+        self.marks.cover(number, self.now);
+        number
+    }
+
+    pub(super) fn join(&mut self, subject: u64) -> u64 {
+        let number = self.take_number();
+        self.marks.see(number);
+        self.waiting += 1;
+        if subject != 0 {
+            self.subjects.insert(subject, number);
+        }
+        number
+    }
+
+    pub(super) fn admit(&mut self, number: u64, subject: u64, short: bool) -> Admission {
+        let span = if short { self.rules.claim_window.min(self.limits.session) } else { self.limits.session };
+        let until = self.now + span;
+        let lease = Lease { began: self.now, until, durable: until, short, subject };
+        self.leases.put(number, lease);
+        self.window.add(self.now, 1);
+        self.admitted += 1;
+        self.dirty.admissions.push((self.now, 1));
+        self.marks.cover(number, self.now);
+        self.marks.spend(number);
+        if subject != 0 {
+            self.subjects.insert(subject, number);
+        }
+        admission(number, &lease)
+    }
+
+    /// Takes somebody in again whose pass is good and whom the journal did not know.
+    pub(super) fn keep_inside(&mut self, number: u64, subject: u64, until: u64) {
+        let lease = Lease { began: self.now, until, durable: until, short: false, subject };
+        self.leases.put(number, lease);
+        self.marks.cover(number, self.now);
+        self.marks.spend(number);
+    }
+
+    pub(super) fn spend(&mut self, number: u64) {
+        self.marks.spend(number);
+        self.dirty.spent.push(number);
+    }
+
+    pub(super) fn forget_late(&mut self, number: u64) {
+        if self.late_set.remove(&number) {
+            self.late.retain(|other| *other != number);
+        }
+    }
+
+    pub(super) fn is_staged(&self, number: u64) -> bool {
+        self.staged.iter().any(|(other, _)| *other == number)
+    }
+
+    pub(super) fn note_visit(&mut self, lease: Lease) {
+        let length = self.now.saturating_sub(lease.began) as f64;
+        self.mean_visit = if self.mean_visit == 0.0 { length } else { self.mean_visit * 0.95 + length * 0.05 };
+    }
+}

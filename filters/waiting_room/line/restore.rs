@@ -1,0 +1,126 @@
+//! A line as its journal tells it: after a restart nobody has lost a place, and what is in doubt counts as taken.
+
+use super::{Draw, Line, Turn};
+use crate::waiting_room::leases::Lease;
+use crate::waiting_room::record::{Delta, History};
+
+impl Line {
+    /// Takes over what a journal kept, at `now`. Time goes on from the later of `now` and the last line.
+    pub(in crate::waiting_room) fn restore(&mut self, history: &History, now: u64) {
+        let Some(last) = history.lines.last() else { return };
+        for delta in &history.lines {
+            self.replay(delta);
+        }
+        self.now = now.max(last.at);
+        self.began = self.now;
+        self.ticked = self.now;
+        self.turned_at = self.now;
+        self.patience = (0, self.now);
+        self.apply_limits();
+        self.after_restore(last);
+    }
+
+    fn replay(&mut self, delta: &Delta) {
+        self.now = self.now.max(delta.at);
+        self.epoch = delta.epoch;
+        self.reserved = self.reserved.max(delta.reserved);
+        self.frontier = self.frontier.max(delta.frontier);
+        self.admitted = delta.admitted;
+        self.sold_out = delta.sold_out;
+        self.collecting = delta.collecting;
+        for (chunk, bits) in &delta.marks {
+            self.marks.set_spent(*chunk, bits, self.now);
+        }
+        for (at, count) in &delta.admissions {
+            self.window.add(*at, *count);
+        }
+        for (first, count, base) in &delta.draws {
+            let ranks = self.ranks(*first, *count);
+            for number in *first..*first + u64::from(*count) {
+                self.use_up(number);
+            }
+            self.draws.push(Draw { first: *first, base: *base, ranks, told: true });
+        }
+        for (number, second) in &delta.turns {
+            self.turns.insert(*number, Turn { until: 0, show_up: 0, second: *second });
+        }
+        for number in &delta.missed {
+            self.turns.remove(number);
+        }
+        for number in &delta.spent {
+            self.turns.remove(number);
+            self.use_up(*number);
+        }
+        for number in &delta.picked {
+            self.marks.cover(*number, self.now);
+            self.marks.pick(*number);
+        }
+        for (number, began, until, subject) in &delta.visits {
+            let lease = Lease { began: *began, until: *until, durable: *until, short: false, subject: *subject };
+            self.turns.remove(number);
+            self.use_up(*number);
+            self.leases.put(*number, lease);
+            if *subject != 0 {
+                self.subjects.insert(*subject, *number);
+            }
+        }
+        for (number, until) in &delta.ended {
+            self.leases.remove(*number);
+            self.use_up(*number);
+            self.marks.end(*number);
+            self.ended.push_back((*until, *number));
+        }
+    }
+
+    fn use_up(&mut self, number: u64) {
+        self.marks.cover(number, self.now);
+        self.marks.spend(number);
+    }
+
+    /// What the journal cannot know is taken for granted against us: open turns may have been taken, laid-in places too,
+    /// and everybody in line may still be there.
+    fn after_restore(&mut self, last: &Delta) {
+        self.leases.take_changed();
+        let until = self.now + self.limits.session;
+        for (number, turn) in &mut self.turns {
+            turn.until = until;
+            turn.show_up = until;
+            self.turn_ends.add(until, *number);
+        }
+        self.unknown = (u64::from(last.credit), self.now + self.rules.claim_window.min(self.limits.session));
+        if last.credit > 0 {
+            self.window.add(self.now, last.credit);
+        }
+        for number in self.frontier + 1..last.tail {
+            self.marks.cover(number, self.now);
+            self.marks.see(number);
+        }
+        self.tail = self.reserved;
+        if self.tail > 1 {
+            self.marks.cover(self.tail - 1, self.now);
+        }
+        self.published = self.frontier;
+        self.waiting = self.marks.count(self.frontier + 1, self.tail);
+        self.last = last.counts();
+        self.last.credit = 0;
+    }
+
+    /// Everything, as one line; `delta` is what the tick that has just been made says.
+    pub(in crate::waiting_room) fn whole(&self, delta: &Delta) -> Delta {
+        let visit = |(number, lease): (u64, &Lease)| (number, lease.began, lease.until, lease.subject);
+        let mut turns: Vec<_> = self.turns.iter().map(|(number, turn)| (*number, turn.second)).collect();
+        turns.extend(&self.staged);
+        turns.sort_unstable();
+        let waiting = self.frontier + 1..self.tail;
+        Delta {
+            draws: self.draws.iter().map(|draw| (draw.first, draw.ranks.len() as u32, draw.base)).collect(),
+            admissions: self.window.entries(),
+            turns,
+            visits: self.leases.all().map(visit).collect(),
+            ended: self.ended.iter().map(|(until, number)| (*number, *until)).collect(),
+            picked: waiting.filter(|number| self.marks.is_picked(*number)).collect(),
+            marks: self.marks.spent(self.tail),
+            ..delta.counts()
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! A room as many threads share it: the line behind a lock, what is asked most often in front of it.
+//!
+//! A poll reads the [`Outlook`] of the last tick and sets one bit; a valid pass is checked by its signature alone. Only
+//! who joins, whose turn it is, or who renews a visit takes the lock, for well under a microsecond. [`Room::maintain`]
+//! is called ten times a second from a thread that may wait for the disk; the lock is not held meanwhile.
+//!
+//! **Fails.** When the journal cannot be written, time stands still for the line: nobody is admitted beyond what was laid
+//! in, everybody keeps what they have, and [`Room::is_degraded`] says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+
+use super::draw::{self, Seed};
+use super::line::{Admission, Claim, Entry, Line, Outlook, Prediction, Visitor};
+use super::marks::Marks;
+use super::record::{Delta, History, Journal};
+use super::rules::Rules;
+use super::settings::Settings;
+use super::token;
+use crate::engine::{Nanos, Sample, SampleKind, State};
+
+/// A journal longer than this is replaced by one line.
+const LONG_JOURNAL: usize = 4 << 20;
+
+/// What a room is opened with.
+pub struct Opening {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Secret of this room alone, the same in every run.
+    pub seed: Seed,
+    /// What it is configured with.
+    pub settings: Arc<Settings>,
+    /// Where it writes.
+    pub journal: Box<dyn Journal>,
+    /// What was written before.
+    pub history: History,
+    /// Wall time at the start of the process's clock.
+    pub epoch: Duration,
+    /// Now, by the process's clock.
+    pub now: Nanos,
+}
+
+/// Counts since the process began.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Numbers given.
+    pub joined: AtomicU64,
+    /// Admissions.
+    pub admitted: AtomicU64,
+    /// Visitors who got no place.
+    pub rejected: AtomicU64,
+    /// Requests that passed under a rule, or while the room was out of the way.
+    pub bypassed: AtomicU64,
+    /// Visits ended before their time.
+    pub ended: AtomicU64,
+    /// Lines that could not be written.
+    pub unwritten: AtomicU64,
+}
+
+struct Unwritten {
+    delta: Delta,
+    line: Vec<u8>,
+    whole: bool,
+}
+
+struct Writer {
+    journal: Box<dyn Journal>,
+    unwritten: Option<Unwritten>,
+    length: usize,
+}
+
+/// One waiting room.
+pub struct Room {
+    name: Arc<str>,
+    tag: [u8; 4],
+    seed: Seed,
+    /// Milliseconds since 1970 at the start of the process's clock. At least what the journal knew: time here never goes
+    /// back, not even over a restart under a clock that was set back.
+    epoch: u64,
+    began: u64,
+    marks: Arc<Marks>,
+    line: Mutex<Line>,
+    writer: Mutex<Writer>,
+    outlook: ArcSwap<Outlook>,
+    settings: ArcSwap<Settings>,
+    degraded: AtomicBool,
+    visits: AtomicU64,
+    /// What happened so far.
+    pub counts: Counts,
+}
+
+impl Room {
+    /// Opens a room, as its journal left it.
+    #[must_use]
+    pub fn open(opening: Opening) -> Self {
+        let Opening { name, seed, settings, journal, history, epoch, now } = opening;
+        let since = millis(Duration::from_nanos(now.0));
+        let last = history.lines.last().map_or(0, |line| line.at);
+        let epoch = millis(epoch).max(last.saturating_sub(since));
+        let began = epoch + since;
+        let lowest = history.lines.iter().flat_map(|line| &line.marks).map(|(chunk, _)| *chunk).min();
+        let marks = Arc::new(Marks::starting_at(lowest.unwrap_or(0) * super::marks::CHUNK));
+        let mut line = Line::new(name.clone(), seed, settings.rules.clone(), marks.clone(), began);
+        line.restore(&history, began);
+        let outlook = line.outlook();
+        let length = history.length.max(usize::from(!history.lines.is_empty()) * (LONG_JOURNAL + 1));
+        let room = Self {
+            tag: token::room_tag(&name),
+            name,
+            seed,
+            epoch,
+            began,
+            marks,
+            line: Mutex::new(line),
+            // A journal from before is replaced at the first line: what a kill cut off must not stand before new lines.
+            writer: Mutex::new(Writer { journal, unwritten: None, length }),
+            outlook: ArcSwap::from_pointee(outlook),
+            settings: ArcSwap::new(settings),
+            degraded: AtomicBool::new(false),
+            visits: AtomicU64::new(0),
+            counts: Counts::default(),
+        };
+        room.maintain(began);
+        room
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The four bytes of its name in tokens.
+    #[must_use]
+    pub fn tag(&self) -> [u8; 4] {
+        self.tag
+    }
+
+    /// Room time, in milliseconds since 1970.
+    #[must_use]
+    pub fn time(&self, now: Nanos) -> u64 {
+        self.epoch + now.0 / 1_000_000
+    }
+
+    /// When this process opened it, in room time.
+    #[must_use]
+    pub fn began(&self) -> u64 {
+        self.began
+    }
+
+    /// Whether the journal could not be written the last time.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.degraded.load(Relaxed)
+    }
+
+    /// How the line stood at the last tick.
+    #[must_use]
+    pub fn outlook(&self) -> Arc<Outlook> {
+        self.outlook.load_full()
+    }
+
+    /// The same, for a moment only.
+    pub(super) fn outlook_now(&self) -> Guard<Arc<Outlook>> {
+        self.outlook.load()
+    }
+
+    /// Lets time pass: ends what has ended, decides whose turn it is, writes it down, and then tells it. About ten times
+    /// a second, from one thread that may wait for the disk.
+    pub fn maintain(&self, now: u64) {
+        let mut writer = self.writer.lock();
+        if writer.unwritten.is_none() {
+            let mut line = self.line.lock();
+            match line.tick(now) {
+                Some(delta) => {
+                    let whole = writer.length > LONG_JOURNAL;
+                    let text = if whole { line.whole(&delta).to_line() } else { delta.to_line() };
+                    writer.unwritten = Some(Unwritten { delta, line: text, whole });
+                }
+                None => self.outlook.store(Arc::new(line.outlook())),
+            }
+        }
+        if let Some(unwritten) = writer.unwritten.take() {
+            let written = writer.write(&unwritten);
+            self.degraded.store(written.is_err(), Relaxed);
+            if written.is_err() {
+                self.counts.unwritten.fetch_add(1, Relaxed);
+                writer.unwritten = Some(unwritten);
+                return;
+            }
+            let mut line = self.line.lock();
+            line.written(&unwritten.delta);
+            self.outlook.store(Arc::new(line.outlook()));
+        }
+    }
+
+    /// Somebody comes who has no number.
+    pub fn enter(&self, now: u64, visitor: Visitor) -> Entry {
+        let entry = self.line.lock().enter(now, visitor);
+        let counter = match entry {
+            Entry::Pass(_) => &self.counts.admitted,
+            Entry::Place(_) | Entry::Registered(_) => &self.counts.joined,
+            Entry::Rejected(_) => &self.counts.rejected,
+            Entry::Pre | Entry::Busy => return entry,
+        };
+        counter.fetch_add(1, Relaxed);
+        entry
+    }
+
+    /// Somebody in line looks. Takes no lock unless their turn has come. `None`: not yet.
+    pub fn poll(&self, now: u64, number: u64, subject: u64) -> Option<Claim> {
+        self.marks.see(number);
+        let turn =
+            number <= self.outlook.load().frontier || self.marks.is_picked(number) || self.marks.is_spent(number);
+        turn.then(|| self.claim(now, number, subject)).filter(|claim| *claim != Claim::Wait(number))
+    }
+
+    /// Somebody with a number wants in.
+    pub fn claim(&self, now: u64, number: u64, subject: u64) -> Claim {
+        let claim = self.line.lock().claim(now, number, subject);
+        if matches!(claim, Claim::Pass(_)) {
+            self.counts.admitted.fetch_add(1, Relaxed);
+        }
+        claim
+    }
+
+    /// Whether a pass of this number was ended before its time. Takes no lock.
+    #[must_use]
+    pub fn is_ended(&self, number: u64) -> bool {
+        self.marks.is_ended(number)
+    }
+
+    /// Somebody inside makes a request; see [`Line::visit`].
+    pub fn visit(&self, now: u64, number: u64, subject: u64, issued: u64, expires: u64) -> Option<Admission> {
+        self.line.lock().visit(now, number, subject, issued, expires)
+    }
+
+    /// Somebody leaves.
+    pub fn leave(&self, now: u64, number: u64) {
+        self.line.lock().leave(now, number);
+    }
+
+    /// Ends a visit before its time.
+    pub fn end(&self, number: u64) -> bool {
+        let ended = self.line.lock().end(number);
+        self.counts.ended.fetch_add(u64::from(ended), Relaxed);
+        ended
+    }
+
+    /// Makes a visit last at least `span` from now.
+    pub fn extend(&self, now: u64, number: u64, span: Duration) -> Option<Admission> {
+        self.line.lock().extend(now, number, millis(span))
+    }
+
+    /// Says whether anything is left.
+    pub fn set_sold_out(&self, sold_out: bool) {
+        self.line.lock().set_sold_out(sold_out);
+    }
+
+    /// Bounds admissions by what the backend can take.
+    pub fn set_health_rate(&self, per_minute: Option<u32>) {
+        self.line.lock().set_health_rate(per_minute);
+    }
+
+    /// From now on these settings; rules hold from the next tick on, at the latest.
+    pub fn apply(&self, settings: &Arc<Settings>) {
+        if !Arc::ptr_eq(&self.settings.load(), settings) {
+            self.line.lock().set_rules(settings.rules.clone());
+            self.settings.store(settings.clone());
+        }
+    }
+
+    /// What it is configured with.
+    pub(super) fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// What other rules would do to those who wait now.
+    #[must_use]
+    pub fn predict(&self, rules: &Rules) -> Prediction {
+        self.line.lock().predict(rules)
+    }
+
+    /// How many of those present stand before a number.
+    #[must_use]
+    pub fn ahead(&self, outlook: &Outlook, number: u64) -> u64 {
+        outlook.ahead(number, |from, to| self.marks.count(from, to))
+    }
+
+    /// Where a person is remembered: the same in every run, for whoever holds the room's seed. Never 0.
+    #[must_use]
+    pub fn subject(&self, identity: &[u8]) -> u64 {
+        draw::stamp(&self.seed, b"subject", identity).max(1)
+    }
+
+    /// Eight bytes that tell the visit of this number from all others.
+    #[must_use]
+    pub fn session(&self, number: u64) -> [u8; 8] {
+        draw::stamp(&self.seed, b"session", &number.to_be_bytes()).to_be_bytes()
+    }
+
+    /// Eight bytes for a visitor who has no number yet.
+    #[must_use]
+    pub fn fresh_session(&self) -> [u8; 8] {
+        let count = self.visits.fetch_add(1, Relaxed);
+        draw::stamp(&self.seed, b"pre", &[self.began.to_be_bytes(), count.to_be_bytes()].concat()).to_be_bytes()
+    }
+}
+
+impl State for Room {
+    fn samples(&self, out: &mut Vec<Sample>) {
+        let outlook = self.outlook.load();
+        let mut add = |name, help, kind, value: f64| {
+            out.push(Sample { name, help, kind, labels: vec![("room", self.name.to_string())], value });
+        };
+        let gauges = [
+            ("tidegate_waiting_room_queued", "Waiters that are present.", outlook.waiting as f64),
+            ("tidegate_waiting_room_active", "Visits.", outlook.active as f64),
+            ("tidegate_waiting_room_ready", "Open turns.", outlook.ready as f64),
+            ("tidegate_waiting_room_frontier", "Turns have come up to this number.", outlook.frontier as f64),
+            ("tidegate_waiting_room_tail", "The highest number given.", outlook.tail as f64),
+            ("tidegate_waiting_room_rate_per_minute", "Admissions of the last minute.", outlook.last_minute as f64),
+            ("tidegate_waiting_room_degraded", "Whether the journal cannot be written.", f64::from(self.is_degraded())),
+        ];
+        for (name, help, value) in gauges {
+            add(name, help, SampleKind::Gauge, value);
+        }
+        let counts = &self.counts;
+        let counters = [
+            ("tidegate_waiting_room_joins_total", "Numbers given.", &counts.joined),
+            ("tidegate_waiting_room_admitted_total", "Admissions.", &counts.admitted),
+            ("tidegate_waiting_room_rejected_total", "Visitors who got no place.", &counts.rejected),
+            ("tidegate_waiting_room_bypassed_total", "Requests that were not held up.", &counts.bypassed),
+            ("tidegate_waiting_room_revoked_total", "Visits ended before their time.", &counts.ended),
+            ("tidegate_waiting_room_store_errors_total", "Lines that could not be written.", &counts.unwritten),
+        ];
+        for (name, help, counter) in counters {
+            add(name, help, SampleKind::Counter, counter.load(Relaxed) as f64);
+        }
+    }
+}
+
+impl Writer {
+    fn write(&mut self, unwritten: &Unwritten) -> std::io::Result<()> {
+        if unwritten.whole {
+            self.journal.replace(&unwritten.line)?;
+            self.length = 0;
+        } else {
+            self.journal.append(&unwritten.line)?;
+        }
+        self.length += unwritten.line.len();
+        Ok(())
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

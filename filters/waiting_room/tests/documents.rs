@@ -1,0 +1,79 @@
+//! What visitors read.
+
+use super::support::Bench;
+use crate::waiting_room::document::{Standing, frontier, status};
+use crate::waiting_room::rules::Rules;
+use crate::waiting_room::{Claim, Entry, Visitor};
+
+const STEADY: Visitor = Visitor { subject: 0, steady: true };
+
+/// A room that lets sixty a minute in, half a minute after four hundred came.
+fn crowded() -> (Bench, Vec<u64>) {
+    let mut bench = Bench::new(Rules::new(10_000, 60, 300_000));
+    let mut waiting: Vec<u64> = (0..400)
+        .filter_map(|_| match bench.room.enter(bench.now, STEADY) {
+            Entry::Place(number) => Some(number),
+            _ => None,
+        })
+        .collect();
+    for _ in 0..60 {
+        bench.pass(500);
+        waiting.retain(|number| !matches!(bench.room.poll(bench.now, *number, 0), Some(Claim::Pass(_))));
+    }
+    (bench, waiting)
+}
+
+#[test]
+fn a_visitor_reads_an_honest_place_and_wait_and_all_names_that_others_know() {
+    let (bench, waiting) = crowded();
+    let told = status(&bench.room, Standing::Waiting(waiting[99]), 0.0);
+    let document = told.document;
+    assert_eq!(document["positionAhead"], 99);
+    assert_eq!(document["queueLength"].as_u64(), Some(waiting.len() as u64));
+    let wait = document["waitTimeSeconds"].as_u64().unwrap();
+    assert!((80..=120).contains(&wait), "{wait} s for 100 at one a second");
+    assert!((16_000..=24_000).contains(&told.poll_after), "a fifth of the wait: {}", told.poll_after);
+    assert!(document["waitTime90Percentile"].as_u64().unwrap() > wait);
+    for name in [
+        "inWaitingRoom",
+        "waitTimeKnown",
+        "waitTime",
+        "waitTime25Percentile",
+        "waitTime50Percentile",
+        "waitTime75Percentile",
+        "waitTimeFormatted",
+        "queueIsFull",
+        "queueAll",
+        "lastUpdated",
+        "refreshIntervalSeconds",
+        "queueingMethod",
+        "isFIFOQueue",
+        "isRandomQueue",
+        "isPassthroughQueue",
+        "isRejectQueue",
+        "isEventActive",
+        "isEventPrequeueing",
+        "timeUntilEventStart",
+        "timeUntilEventStartFormatted",
+        "timeUntilEventEnd",
+        "timeUntilEventEndFormatted",
+        "shuffleAtEventStart",
+        "turnstile",
+        "infiniteQueue",
+    ] {
+        assert!(!document[name].is_null(), "{name}");
+    }
+    assert_eq!(document["lastUpdated"], "2027-01-15T08:00:30Z");
+}
+
+#[test]
+fn everybody_reads_the_same_frontier_and_can_find_their_place_in_it() {
+    let (bench, waiting) = crowded();
+    let bytes = frontier(&bench.room);
+    assert_eq!(bytes, frontier(&bench.room));
+    let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let live = document["live"].as_array().unwrap();
+    assert_eq!(live.len(), 64);
+    assert_eq!(live[63], serde_json::json!([waiting.last().unwrap(), waiting.len()]));
+    assert!(bytes.len() < 2_048, "{} bytes", bytes.len());
+}

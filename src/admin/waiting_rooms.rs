@@ -1,0 +1,107 @@
+//! Waiting rooms for operators: how they stand, what other limits would do, and whether anything is left.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidegate_filters::waiting_room::Room;
+
+use super::AdminState;
+use super::extract::Asked;
+use super::problem::Problem;
+
+/// Limits that are asked about.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    total_active_users: Option<u32>,
+    new_users_per_minute: Option<u32>,
+}
+
+/// All rooms.
+pub(super) async fn list(State(state): State<AdminState>) -> Response {
+    let rooms: Vec<Value> = state.gateway.snapshot().rooms.iter().map(|room| standing(&room.room)).collect();
+    Json(json!({ "waiting_rooms": rooms })).into_response()
+}
+
+/// One room.
+pub(super) async fn show(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    match room(&state, &name) {
+        Some(room) => Json(standing(&room)).into_response(),
+        None => unknown(),
+    }
+}
+
+/// What other limits would do to those who wait now. Changes nothing.
+pub(super) async fn predict(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    Asked(limits): Asked<Limits>,
+) -> Response {
+    let snapshot = state.gateway.snapshot();
+    let spec = snapshot.config.rooms.iter().find(|spec| *spec.name == *name);
+    let (Some(room), Some(spec)) = (room(&state, &name), spec) else { return unknown() };
+    let mut rules = spec.rules.clone();
+    rules.limits.total_active_users = limits.total_active_users.unwrap_or(rules.limits.total_active_users);
+    rules.limits.new_users_per_minute = limits.new_users_per_minute.unwrap_or(rules.limits.new_users_per_minute);
+    let told = [&spec.rules, &rules].map(|rules| {
+        let prediction = room.predict(rules);
+        let seconds = |wait: f64| wait.ceil() as u64;
+        json!({
+            "rate_per_minute": (prediction.rate * 60.0).round(),
+            "last_in_line_waits_seconds": prediction.wait.map(|wait| seconds(wait.p50)),
+            "last_in_line_waits_seconds_p90": prediction.wait.map(|wait| seconds(wait.p90)),
+        })
+    });
+    let [now, then] = told;
+    Json(json!({ "now": now, "then": then })).into_response()
+}
+
+/// Nothing is left: nobody is admitted any more.
+pub(super) async fn sold_out(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    set(&state, &name, true)
+}
+
+/// Something is left again.
+pub(super) async fn reopen(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    set(&state, &name, false)
+}
+
+fn set(state: &AdminState, name: &str, sold_out: bool) -> Response {
+    let Some(room) = room(state, name) else { return unknown() };
+    room.set_sold_out(sold_out);
+    Json(json!({ "room": name, "sold_out": sold_out })).into_response()
+}
+
+fn room(state: &AdminState, name: &str) -> Option<Arc<Room>> {
+    let snapshot = state.gateway.snapshot();
+    snapshot.rooms.iter().find(|room| **room.room.name() == *name).map(|room| room.room.clone())
+}
+
+fn unknown() -> Response {
+    Problem::new(StatusCode::NOT_FOUND, "unknown-waiting-room", "No waiting room is named so").into_response()
+}
+
+fn standing(room: &Room) -> Value {
+    let outlook = room.outlook();
+    json!({
+        "name": &**room.name(),
+        "state": outlook.state.as_str(),
+        "queueing_method": outlook.limits.method.as_str(),
+        "total_active_users": outlook.limits.total_active_users,
+        "new_users_per_minute": outlook.limits.new_users_per_minute,
+        "queued": outlook.waiting,
+        "active": outlook.active,
+        "ready": outlook.ready,
+        "frontier": outlook.frontier,
+        "tail": outlook.tail,
+        "admitted": outlook.admitted,
+        "admitted_last_minute": outlook.last_minute,
+        "last_in_line_waits_seconds": outlook.estimate(outlook.waiting).map(|wait| wait.expected.ceil() as u64),
+        "degraded": room.is_degraded(),
+    })
+}

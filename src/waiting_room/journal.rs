@@ -1,0 +1,122 @@
+//! A room's journal as a file: lines appended and synced, replaced as a whole now and then.
+//!
+//! **Fails.** An append that did not succeed may have left part of a line; the file is cut back to what was acknowledged
+//! before anything else is written, so a later line never stands behind a torn one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tidegate_filters::waiting_room::{History, Journal};
+
+/// Only the gateway reads what visitors' identities are hashed to.
+const MODE: u32 = 0o600;
+
+/// A journal in a file.
+pub(super) struct FileJournal {
+    path: PathBuf,
+    file: File,
+    /// Bytes that were acknowledged.
+    length: u64,
+    torn: bool,
+}
+
+impl FileJournal {
+    /// Opens or makes the file, and reads what it kept.
+    pub(super) fn open(path: PathBuf) -> io::Result<(Self, History)> {
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(&path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let history = History::read(&bytes);
+        let torn = history.length < bytes.len();
+        sync_folder(&path)?;
+        Ok((Self { path, file, length: history.length as u64, torn }, history))
+    }
+
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.torn = false;
+        }
+        self.file.seek(SeekFrom::Start(self.length)).map(drop)
+    }
+}
+
+impl Journal for FileJournal {
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        self.mend()?;
+        self.torn = true;
+        self.file.write_all(line)?;
+        self.file.sync_data()?;
+        self.torn = false;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    fn replace(&mut self, line: &[u8]) -> io::Result<()> {
+        let fresh = self.path.with_extension("new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&fresh)?;
+        file.write_all(line)?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, &self.path)?;
+        // From here on the new file is the journal, whether or not the folder's entry is on disk yet.
+        (self.file, self.length, self.torn) = (file, line.len() as u64, false);
+        sync_folder(&self.path)
+    }
+}
+
+/// A secret of 32 bytes that is made once and kept in a file.
+pub(super) fn kept_secret(path: &Path) -> io::Result<[u8; 32]> {
+    match std::fs::read(path) {
+        Ok(bytes) => bytes.try_into().map_err(|_| io::Error::other("not the 32 bytes that were kept here")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret: [u8; 32] = rand::random();
+            let fresh = path.with_extension("new");
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&fresh)?;
+            file.write_all(&secret)?;
+            file.sync_all()?;
+            std::fs::rename(&fresh, path)?;
+            sync_folder(path)?;
+            Ok(secret)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_acknowledged_is_read_again_and_a_torn_line_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("drop.journal");
+        let (mut journal, history) = FileJournal::open(path.clone()).unwrap();
+        assert_eq!(history.length, 0);
+        journal.append(b"{\"at\":1}\n").unwrap();
+        journal.append(b"{\"at\":2}\n").unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"at\":3").unwrap();
+        let (mut journal, history) = FileJournal::open(path.clone()).unwrap();
+        assert_eq!(history.length, 18);
+        journal.append(b"{\"at\":4}\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"{\"at\":1}\n{\"at\":2}\n{\"at\":4}\n");
+        journal.replace(b"{\"at\":5}\n").unwrap();
+        journal.append(b"{\"at\":6}\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"{\"at\":5}\n{\"at\":6}\n");
+    }
+
+    #[test]
+    fn a_secret_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("drop.secret");
+        let secret = kept_secret(&path).unwrap();
+        assert_eq!(kept_secret(&path).unwrap(), secret);
+        std::fs::write(&path, b"short").unwrap();
+        assert!(kept_secret(&path).is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! Waiting rooms of the running gateway: their files, their settings, and the thread that lets time pass for them.
+
+mod journal;
+pub(crate) mod simulate;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tidegate_filters::condition::Condition;
+use tidegate_filters::engine::{IdentityId, Nanos};
+use tidegate_filters::waiting_room::keys::Keyring;
+use tidegate_filters::waiting_room::settings::Settings;
+use tidegate_filters::waiting_room::{Opening, Room, WaitingRoom};
+
+use crate::config::{Config, RoomSpec};
+use crate::gateway::{Gateway, Shared};
+use journal::FileJournal;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// A room with the settings that a snapshot has for it.
+pub struct ConfiguredRoom {
+    /// The room.
+    pub room: Arc<Room>,
+    settings: Arc<Settings>,
+}
+
+impl ConfiguredRoom {
+    /// Lets the room follow this snapshot's settings from now on.
+    pub(crate) fn activate(&self) {
+        self.room.apply(&self.settings);
+    }
+}
+
+/// The rooms of a configuration, found among the states or opened from their files. Changes none that runs.
+pub(crate) fn rooms(
+    config: &Config,
+    identities: &BTreeMap<String, IdentityId>,
+    shared: &Shared,
+) -> Result<Vec<ConfiguredRoom>, String> {
+    let keys = Arc::new(Keyring::new(&config.room_keys));
+    let one = |spec: &RoomSpec| {
+        let settings = Arc::new(settings(spec, &keys, identities)?);
+        let key = WaitingRoom::key(&spec.name);
+        let room = match shared.states.find(&key) {
+            Some(room) => room,
+            None => {
+                let room = open(spec, &settings, &config.server.data_dir, shared).map_err(|error| error.to_string())?;
+                shared.states.acquire(&key, || room).0
+            }
+        };
+        Ok(ConfiguredRoom { room, settings })
+    };
+    let named = |spec: &RoomSpec| one(spec).map_err(|error: String| format!("waiting room `{}`: {error}", spec.name));
+    config.rooms.iter().map(named).collect()
+}
+
+fn open(spec: &RoomSpec, settings: &Arc<Settings>, data_dir: &Path, shared: &Shared) -> io::Result<Room> {
+    let folder = data_dir.join("waiting_rooms");
+    std::fs::create_dir_all(&folder)?;
+    let seed = journal::kept_secret(&folder.join(format!("{}.secret", spec.name)))?;
+    let (journal, history) = FileJournal::open(folder.join(format!("{}.journal", spec.name)))?;
+    Ok(Room::open(Opening {
+        name: spec.name.clone(),
+        seed,
+        settings: settings.clone(),
+        journal: Box::new(journal),
+        history,
+        epoch: shared.clock.unix(Nanos(0)),
+        now: shared.clock.now(),
+    }))
+}
+
+fn settings(
+    spec: &RoomSpec,
+    keys: &Arc<Keyring>,
+    identities: &BTreeMap<String, IdentityId>,
+) -> Result<Settings, String> {
+    let id = |name: &str| identities.get(name).copied();
+    let bypass: Result<Vec<_>, _> = spec.bypass.iter().map(|text| Condition::compile(text, id)).collect();
+    Ok(Settings {
+        status: spec.status.and_then(|code| StatusCode::from_u16(code).ok()),
+        cookie: spec.cookie.clone(),
+        secure: spec.secure,
+        same_site: spec.same_site,
+        identity: spec.identity.iter().filter_map(|name| id(name)).collect(),
+        bypass: bypass?,
+        commands: spec.commands.clone(),
+        cloudflare: spec.cloudflare,
+        json: spec.json,
+        ..Settings::new(&spec.name, spec.rules.clone(), keys.clone())
+    })
+}
+
+/// Identities that the rooms of a configuration ask for. A chain with any room learns them all: which room it is, only
+/// the filter knows, and there are few.
+pub(crate) fn identities(config: &Config) -> Vec<String> {
+    let bypass = |room: &RoomSpec| room.bypass.iter().flat_map(|text| Condition::identities(text)).collect::<Vec<_>>();
+    config.rooms.iter().flat_map(|room| room.identity.iter().cloned().chain(bypass(room))).collect()
+}
+
+/// Lets time pass for all rooms, ten times a second, on a thread that may wait for the disk.
+pub(crate) fn spawn_ticks(gateway: Arc<Gateway>) -> io::Result<()> {
+    let run = move || {
+        loop {
+            std::thread::sleep(TICK);
+            let shared = &gateway.shared;
+            for (_, room) in shared.states.all::<Room>() {
+                let healthy = !room.is_degraded();
+                room.maintain(room.time(shared.clock.now()));
+                match (healthy, room.is_degraded()) {
+                    (true, true) => tracing::error!(
+                        target: "tidegate::waiting_room", room = %room.name(), "the journal cannot be written: nobody is admitted"
+                    ),
+                    (false, false) => tracing::info!(
+                        target: "tidegate::waiting_room", room = %room.name(), "the journal can be written again"
+                    ),
+                    _ => (),
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("waiting rooms".into()).spawn(run).map(drop)
+}
