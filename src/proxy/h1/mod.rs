@@ -15,7 +15,6 @@ mod heads;
 mod pool;
 mod upload;
 
-use bytes::BytesMut;
 use pingora::server::ShutdownWatch;
 use tidegate_filters::engine::ReplyBody;
 use tokio::net::TcpStream;
@@ -32,6 +31,7 @@ use download::Download;
 use exchange::{End, Exchange};
 use upload::Upload;
 
+pub(crate) use edits::line;
 pub(crate) use pool::Pool;
 
 /// An upstream that drips its head gets this many read timeouts for the whole of it.
@@ -40,7 +40,7 @@ pub(crate) const HEAD_PATIENCE: u32 = 3;
 /// A request on its way, over all its tries.
 struct Request {
     /// The head for the upstream, before the edits of filters.
-    head: BytesMut,
+    head: Vec<u8>,
     client: ClientStream,
     upload: Upload,
     /// Its method changes nothing (RFC 9110 §9.2.1).
@@ -50,6 +50,8 @@ struct Request {
     old: bool,
     /// The client wants its connection kept.
     keep_alive: bool,
+    /// When it was looked at the clock last; a wait for a connection moves it.
+    now: Instant,
     /// End of its time.
     until: Instant,
 }
@@ -66,11 +68,12 @@ pub(crate) async fn forward(
     conn: &Conn,
     mut flow: Box<Flow>,
     route: &Route,
-    (head, rewritten): (&Head, BytesMut),
+    (head, rewritten): (&Head, Vec<u8>),
     alarm: &mut Alarm,
     stopping: &ShutdownWatch,
 ) -> Next {
     let patience = flow.snapshot.config.server.limits.body_timeout;
+    let now = Instant::now();
     let mut request = Request {
         head: rewritten,
         client: conn.begin(head.framing, false, patience),
@@ -79,7 +82,8 @@ pub(crate) async fn forward(
         to_head: flow.method == "HEAD",
         old: head.old,
         keep_alive: head.keep_alive,
-        until: Instant::now() + route.timeout,
+        now,
+        until: now + route.timeout,
     };
     flow.conn = Some(conn.clone());
     let (end, download) = tries(conn, &mut flow, route, &mut request, alarm, stopping).await;
@@ -129,15 +133,16 @@ async fn tries(
                 None => connect(pool, route, request, alarm).await,
             };
             let Some(wire) = wire else {
-                if Instant::now() >= request.until {
+                if request.now >= request.until {
                     flow.not_sent();
                     return failed(Fault::TimedOut);
                 }
                 break;
             };
             request.upload.begin(&request.head, &flow.cx.to_upstream);
-            let exchange = Exchange::new((conn, stopping), flow, request, (wire, reused), Instant::now());
-            let (end, download, wire) = exchange.run(alarm).await;
+            let mut exchange = Exchange::new((conn, stopping), flow, request, (wire, reused));
+            let end = exchange.run(alarm).await;
+            let (download, wire) = exchange.into_parts(end);
             if let Some(wire) = wire {
                 pool.put(listener, wire, flow.cx.now, route.upstream.idle_timeout);
             }
@@ -160,13 +165,15 @@ fn failed(fault: Fault) -> (End, Download) {
 }
 
 /// `None`: no connection in time.
-async fn connect(pool: &Pool, route: &Route, request: &Request, alarm: &mut Alarm) -> Option<TcpStream> {
+async fn connect(pool: &Pool, route: &Route, request: &mut Request, alarm: &mut Alarm) -> Option<TcpStream> {
     let deadline = request.until.min(Instant::now() + route.upstream.connect_timeout);
-    tokio::select! {
+    let wire = tokio::select! {
         biased;
         connected = pool.connect() => connected.ok(),
         () = alarm.until(deadline) => None,
-    }
+    };
+    request.now = Instant::now();
+    wire
 }
 
 /// Answers a request that got no answer from an upstream.
