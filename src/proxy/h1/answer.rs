@@ -128,9 +128,12 @@ fn status_line(head: &mut AnswerHead, bytes: &[u8], line: &[u8]) -> Result<bool,
 mod tests {
     use super::*;
 
+    /// A head, and what is read from it: the framing, and whether the connection is kept.
+    type Case = (&'static str, Result<(Framing, bool), &'static str>);
+
     #[test]
     fn framing_is_read_in_one_way_or_not_at_all() {
-        let cases: [(&str, Result<(Framing, bool), &str>); 16] = [
+        let cases: [Case; 16] = [
             ("HTTP/1.1 200 OK\r\n\r\n", Ok((Framing::Close, true))),
             ("HTTP/1.0 200 OK\r\n\r\n", Ok((Framing::Close, false))),
             ("HTTP/1.1 200\r\ncontent-length: 5\r\n\r\n", Ok((Framing::Length(5), true))),

@@ -116,7 +116,6 @@ async fn tries(
     alarm: &mut Alarm,
     stopping: &ShutdownWatch,
 ) -> (End, Download) {
-    let listener = flow.arrival.listener;
     let mut fresh = false;
     loop {
         // Its error is the reply that the flow has now.
@@ -125,37 +124,50 @@ async fn tries(
         let Some(pool) = channel.and_then(|channel| channel.pools.get(endpoint)) else {
             return failed(Fault::Internal);
         };
-        loop {
-            let kept = if fresh { None } else { pool.take(listener, flow.cx.now) };
-            let reused = kept.is_some();
-            let wire = match kept {
-                Some(wire) => Some(wire),
-                None => connect(pool, route, request, alarm).await,
-            };
-            let Some(wire) = wire else {
-                if request.now >= request.until {
-                    flow.not_sent();
-                    return failed(Fault::TimedOut);
-                }
-                break;
-            };
-            request.upload.begin(&request.head, &flow.cx.to_upstream);
-            let mut exchange = Exchange::new((conn, stopping), flow, request, (wire, reused));
-            let end = exchange.run(alarm).await;
-            let (download, wire) = exchange.into_parts(end);
-            if let Some(wire) = wire {
-                pool.put(listener, wire, flow.cx.now, route.upstream.idle_timeout);
-            }
-            match end {
-                End::NothingTaken if reused => continue,
-                End::NothingTaken => break,
-                End::DiedIdle => fresh = true,
-                end => return (end, download),
-            }
-            break;
+        let (end, download) = one(conn, flow, (route, pool, fresh), request, alarm, stopping).await;
+        match end {
+            End::DiedIdle => fresh = true,
+            End::NothingTaken if attempt::connect_failed(flow) => (),
+            End::NothingTaken => return failed(Fault::Broken),
+            _ => return (end, download),
         }
-        if !fresh && !attempt::connect_failed(flow) {
-            return failed(Fault::Broken);
+    }
+}
+
+/// One try at one endpoint, on a kept connection unless it has to be `fresh`.
+async fn one(
+    conn: &Conn,
+    flow: &mut Flow,
+    (route, pool, fresh): (&Route, &Pool, bool),
+    request: &mut Request,
+    alarm: &mut Alarm,
+    stopping: &ShutdownWatch,
+) -> (End, Download) {
+    let listener = flow.arrival.listener;
+    loop {
+        let kept = if fresh { None } else { pool.take(listener, flow.cx.now) };
+        let reused = kept.is_some();
+        let wire = match kept {
+            Some(wire) => Some(wire),
+            None => connect(pool, route, request, alarm).await,
+        };
+        let Some(wire) = wire else {
+            if request.now < request.until {
+                return (End::NothingTaken, Download::new());
+            }
+            flow.not_sent();
+            return failed(Fault::TimedOut);
+        };
+        request.upload.begin(&request.head, &flow.cx.to_upstream);
+        let mut exchange = Exchange::new((conn, stopping), flow, request, (wire, reused));
+        let end = exchange.run(alarm).await;
+        let (download, wire) = exchange.into_parts(end);
+        if let Some(wire) = wire {
+            pool.put(listener, wire, flow.cx.now, route.upstream.idle_timeout);
+        }
+        // What was kept may have died just now; that says nothing about the endpoint.
+        if end != End::NothingTaken || !reused {
+            return (end, download);
         }
     }
 }
