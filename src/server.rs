@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -196,12 +196,16 @@ fn spawn_admin(
     stopping: Arc<AtomicBool>,
     addresses: Vec<(String, SocketAddr)>,
 ) {
+    let (ready, started) = mpsc::channel::<()>();
     let run = move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(target: "tidegate::admin", %error, "no admin listener"),
         };
         runtime.block_on(async move {
+            // Once asked for, the signal never ends the process again: that must be so before anybody is told that it runs.
+            let _hangup = signal(SignalKind::hangup());
+            let _ = ready.send(());
             let probing = tokio::spawn(health::run(gateway.clone()));
             let state = admin::AdminState { gateway, reloader: reloader.clone(), stopping, addresses };
             let watch = tokio::spawn(reloader.run());
@@ -216,6 +220,8 @@ fn spawn_admin(
     if let Err(error) = spawned {
         tracing::error!(target: "tidegate::admin", %error, "no thread for the admin listener");
     }
+    // An error means that the thread has ended, and has said why.
+    let _ = started.recv();
 }
 
 /// One line for each address, for people and for scripts that wait for them.

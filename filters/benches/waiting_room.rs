@@ -37,8 +37,15 @@ fn gate(bench: &mut Criterion) {
     let (room, _) = states.acquire(&WaitingRoom::key("bench"), || room(1_000));
     room.maintain(room.time(Nanos(0)) + 100);
     let (name, mode) = ("gate".into(), Mode::Enforce);
-    let mut cx =
-        BuildContext { name, mode, states: &states, hasher: &hasher, identities: &identities, acquired: Vec::new() };
+    let mut cx = BuildContext {
+        name,
+        mode,
+        states: &states,
+        hasher: &hasher,
+        identities: &identities,
+        upstreams: &[],
+        acquired: Vec::new(),
+    };
     let filter = WaitingRoom::new("bench").build(&mut cx).unwrap();
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     // A second on, so that the pass is of this process and whole.

@@ -2,8 +2,11 @@
 //!
 //! One file a store, `<name>.records.sqlite` in the data folder, and the key its answers are sealed with beside it. All
 //! writes share the file's writer thread and its group commit, so claims cost a share of one fsync. What a process left
-//! running when it died is unknown from the moment the file is opened again: the process that could tell is gone.
+//! running when it died is unknown from the moment the file is opened again: the process that could tell is gone. That is
+//! why two processes must not share a file; a lock beside it, which ends with its process, sees to that.
 
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -44,6 +47,7 @@ pub struct SqliteRecords {
     store: Store,
     seal: Arc<Seal>,
     records: Arc<AtomicUsize>,
+    _lock: File,
 }
 
 /// What the file knows of a claim; the answer is still sealed.
@@ -70,6 +74,7 @@ impl SqliteRecords {
     pub fn open(folder: &Path, name: &str) -> Result<Self, StoreError> {
         let failed =
             |what: &str, why: &dyn std::fmt::Display| StoreError::Failed(format!("store `{name}`: {what}: {why}"));
+        let lock = lock(&folder.join(format!("{name}.records.lock"))).map_err(|why| failed("its lock", &why))?;
         let seal =
             Seal::from_file(&folder.join(format!("{name}.records.key"))).map_err(|why| failed("its key", &why))?;
         let path = folder.join(format!("{name}.records.sqlite"));
@@ -78,8 +83,23 @@ impl SqliteRecords {
         let counted = records.clone();
         // The first thing this store does, so no claim of this process is there yet.
         store.post(move |connection| give_up_running(connection, &counted));
-        Ok(Self { store, seal: Arc::new(seal), records })
+        Ok(Self { store, seal: Arc::new(seal), records, _lock: lock })
     }
+}
+
+fn lock(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let file = File::options().write(true).create(true).truncate(false).open(path)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::Error(error) => error,
+        TryLockError::WouldBlock => io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process uses this store; give each gateway a data_dir of its own, and let the old one end first",
+        ),
+    })?;
+    Ok(file)
 }
 
 /// Gives up what an earlier process left running, and counts.

@@ -13,6 +13,7 @@ use super::conn::Conn;
 use super::head::HeadError;
 use crate::proxy::flow::Flow;
 use crate::proxy::forward::is_framing;
+use crate::proxy::h1::line;
 use crate::proxy::id::RequestId;
 use crate::proxy::reply::{Addressee, Body, HeaderSink, render};
 use tidegate_filters::engine::{Known, Reply};
@@ -42,10 +43,7 @@ impl HeaderSink for Vec<u8> {
         if is_framing(name) {
             return;
         }
-        self.extend_from_slice(name.as_str().as_bytes());
-        self.extend_from_slice(b": ");
-        self.extend_from_slice(value);
-        self.extend_from_slice(b"\r\n");
+        line(self, name.as_str().as_bytes(), value);
     }
 }
 

@@ -10,14 +10,15 @@ mod reader;
 mod stream;
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use pingora::protocols::{ALPN, Stream};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::chunked::Scanner;
 use super::head::Framing;
@@ -30,6 +31,23 @@ const MOST_STASHED: usize = 64 * 1024;
 
 thread_local! {
     static SCRATCH: std::cell::RefCell<Box<[u8; READ_SIZE]>> = std::cell::RefCell::new(Box::new([0; READ_SIZE]));
+}
+
+/// Reads once, at most `most` bytes, and hands them to `put`; 0 at the end. They lie in a thread's scratch space, so that
+/// who waits holds no room for what may come.
+pub(crate) fn poll_scratch(
+    from: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    most: usize,
+    put: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let most = most.min(scratch.len());
+        let mut into = ReadBuf::new(&mut scratch[..most]);
+        ready!(Pin::new(from).poll_read(cx, &mut into))?;
+        put(into.filled());
+        Poll::Ready(Ok(into.filled().len()))
+    })
 }
 
 /// Slowest body, sent or read, that is not taken for an attack once the body timeout is over; the figure of Apache's

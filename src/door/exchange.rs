@@ -49,9 +49,9 @@ pub(crate) enum Next {
 enum Step {
     Answer(Box<Flow>, Box<Reply>),
     /// On to this route's upstream.
-    Forward(Box<Flow>, Arc<Route>, BytesMut),
+    Forward(Box<Flow>, Arc<Route>, Vec<u8>),
     /// What only pingora can do.
-    HandOver(Box<Flow>, BytesMut),
+    HandOver(Box<Flow>, Vec<u8>),
 }
 
 /// Takes the request at the start of `buf`, whose head ends at `end`, through the gateway.
@@ -244,7 +244,7 @@ async fn hand_over(
     door: &Door,
     conn: &Conn,
     mut flow: Box<Flow>,
-    rewritten: BytesMut,
+    rewritten: Vec<u8>,
     head: &Head,
     alarm: &mut Alarm,
     shutdown: &ShutdownWatch,
@@ -262,7 +262,7 @@ async fn hand_over(
     let first_byte = (read_timeout * HEAD_PATIENCE).min(total);
     let stream = conn.lend(head.framing, head.websocket, patience);
     let mut session = ServerSession::new_http1(stream);
-    session.set_pipelined_prefix(rewritten);
+    session.set_pipelined_prefix(BytesMut::from(&rewritten[..]));
     session.set_connection_user_context(Some(flow));
     let exchange = door.proxy.process_new_http(session, shutdown).instrument(crate::proxy::span("h1"));
     let cut = tokio::select! {

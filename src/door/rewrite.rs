@@ -1,12 +1,12 @@
 //! The head for the upstream: the client's, in origin form, without what a client may not say, and with what upstreams
 //! are told. Written once as bytes, which costs a fraction of editing a parsed header map.
 
-use bytes::{BufMut, BytesMut};
 use tidegate_filters::engine::RequestHead;
 
 use super::head::Head;
 use crate::proxy::flow::Flow;
 use crate::proxy::forward;
+use crate::proxy::h1::line;
 
 /// Writes the head. `old`: as HTTP/1.0, which pingora needs to know how to answer. `target`: path and query as the route was matched on.
 pub(crate) fn rewrite(
@@ -15,12 +15,12 @@ pub(crate) fn rewrite(
     view: &RequestHead<'_>,
     (target, old): (&str, bool),
     authority: &[u8],
-) -> BytesMut {
-    let mut out = BytesMut::with_capacity(head.len + 512);
-    out.put_slice(view.method.as_bytes());
-    out.put_u8(b' ');
-    out.put_slice(target.as_bytes());
-    out.put_slice(if old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len + 512);
+    out.extend_from_slice(view.method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(if old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
     let mut has_host = false;
     let hops = forward::Hops::of(view.headers_named("connection"));
     for (name, value) in view.headers {
@@ -41,14 +41,6 @@ pub(crate) fn rewrite(
         line(&mut out, b"Host", if authority.is_empty() { fallback.as_bytes() } else { authority });
     }
     forward::added(flow, view, authority, |name, value| line(&mut out, name.as_str().as_bytes(), value));
-    out.put_slice(b"\r\n");
+    out.extend_from_slice(b"\r\n");
     out
-}
-
-fn line(out: &mut BytesMut, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.put_slice(name);
-    out.put_slice(b": ");
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidegate_filters::engine::{ChannelId, Reply};
+use serde_json::json;
+use tidegate_filters::engine::{ChannelId, ChannelSet, Reply};
 use tokio::time::Instant;
 
 use super::journal::{Frozen, View};
@@ -41,6 +42,33 @@ pub(crate) struct Job {
     pub(crate) progress: Arc<Progress>,
     /// Until when the client waits.
     pub(crate) until: Instant,
+}
+
+impl Job {
+    /// The channels as they were when one was chosen, for whoever asks later.
+    pub(super) fn considered(&self, chosen: ChannelId, rounds: ChannelSet) -> String {
+        let explained = &self.flow.cx.considered;
+        let all = (0..).map(ChannelId).zip(&self.plan.channels).map(|(id, channel)| {
+            if let Some(known) = explained.iter().find(|known| known.channel == id) {
+                let latency_ms = known.latency.map(|latency| latency.as_millis());
+                return json!({
+                    "channel": &*channel.name, "eligible": known.eligible, "reason": known.why,
+                    "success_rate": known.success_rate, "latency_ms": latency_ms, "weight": known.weight,
+                });
+            }
+            let reason = if id == chosen {
+                "chosen"
+            } else if self.flow.candidates.has(id) {
+                "available"
+            } else if rounds.has(id) {
+                "did nothing in this round"
+            } else {
+                "was left for good"
+            };
+            json!({ "channel": &*channel.name, "reason": reason })
+        });
+        serde_json::Value::Array(all.collect()).to_string()
+    }
 }
 
 /// What the client is told.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use serde_json::json;
 use tidegate_filters::engine::{AttemptResult, ChannelId, ChannelSet, Known, Reply, Retry};
 use tokio::time::{Instant, sleep};
 
@@ -225,7 +224,12 @@ impl Run {
         let name = self.channel(channel).map_or_else(String::new, |channel| channel.name.to_string());
         let moved = self.closing.is_some();
         let id = frozen.id.clone();
-        let begin = Begin { frozen, channel: name, considered: self.considered(channel), closing: self.closing.take() };
+        let begin = Begin {
+            frozen,
+            channel: name,
+            considered: self.job.considered(channel, self.rounds),
+            closing: self.closing.take(),
+        };
         let begun = Instant::now();
         let written = journal.begin(begin, unix_ms()).await;
         self.engine.metrics.journal(begun.elapsed());
@@ -240,31 +244,6 @@ impl Run {
             Err(Refusal::Store(_)) if moved => Err(End::Doubt { silent: false }),
             Err(refusal) => Err(Self::refused(&refusal)),
         }
-    }
-
-    /// The channels as they were when one was chosen, for whoever asks later.
-    fn considered(&self, chosen: ChannelId) -> String {
-        let explained = &self.job.flow.cx.considered;
-        let all = (0..).map(ChannelId).zip(&self.job.plan.channels).map(|(id, channel)| {
-            if let Some(known) = explained.iter().find(|known| known.channel == id) {
-                let latency_ms = known.latency.map(|latency| latency.as_millis());
-                return json!({
-                    "channel": &*channel.name, "eligible": known.eligible, "reason": known.why,
-                    "success_rate": known.success_rate, "latency_ms": latency_ms, "weight": known.weight,
-                });
-            }
-            let reason = if id == chosen {
-                "chosen"
-            } else if self.job.flow.candidates.has(id) {
-                "available"
-            } else if self.rounds.has(id) {
-                "did nothing in this round"
-            } else {
-                "was left for good"
-            };
-            json!({ "channel": &*channel.name, "reason": reason })
-        });
-        serde_json::Value::Array(all.collect()).to_string()
     }
 
     /// Sends it once. `sends`: how often this number went to this channel before, with an unknown outcome.

@@ -104,6 +104,10 @@ pub(crate) fn added(flow: &Flow, head: &RequestHead<'_>, authority: &[u8], mut p
 /// header line.
 fn as_header_value(text: &str) -> SmallVec<[u8; 64]> {
     let mut value = SmallVec::new();
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
+        value.extend_from_slice(text.as_bytes());
+        return value;
+    }
     for byte in text.bytes() {
         if byte.is_ascii_graphic() && byte != b'%' {
             value.push(byte);
@@ -118,7 +122,7 @@ fn as_header_value(text: &str) -> SmallVec<[u8; 64]> {
 pub(crate) fn host_of(authority: &str) -> std::borrow::Cow<'_, str> {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
+        None => &authority[..authority.bytes().position(|byte| byte == b':').unwrap_or(authority.len())],
     };
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }

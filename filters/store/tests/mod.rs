@@ -199,6 +199,17 @@ fn a_file_opened_again_knows_its_answers_and_gives_up_what_ran() {
 }
 
 #[test]
+fn two_do_not_share_a_file() {
+    let folder = TempDir::new().expect("a folder");
+    let first = SqliteRecords::open(folder.path(), "test").expect("opens");
+    let second = SqliteRecords::open(folder.path(), "test").err().expect("refused");
+    assert!(second.to_string().contains("another process"), "{second}");
+    SqliteRecords::open(folder.path(), "other").expect("another store is another file");
+    drop(first);
+    SqliteRecords::open(folder.path(), "test").expect("free again");
+}
+
+#[test]
 fn an_answer_under_a_lost_key_is_not_given_and_not_made_anew() {
     let folder = TempDir::new().expect("a folder");
     {

@@ -8,17 +8,14 @@ use std::time::Instant;
 use bytes::Buf;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Inner, MOST_STASHED, Mode, SCRATCH, body_allowance};
+use super::{Inner, MOST_STASHED, Mode, body_allowance, poll_scratch};
 
 impl Inner {
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut into = ReadBuf::new(&mut scratch[..]);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut into))?;
-            self.buf.extend_from_slice(into.filled());
-            self.read += into.filled().len() as u64;
-            Poll::Ready(Ok(into.filled().len()))
-        })
+        let buf = &mut self.buf;
+        let read = ready!(poll_scratch(&mut self.io, cx, usize::MAX, |bytes| buf.extend_from_slice(bytes)))?;
+        self.read += read as u64;
+        Poll::Ready(Ok(read))
     }
 
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>, dst: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -112,13 +109,7 @@ impl Inner {
     fn poll_length_data(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>, left: u64) -> Poll<io::Result<()>> {
         let left_here = usize::try_from(left).unwrap_or(usize::MAX);
         let got = if self.buf.is_empty() {
-            ready!(SCRATCH.with_borrow_mut(|scratch| {
-                let most = left_here.min(scratch.len());
-                let mut piece = ReadBuf::new(&mut scratch[..most]);
-                ready!(Pin::new(&mut self.io).poll_read(cx, &mut piece))?;
-                into.extend_from_slice(piece.filled());
-                Poll::Ready(io::Result::Ok(piece.filled().len()))
-            }))?
+            ready!(poll_scratch(&mut self.io, cx, left_here, |bytes| into.extend_from_slice(bytes)))?
         } else {
             let take = self.buf.len().min(left_here);
             into.extend_from_slice(&self.buf[..take]);

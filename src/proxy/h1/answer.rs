@@ -10,16 +10,17 @@ use crate::proxy::sound;
 const MOST_LINES: usize = 256;
 
 /// How the body is framed. Whether there is one also depends on the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Framing {
     Length(u64),
     Chunked,
     /// Until the upstream closes.
+    #[default]
     Close,
 }
 
 /// A well-formed head: positions in the bytes it was read from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct AnswerHead {
     pub status: u16,
     pub reason: Span,
@@ -27,6 +28,8 @@ pub(super) struct AnswerHead {
     pub framing: Framing,
     /// The upstream keeps the connection.
     pub keeps: bool,
+    /// `Connection` names headers that end here.
+    pub names_hops: bool,
 }
 
 impl AnswerHead {
@@ -41,10 +44,11 @@ impl AnswerHead {
     }
 }
 
-/// Checks a whole head: `bytes` ends with the empty line. The reason when it is no proper answer.
-pub(super) fn parse(bytes: &[u8]) -> Result<AnswerHead, &'static str> {
+/// Checks a whole head: `bytes` ends with the empty line. The reason when it is no proper answer. `head`, fresh, is filled
+/// in place: it is large to move.
+pub(super) fn parse(head: &mut AnswerHead, bytes: &[u8]) -> Result<(), &'static str> {
     let mut lines = Lines(bytes);
-    let (mut head, old) = status_line(bytes, lines.next()?)?;
+    let old = status_line(head, bytes, lines.next()?)?;
     let (mut length, mut chunked, mut close) = (sound::Length::default(), sound::Codings::default(), old);
     loop {
         let line = lines.next()?;
@@ -62,8 +66,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<AnswerHead, &'static str> {
                 for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     if option.eq_ignore_ascii_case(b"close") {
                         close = true;
-                    } else if old && option.eq_ignore_ascii_case(b"keep-alive") {
-                        close = false;
+                    } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                        close &= !old;
+                    } else {
+                        head.names_hops = true;
                     }
                 }
             }
@@ -82,7 +88,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<AnswerHead, &'static str> {
     if head.status == 101 {
         return Err("another protocol than was asked for");
     }
-    Ok(head)
+    Ok(())
 }
 
 struct Lines<'a>(&'a [u8]);
@@ -96,8 +102,8 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The head so far, and whether it is HTTP/1.0.
-fn status_line(bytes: &[u8], line: &[u8]) -> Result<(AnswerHead, bool), &'static str> {
+/// Whether it is HTTP/1.0.
+fn status_line(head: &mut AnswerHead, bytes: &[u8], line: &[u8]) -> Result<bool, &'static str> {
     let malformed = "malformed status line";
     let old = match line.get(..9) {
         Some(b"HTTP/1.1 ") => false,
@@ -114,17 +120,20 @@ fn status_line(bytes: &[u8], line: &[u8]) -> Result<(AnswerHead, bool), &'static
     if status < 100 {
         return Err("a status below 100");
     }
-    let reason = span(bytes, reason);
-    Ok((AnswerHead { status, reason, headers: SmallVec::new(), framing: Framing::Close, keeps: false }, old))
+    (head.status, head.reason) = (status, span(bytes, reason));
+    Ok(old)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A head, and what is read from it: the framing, and whether the connection is kept.
+    type Case = (&'static str, Result<(Framing, bool), &'static str>);
+
     #[test]
     fn framing_is_read_in_one_way_or_not_at_all() {
-        let cases: [(&str, Result<(Framing, bool), &str>); 16] = [
+        let cases: [Case; 16] = [
             ("HTTP/1.1 200 OK\r\n\r\n", Ok((Framing::Close, true))),
             ("HTTP/1.0 200 OK\r\n\r\n", Ok((Framing::Close, false))),
             ("HTTP/1.1 200\r\ncontent-length: 5\r\n\r\n", Ok((Framing::Length(5), true))),
@@ -149,7 +158,8 @@ mod tests {
             ("HTTP/2 200\r\n\r\n", Err("malformed status line")),
         ];
         for (bytes, expected) in cases {
-            let found = parse(bytes.as_bytes()).map(|head| (head.framing, head.keeps));
+            let mut head = AnswerHead::default();
+            let found = parse(&mut head, bytes.as_bytes()).map(|()| (head.framing, head.keeps));
             assert_eq!(found, expected, "{bytes:?}");
         }
     }

@@ -3,7 +3,7 @@
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -13,16 +13,16 @@ use super::answer::{self, AnswerHead, Framing};
 use super::heads::{self, Framed};
 use super::upload::chunk;
 use crate::door::chunked::Scanner;
-use crate::door::conn::ClientStream;
+use crate::door::conn::{ClientStream, poll_scratch};
 use crate::door::head::end_of_head;
 use crate::proxy::attempt;
 use crate::proxy::flow::Flow;
 use crate::proxy::sound::LARGEST_HEAD;
 
-/// Room for a first piece: a usual answer fits whole.
-const FIRST_PIECE: usize = 8 * 1024;
-/// Room for a piece of a body that turned out to be long.
-const LATER_PIECE: usize = 64 * 1024;
+/// An answer of which so much was read is a long one.
+const LONG: u64 = 8 * 1024;
+/// Room for a piece of a long one.
+const ROOM: usize = 64 * 1024;
 
 /// Why an answer cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,13 +177,20 @@ impl Download {
 
     /// Reads what the upstream says. A body whose length is known goes straight to where it is written from.
     fn poll_in(&mut self, cx: &mut Context<'_>, wire: &mut TcpStream) -> Poll<std::io::Result<usize>> {
-        let room = if self.got as usize >= FIRST_PIECE { LATER_PIECE } else { FIRST_PIECE };
-        if matches!(self.at, At::Length(_)) {
-            self.out.reserve(room);
-            return pin!(wire.read_buf(&mut self.out)).poll(cx);
+        // Room of its own is for a body that turns out to be long.
+        let long = self.got >= LONG;
+        match self.at {
+            At::Length(_) if long => {
+                self.out.reserve(ROOM);
+                pin!(wire.read_buf(&mut self.out)).poll(cx)
+            }
+            At::Length(_) => poll_scratch(wire, cx, usize::MAX, |bytes| self.out.extend_from_slice(bytes)),
+            _ if long => {
+                self.buf.reserve(ROOM);
+                pin!(wire.read_buf(&mut self.buf)).poll(cx)
+            }
+            _ => poll_scratch(wire, cx, usize::MAX, |bytes| self.buf.extend_from_slice(bytes)),
         }
-        self.buf.reserve(room);
-        pin!(wire.read_buf(&mut self.buf)).poll(cx)
     }
 
     /// Looks for a whole head in what the upstream has said; false when there is none yet.
@@ -192,27 +199,29 @@ impl Download {
             self.seen = self.buf.len();
             return if self.seen > LARGEST_HEAD { Err(Halt::Upstream) } else { Ok(false) };
         };
-        let bytes = self.buf.split_to(end);
+        // Out of the way: what follows writes to everything but these bytes.
+        let mut buf = std::mem::take(&mut self.buf);
+        let (bytes, mut head) = (&buf[..end], AnswerHead::default());
         self.seen = 0;
-        let head =
-            (if end > LARGEST_HEAD { Err("head too large") } else { answer::parse(&bytes) }).map_err(|reason| {
-                tracing::debug!(target: "tidegate::proxy", request_id = flow.id.as_str(), reason, "no proper answer");
-                Halt::Upstream
-            })?;
+        let sound = if end > LARGEST_HEAD { Err("head too large") } else { answer::parse(&mut head, bytes) };
+        sound.map_err(|reason| {
+            tracing::debug!(target: "tidegate::proxy", request_id = flow.id.as_str(), reason, "no proper answer");
+            Halt::Upstream
+        })?;
         let terms = terms();
-        if head.is_interim() {
+        if !head.is_interim() {
+            self.begin(bytes, &head, buf.len() - end, flow, terms);
+        } else if head.status != 100 && !terms.old && !self.deaf {
             // 100 was said by the door already, and HTTP/1.0 knows none of them.
-            if head.status != 100 && !terms.old && !self.deaf {
-                heads::interim(&mut self.out, &bytes, &head);
-            }
-            return Ok(true);
+            heads::interim(&mut self.out, bytes, &head);
         }
-        self.begin(&bytes, &head, flow, terms);
+        buf.advance(end);
+        self.buf = buf;
         self.pass(flow, false)?;
         Ok(true)
     }
 
-    fn begin(&mut self, bytes: &[u8], head: &AnswerHead, flow: &mut Flow, terms: Terms) {
+    fn begin(&mut self, bytes: &[u8], head: &AnswerHead, behind: usize, flow: &mut Flow, terms: Terms) {
         self.status = Some(head.status);
         attempt::answered(flow, StatusCode::from_u16(head.status).unwrap_or_default());
         if let Some(route) = flow.route.clone()
@@ -232,7 +241,7 @@ impl Download {
             Framing::Chunked => At::Chunks(Scanner::new()),
             Framing::Close => At::Close,
         };
-        self.out.reserve(bytes.len() + self.buf.len() + 256);
+        self.out.reserve(bytes.len() + behind + 256);
         heads::for_client(&mut self.out, bytes, head, flow, framed);
     }
 

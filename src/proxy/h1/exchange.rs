@@ -83,8 +83,8 @@ impl<'a> Exchange<'a> {
         flow: &'a mut Flow,
         request: &'a mut Request,
         (wire, reused): (TcpStream, bool),
-        now: Instant,
     ) -> Self {
+        let now = request.now;
         let (mut read, mut write) = (Duration::ZERO, Duration::ZERO);
         if let Some(route) = &flow.route {
             (read, write) = (route.upstream.read_timeout, route.upstream.write_timeout);
@@ -95,9 +95,9 @@ impl<'a> Exchange<'a> {
         Self { conn, flow, request, stopping, wire, reused, download, patience, upstream_at, client_at, whole_at: None }
     }
 
-    /// Runs to its end. The connection comes back when it may serve another request.
-    pub(super) async fn run(mut self, alarm: &mut Alarm) -> (End, Download, Option<TcpStream>) {
-        let end = poll_fn(|cx| {
+    /// Runs to its end.
+    pub(super) async fn run(&mut self, alarm: &mut Alarm) -> End {
+        poll_fn(|cx| {
             loop {
                 if let Poll::Ready(end) = self.advance(cx) {
                     return Poll::Ready(end);
@@ -111,9 +111,13 @@ impl<'a> Exchange<'a> {
                 }
             }
         })
-        .await;
+        .await
+    }
+
+    /// The answer as far as it came, and the connection if it may serve another request.
+    pub(super) fn into_parts(self, end: End) -> (Download, Option<TcpStream>) {
         let reusable = end == End::Whole && self.request.upload.is_done() && self.download.leaves_reusable();
-        (end, self.download, Some(self.wire).filter(|_| reusable))
+        (self.download, Some(self.wire).filter(|_| reusable))
     }
 
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<End> {

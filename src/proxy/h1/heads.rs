@@ -54,7 +54,8 @@ pub(super) fn for_upstream(out: &mut Vec<u8>, head: &[u8], edits: &[HeaderEdit])
 
 fn hops<'a>(bytes: &'a [u8], head: &'a AnswerHead) -> Hops<'a> {
     let connection = |(name, _): &&(Span, Span)| part(bytes, name).eq_ignore_ascii_case(b"connection");
-    Hops::of(head.headers.iter().filter(connection).map(|(_, value)| part(bytes, value)))
+    let lines = if head.names_hops { &head.headers[..] } else { &[] };
+    Hops::of(lines.iter().filter(connection).map(|(_, value)| part(bytes, value)))
 }
 
 fn is_framing(name: &[u8]) -> bool {

@@ -15,7 +15,6 @@ mod heads;
 mod pool;
 mod upload;
 
-use bytes::BytesMut;
 use pingora::server::ShutdownWatch;
 use tidegate_filters::engine::ReplyBody;
 use tokio::net::TcpStream;
@@ -33,6 +32,7 @@ use download::Download;
 use exchange::{End, Exchange};
 use upload::Upload;
 
+pub(crate) use edits::line;
 pub(crate) use pool::Pool;
 
 /// An upstream that drips its head gets this many read timeouts for the whole of it.
@@ -41,7 +41,7 @@ pub(crate) const HEAD_PATIENCE: u32 = 3;
 /// A request on its way, over all its tries.
 struct Request {
     /// The head for the upstream, before the edits of filters.
-    head: BytesMut,
+    head: Vec<u8>,
     client: ClientStream,
     upload: Upload,
     /// Its method changes nothing (RFC 9110 §9.2.1).
@@ -51,6 +51,8 @@ struct Request {
     old: bool,
     /// The client wants its connection kept.
     keep_alive: bool,
+    /// When it was looked at the clock last; a wait for a connection moves it.
+    now: Instant,
     /// End of its time.
     until: Instant,
 }
@@ -68,11 +70,12 @@ pub(crate) async fn forward(
     conn: &Conn,
     mut flow: Box<Flow>,
     route: &Route,
-    (head, rewritten): (&Head, BytesMut),
+    (head, rewritten): (&Head, Vec<u8>),
     alarm: &mut Alarm,
     stopping: &ShutdownWatch,
 ) -> Next {
     let patience = flow.snapshot.config.server.limits.body_timeout;
+    let now = Instant::now();
     let mut request = Request {
         head: rewritten,
         client: conn.begin(head.framing, false, patience),
@@ -81,7 +84,8 @@ pub(crate) async fn forward(
         to_head: flow.method == "HEAD",
         old: head.old,
         keep_alive: head.keep_alive,
-        until: Instant::now() + route.timeout,
+        now,
+        until: now + route.timeout,
     };
     flow.conn = Some(conn.clone());
     let (end, download) = tries(conn, &mut flow, route, &mut request, alarm, stopping).await;
@@ -114,7 +118,6 @@ async fn tries(
     alarm: &mut Alarm,
     stopping: &ShutdownWatch,
 ) -> (End, Download) {
-    let listener = flow.arrival.listener;
     let mut fresh = false;
     loop {
         // Its error is the reply that the flow has now.
@@ -123,36 +126,50 @@ async fn tries(
         let Some(pool) = channel.and_then(|channel| channel.pools.get(endpoint)) else {
             return failed(Fault::Internal);
         };
-        loop {
-            let kept = if fresh { None } else { pool.take(listener, flow.cx.now) };
-            let reused = kept.is_some();
-            let wire = match kept {
-                Some(wire) => Some(wire),
-                None => connect(pool, route, request, alarm).await,
-            };
-            let Some(wire) = wire else {
-                if Instant::now() >= request.until {
-                    flow.not_sent();
-                    return failed(Fault::TimedOut);
-                }
-                break;
-            };
-            request.upload.begin(&request.head, &flow.cx.to_upstream);
-            let exchange = Exchange::new((conn, stopping), flow, request, (wire, reused), Instant::now());
-            let (end, download, wire) = exchange.run(alarm).await;
-            if let Some(wire) = wire {
-                pool.put(listener, wire, flow.cx.now, route.upstream.idle_timeout);
-            }
-            match end {
-                End::NothingTaken if reused => continue,
-                End::NothingTaken => break,
-                End::DiedIdle => fresh = true,
-                end => return (end, download),
-            }
-            break;
+        let (end, download) = one(conn, flow, (route, pool, fresh), request, alarm, stopping).await;
+        match end {
+            End::DiedIdle => fresh = true,
+            End::NothingTaken if attempt::connect_failed(flow) => (),
+            End::NothingTaken => return failed(Fault::Broken),
+            _ => return (end, download),
         }
-        if !fresh && !attempt::connect_failed(flow) {
-            return failed(Fault::Broken);
+    }
+}
+
+/// One try at one endpoint, on a kept connection unless it has to be `fresh`.
+async fn one(
+    conn: &Conn,
+    flow: &mut Flow,
+    (route, pool, fresh): (&Route, &Pool, bool),
+    request: &mut Request,
+    alarm: &mut Alarm,
+    stopping: &ShutdownWatch,
+) -> (End, Download) {
+    let listener = flow.arrival.listener;
+    loop {
+        let kept = if fresh { None } else { pool.take(listener, flow.cx.now) };
+        let reused = kept.is_some();
+        let wire = match kept {
+            Some(wire) => Some(wire),
+            None => connect(pool, route, request, alarm).await,
+        };
+        let Some(wire) = wire else {
+            if request.now < request.until {
+                return (End::NothingTaken, Download::new());
+            }
+            flow.not_sent();
+            return failed(Fault::TimedOut);
+        };
+        request.upload.begin(&request.head, &flow.cx.to_upstream);
+        let mut exchange = Exchange::new((conn, stopping), flow, request, (wire, reused));
+        let end = exchange.run(alarm).await;
+        let (download, wire) = exchange.into_parts(end);
+        if let Some(wire) = wire {
+            pool.put(listener, wire, flow.cx.now, route.upstream.idle_timeout);
+        }
+        // What was kept may have died just now; that says nothing about the endpoint.
+        if end != End::NothingTaken || !reused {
+            return (end, download);
         }
     }
 }
@@ -162,13 +179,15 @@ fn failed(fault: Fault) -> (End, Download) {
 }
 
 /// `None`: no connection in time.
-async fn connect(pool: &Pool, route: &Route, request: &Request, alarm: &mut Alarm) -> Option<TcpStream> {
+async fn connect(pool: &Pool, route: &Route, request: &mut Request, alarm: &mut Alarm) -> Option<TcpStream> {
     let deadline = request.until.min(Instant::now() + route.upstream.connect_timeout);
-    tokio::select! {
+    let wire = tokio::select! {
         biased;
         connected = pool.connect() => connected.ok(),
         () = alarm.until(deadline) => None,
-    }
+    };
+    request.now = Instant::now();
+    wire
 }
 
 /// Answers a request that got no answer from an upstream.

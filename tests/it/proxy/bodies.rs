@@ -79,6 +79,32 @@ fn hints_pass_and_what_the_door_said_already_does_not() {
 }
 
 #[test]
+fn how_an_answer_is_cut_into_pieces_makes_no_difference() {
+    let answers = [
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 11\r\nX: y\r\n\r\nhello world",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nT: x\r\n\r\n",
+    ];
+    for answer in answers {
+        for size in [1, 2, 3, 7, 50] {
+            let origin = Origin::with(move |_, stream| {
+                answer.as_bytes().chunks(size).all(|piece| {
+                    std::thread::sleep(Duration::from_millis(1));
+                    stream.write_all(piece).is_ok()
+                })
+            });
+            let gateway = gateway(&origin);
+            let mut raw = Raw::connect(gateway.public());
+            for _ in 0..2 {
+                raw.send(GET);
+                let got = raw.answer().expect("an answer");
+                assert_eq!((got.status, got.text().as_str()), (200, "hello world"), "{size}: {got:?}");
+            }
+            assert_eq!(origin.connections(), 1, "{size}");
+        }
+    }
+}
+
+#[test]
 fn both_directions_flow_at_once() {
     const SIZE: usize = 8 << 20;
     // Sends back what comes while it comes: neither side could hold it all.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Gateway, Origin, Raw, eventually, one_route};
 
@@ -176,4 +176,25 @@ fn an_answer_is_read_although_the_origin_has_stopped_reading() {
     raw.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n");
     let answer = raw.answer().expect("an answer");
     assert_eq!((answer.status, answer.text().as_str()), (413, "no"));
+}
+
+#[test]
+fn an_origin_that_dies_with_a_request_and_is_gone_is_not_waited_for() {
+    let origin = Origin::by_hand(|mut stream| {
+        let _ = asks(&mut stream) && stream.write_all(OK).is_ok() && asks(&mut stream);
+    });
+    let gateway = gateway(&origin);
+    let mut raw = Raw::connect(gateway.public());
+    raw.send(GET);
+    assert_eq!(raw.answer().expect("an answer").status, 200);
+    let address = origin.address;
+    drop(origin);
+    eventually("the port is closed", Duration::from_secs(5), || TcpStream::connect(address).is_err());
+    let begun = Instant::now();
+    // The kept connection ends without an answer, and there is no other to be had.
+    raw.send(GET);
+    let answer = raw.answer().expect("an answer");
+    assert_eq!((answer.status, answer.header("tidegate-outcome")), (502, Some("unknown")), "{answer:?}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(gateway.access_log(2)[1]["attempts"], 2);
 }

@@ -85,6 +85,8 @@ impl Shop {
         if name == "gateway" {
             let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
             command.args(["run", "--access-log", "off", "--config"]).arg(self.dir.path().join("tidegate.yaml"));
+            // Its data folder counts from here.
+            command.current_dir(self.dir.path());
             return command;
         }
         let mut command = Command::new(services_binary());

@@ -36,8 +36,8 @@ fn write_books(folder: &Path, channel: Channel, rows: impl Iterator<Item = OurPa
         .expect("a statement");
     let mut payment = books
         .prepare(
-            "INSERT INTO payments (payment_no, order_no, attempt, channel, amount, currency, status, trade_no, refund,
-             next_ms, created_ms, updated_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 9000000000000000, 0, ?10)",
+            "INSERT INTO payments (payment_no, order_no, attempt, method, channel, amount, currency, status, trade_no,
+             refund, next_ms, created_ms, updated_ms) VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9, 9000000000000000, 0, ?10)",
         )
         .expect("a statement");
     let mut event = books
