@@ -1,4 +1,4 @@
-//! What a chain costs: eight filters that do nothing, and the shipped limits with their headers.
+//! What a chain costs: eight filters that do nothing, the shipped limits with their headers, and the choice of a channel.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,12 +6,18 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use http::StatusCode;
+use tidegate_filters::channels::{ChannelFacts, ChannelState, UpstreamFacts};
+use tidegate_filters::circuit_breaker::CircuitBreaker;
 use tidegate_filters::engine::{
-    BuildContext, ChainLink, Decision, Filter, FilterChain, FilterSpec, Identity, IdentityId, KeyHasher, LinkCounters,
-    Mode, Nanos, RequestContext, RequestHead, Stages, StateRegistry,
+    Attempt, AttemptEnd, AttemptResult, BuildContext, ChainLink, ChannelId, ChannelSet, Decision, Filter, FilterChain,
+    FilterSpec, Identity, IdentityId, KeyHasher, Known, LinkCounters, Mode, Nanos, RequestContext, RequestHead, Stages,
+    StateRegistry, UpstreamId, Verdict,
 };
+use tidegate_filters::failover::Failover;
 use tidegate_filters::headers::Headers;
 use tidegate_filters::rate_limit::RateLimit;
 
@@ -33,6 +39,7 @@ struct World {
     hasher: KeyHasher,
     identities: BTreeMap<String, IdentityId>,
     known: Vec<(IdentityId, Identity)>,
+    upstreams: [Arc<UpstreamFacts>; 1],
 }
 
 impl World {
@@ -41,7 +48,14 @@ impl World {
         let hasher = KeyHasher::fixed();
         let known = names.map(|(name, id)| (IdentityId(id), Identity::new(&hasher, IdentityId(id), name)));
         let identities = names.map(|(name, id)| (name.to_owned(), IdentityId(id))).into();
-        Self { states: StateRegistry::new(), hasher, identities, known: known.into() }
+        let channel = |name: &str, weight| {
+            let state = Arc::new(ChannelState::new());
+            ChannelFacts { weight, ..ChannelFacts::open(name.into(), state) }
+        };
+        let backup = ChannelFacts { backup: true, ..channel("union", 1) };
+        let channels = vec![channel("alipay", 70), channel("wechat", 30), backup];
+        let upstreams = [Arc::new(UpstreamFacts::new(UpstreamId(0), "pay".into(), channels))];
+        Self { states: StateRegistry::new(), hasher, identities, known: known.into(), upstreams }
     }
 
     fn link(&self, name: &str, spec: &dyn FilterSpec) -> ChainLink {
@@ -52,7 +66,7 @@ impl World {
             states: &self.states,
             hasher: &self.hasher,
             identities: &self.identities,
-            upstreams: &[],
+            upstreams: &self.upstreams,
             acquired: Vec::new(),
         };
         let filter = spec.build(&mut cx).unwrap();
@@ -76,6 +90,47 @@ impl World {
             });
         });
     }
+}
+
+impl World {
+    /// A try from the choice of its channel to its end, well.
+    fn attempt(&self, c: &mut Criterion, name: &str, chain: &FilterChain) {
+        let facts = &self.upstreams[0];
+        let mut now = 0;
+        c.bench_function(name, |b| {
+            b.iter(|| {
+                now += 1_000_000;
+                let mut cx = self.context(now);
+                let candidates = facts.eligible(ChannelSet::all(3), &mut cx).channels;
+                let mut attempt = Attempt { number: 1, pinned: false, safe: false, candidates, chosen: None };
+                assert!(matches!(chain.on_attempt(&mut attempt, &mut cx), Verdict::Continue));
+                let channel = attempt.chosen.unwrap_or(ChannelId(0));
+                assert!(chain.on_chosen(&attempt, channel, &mut cx));
+                let end = AttemptEnd {
+                    channel,
+                    result: AttemptResult::Status(StatusCode::OK),
+                    known: Known::Final,
+                    took: Duration::from_millis(5),
+                    replayable: false,
+                };
+                facts.channels[usize::from(channel.0)].state.record.note(&end, cx.now);
+                black_box(chain.on_attempt_end(&end, &mut cx))
+            });
+        });
+    }
+}
+
+fn channels(c: &mut Criterion) {
+    let world = World::new();
+    let guard: CircuitBreaker = serde_json::from_value(serde_json::json!({})).unwrap();
+    let weighted: Failover = serde_json::from_value(serde_json::json!({ "policy": "weighted" })).unwrap();
+    let score: Failover = serde_json::from_value(serde_json::json!({ "policy": "score" })).unwrap();
+    let (guard, weighted, score) =
+        (world.link("guard", &guard), world.link("pick", &weighted), world.link("best", &score));
+    world.attempt(c, "attempt/context and record alone", &FilterChain::new(Vec::new()));
+    world.attempt(c, "attempt/closed breakers before three channels", &FilterChain::new(vec![guard.clone()]));
+    world.attempt(c, "attempt/breakers and weights", &FilterChain::new(vec![guard.clone(), weighted]));
+    world.attempt(c, "attempt/breakers and scores", &FilterChain::new(vec![guard, score]));
 }
 
 fn settings(json: serde_json::Value) -> RateLimit {
@@ -122,5 +177,5 @@ fn chain(c: &mut Criterion) {
     );
 }
 
-criterion_group!(benches, chain);
+criterion_group!(benches, chain, channels);
 criterion_main!(benches);
