@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use super::buyer::client;
-use super::crowd::{all_is_right, everybody_buys};
+use super::crowd::{EACH, all_is_right, everybody_buys};
 use super::set_up::{PROCESSES, Shop};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +28,7 @@ async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
         kills
     });
     // The first hundred or so get the keys, and spread like this they are still at it when each process is killed.
-    let endings = everybody_buys(&shop, &client, 400, Duration::from_millis(20)).await;
+    let endings = everybody_buys(&shop, &client, EACH, 400, Duration::from_millis(20)).await;
     over.store(true, SeqCst);
     let kills = killer.await.expect("every process is back");
     assert!(kills >= 3 * PROCESSES.len(), "only {kills} kills in that time");

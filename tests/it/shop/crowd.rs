@@ -10,13 +10,22 @@ use serde_json::Value;
 use super::buyer::{Buyer, Ending, client};
 use super::set_up::Shop;
 
-/// Endings of this many buyers, one every `apart`, each on one of the three channels.
-pub(super) async fn everybody_buys(shop: &Shop, client: &Client, buyers: u32, apart: Duration) -> Vec<Ending> {
+/// A third of the buyers on each.
+pub(super) const EACH: [&str; 3] = ["alipay", "wechat", "union"];
+
+/// Endings of this many buyers, one every `apart`, who choose these channels in turn.
+pub(super) async fn everybody_buys(
+    shop: &Shop,
+    client: &Client,
+    channels: [&'static str; 3],
+    buyers: u32,
+    apart: Duration,
+) -> Vec<Ending> {
     let base = shop.url("gateway");
     let tasks: Vec<_> = (0..buyers)
         .map(|number| {
             let buyer = Buyer::new(client, &base, &format!("buyer-{number}"));
-            let channel = ["alipay", "wechat", "union"][number as usize % 3];
+            let channel = channels[number as usize % 3];
             tokio::spawn(async move {
                 tokio::time::sleep(apart * number).await;
                 buyer.buy("flash-100", channel).await
@@ -52,7 +61,7 @@ pub(super) async fn all_is_right(shop: &Shop, client: &Client, endings: &[Ending
         .expect("JSON");
     assert_eq!(check["violations"], serde_json::json!([]), "{check}");
     let mut charged = 0;
-    for channel in ["alipay", "wechat", "union"] {
+    for channel in EACH {
         let ledger = client.get(format!("{}/sim/ledger.ndjson", shop.url(channel))).send().await.expect("an answer");
         let ledger = ledger.text().await.expect("text");
         let lines: Vec<Value> = ledger.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -82,7 +91,7 @@ async fn a_thousand_buyers_get_a_hundred_keys_while_a_flood_from_one_user_is_ref
         }
         refused
     });
-    let endings = everybody_buys(&shop, &client, 1_000, Duration::ZERO).await;
+    let endings = everybody_buys(&shop, &client, EACH, 1_000, Duration::ZERO).await;
     all_is_right(&shop, &client, &endings).await;
     let refused = flood.await.expect("the flood's end");
     assert!(refused >= 300, "of 400 requests of one user only {refused} were refused");

@@ -4,4 +4,5 @@ mod browser;
 mod buyer;
 mod crash;
 mod crowd;
+mod faults;
 mod set_up;
