@@ -21,6 +21,7 @@
 //! | `rate_limit` | [`rate_limit`] | token buckets by user, route and for the whole |
 //! | `queue` | [`queue`] | holds a request until one of so many places is free, or its time has come |
 //! | `idempotency` | [`idempotency`] | a request with a key is carried out once; repeats get the first one's answer |
+//! | `respond_async` | [`respond_async`] | writes a request down, answers 202, and lets it be sent later at a steady pace |
 //! | `headers` | [`headers`] | sets, adds and removes headers on the way in and out |
 //! | `circuit_breaker` | [`circuit_breaker`] | rests channels that fail, and probes them |
 //! | `failover` | [`failover`] | chooses the channel: by order, weight or score |
@@ -39,6 +40,7 @@ pub mod headers;
 pub mod idempotency;
 pub mod queue;
 pub mod rate_limit;
+pub mod respond_async;
 pub mod store;
 pub mod waiting_room;
 
@@ -51,6 +53,7 @@ pub fn builtin() -> Kinds {
         .register::<rate_limit::RateLimit>("rate_limit")
         .register::<queue::Queue>("queue")
         .register::<idempotency::Idempotency>("idempotency")
+        .register::<respond_async::RespondAsync>("respond_async")
         .register::<headers::Headers>("headers")
         .register::<circuit_breaker::CircuitBreaker>("circuit_breaker")
         .register::<failover::Failover>("failover")

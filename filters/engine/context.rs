@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::{ChannelId, Identity, IdentityId, Nanos, Permit, UpstreamId};
 use crate::channels::{Considered, PaymentFacts};
+use crate::respond_async::Deferral;
 
 /// How important a request is, from the route. The order is the order of importance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +91,8 @@ pub struct RequestContext {
     /// Bytes of the upstream's answer that a filter wants to see whole, before its end goes to the client; `None` when
     /// none does. See [`super::Filter::on_captured`].
     pub capture: Option<usize>,
+    /// A filter wants it answered now and carried out later: done when the chain has let it pass.
+    pub deferral: Option<Box<Deferral>>,
     /// Who stopped the request, if anyone did.
     pub decider: Option<Decider>,
     /// The part of a filter that is deciding; read by the chain when the filter stops the request.
@@ -122,6 +125,7 @@ impl RequestContext {
             to_upstream: SmallVec::new(),
             to_client: SmallVec::new(),
             capture: None,
+            deferral: None,
             decider: None,
             part: None,
             identities: SmallVec::new(),

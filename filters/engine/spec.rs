@@ -61,6 +61,8 @@ pub struct CheckContext<'a> {
     pub identities: &'a [String],
     /// Names of stores the file defines.
     pub stores: &'a [String],
+    /// Names of those that outlive the process.
+    pub durable: &'a [String],
 }
 
 /// What a filter is built from besides its settings.

@@ -298,7 +298,7 @@ fn nonsense_is_refused_with_its_place() {
     for (path, text) in nonsense {
         let spec: Failover = serde_json::from_str(text).unwrap();
         let mut problems = Problems::default();
-        spec.check(&CheckContext { identities: &[], stores: &[] }, &mut problems);
+        spec.check(&CheckContext { identities: &[], stores: &[], durable: &[] }, &mut problems);
         let paths: Vec<_> = problems.0.iter().map(|problem| problem.path.as_str()).collect();
         assert_eq!(paths, [path], "{text}");
     }

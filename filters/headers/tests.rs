@@ -13,7 +13,7 @@ fn spec(settings: serde_json::Value) -> Headers {
 
 fn problems(settings: serde_json::Value) -> Vec<String> {
     let mut problems = Problems::default();
-    spec(settings).check(&CheckContext { identities: &[], stores: &[] }, &mut problems);
+    spec(settings).check(&CheckContext { identities: &[], stores: &[], durable: &[] }, &mut problems);
     problems.0.into_iter().map(|problem| problem.path).collect()
 }
 

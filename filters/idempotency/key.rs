@@ -8,20 +8,20 @@ use crate::engine::{IdentityId, RequestContext, RequestHead};
 use crate::store::{Fingerprint, RecordId};
 
 /// The header (draft-ietf-httpapi-idempotency-key-header).
-pub(super) const HEADER: &str = "idempotency-key";
+pub(crate) const HEADER: &str = "idempotency-key";
 /// Longest key.
 const LONGEST: usize = 255;
 
 /// What the header says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Given {
+pub(crate) enum Given {
     Nothing,
     Malformed,
     Key(Vec<u8>),
 }
 
 /// Reads the header. A quoted string of RFC 8941 and a bare token are the same key, since both are in use.
-pub(super) fn given(head: &RequestHead<'_>) -> Given {
+pub(crate) fn given(head: &RequestHead<'_>) -> Given {
     let mut lines = head.headers_named(HEADER);
     let Some(line) = lines.next() else { return Given::Nothing };
     if lines.next().is_some() {
@@ -49,13 +49,13 @@ fn unquoted(rest: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whose keys these are: everybody has a space of their own, so nobody finds another's answers.
-pub(super) enum Principal<'a> {
+pub(crate) enum Principal<'a> {
     Identity(&'a str),
     Address(IpAddr),
 }
 
 /// Who sent a request, as far as the store has to know. `None`: somebody without that identity.
-pub(super) fn principal<'a>(scope: IdentityId, cx: &'a RequestContext) -> Option<Principal<'a>> {
+pub(crate) fn principal<'a>(scope: IdentityId, cx: &'a RequestContext) -> Option<Principal<'a>> {
     if scope == IdentityId::CLIENT {
         return Some(address(cx));
     }
@@ -63,7 +63,7 @@ pub(super) fn principal<'a>(scope: IdentityId, cx: &'a RequestContext) -> Option
 }
 
 /// The client's address: IPv4 whole, IPv6 by /64, as everywhere.
-pub(super) fn address(cx: &RequestContext) -> Principal<'static> {
+pub(crate) fn address(cx: &RequestContext) -> Principal<'static> {
     Principal::Address(match cx.client.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
@@ -91,7 +91,7 @@ impl Parts {
 }
 
 /// What is counted together: one principal.
-pub(super) fn principal_id(scope: &str, principal: &Principal<'_>) -> [u8; 32] {
+pub(crate) fn principal_id(scope: &str, principal: &Principal<'_>) -> [u8; 32] {
     let mut parts = Parts::new("tidegate principal");
     match principal {
         Principal::Identity(text) => {
@@ -107,7 +107,7 @@ pub(super) fn principal_id(scope: &str, principal: &Principal<'_>) -> [u8; 32] {
 }
 
 /// The record's name: principal, route, method, key. Never the key alone.
-pub(super) fn record_id(principal: &[u8; 32], route: &str, method: &str, key: &[u8]) -> RecordId {
+pub(crate) fn record_id(principal: &[u8; 32], route: &str, method: &str, key: &[u8]) -> RecordId {
     let mut parts = Parts::new("tidegate record");
     for part in [principal.as_slice(), route.as_bytes(), method.as_bytes(), key] {
         parts.put(part);
@@ -116,7 +116,7 @@ pub(super) fn record_id(principal: &[u8; 32], route: &str, method: &str, key: &[
 }
 
 /// What the request was: method, path, query in any order, content type, body. `body`: `None` where nobody read it.
-pub(super) fn fingerprint(head: &RequestHead<'_>, body: Option<&[u8]>) -> Fingerprint {
+pub(crate) fn fingerprint(head: &RequestHead<'_>, body: Option<&[u8]>) -> Fingerprint {
     let mut parts = Parts::new("tidegate request");
     parts.put(head.method.as_bytes());
     parts.put(head.path.as_bytes());

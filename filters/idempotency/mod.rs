@@ -23,10 +23,10 @@
 //! and our record there is a window that only the upstream's own unique index closes.
 
 mod counts;
-mod key;
+pub(crate) mod key;
 mod lead;
 mod live;
-mod reply;
+pub(crate) mod reply;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -40,13 +40,13 @@ const OF_ONE_EXCHANGE: [&str; 19] = [
 ];
 
 /// Whether a header is part of what is given again.
-pub(super) fn is_kept(name: &HeaderName) -> bool {
+pub(crate) fn is_kept(name: &HeaderName) -> bool {
     let name = name.as_str();
     !OF_ONE_EXCHANGE.contains(&name) && !name.starts_with("tidegate-") && !name.starts_with("x-ratelimit-")
 }
 
 /// The answer once more, or that it cannot be given.
-pub(super) fn replay(stored: &Stored, location: Option<HeaderValue>) -> Reply {
+pub(crate) fn replay(stored: &Stored, location: Option<HeaderValue>) -> Reply {
     let Some(body) = stored.body.clone() else {
         let title = "This request was carried out; its answer was too long to be kept";
         return located(Reply::problem(StatusCode::CONFLICT, "idempotency-unreplayable", title), location);
@@ -57,19 +57,19 @@ pub(super) fn replay(stored: &Stored, location: Option<HeaderValue>) -> Reply {
 }
 
 /// The first one is still under way.
-pub(super) fn in_flight() -> Reply {
+pub(crate) fn in_flight() -> Reply {
     let title = "A request with this Idempotency-Key is being carried out";
     Reply::problem(StatusCode::CONFLICT, "idempotency-in-flight", title).retry_after(Duration::from_secs(1))
 }
 
 /// The key was used for something else.
-pub(super) fn mismatch() -> Reply {
+pub(crate) fn mismatch() -> Reply {
     let title = "This Idempotency-Key was used with another request";
     Reply::problem(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", title)
 }
 
 /// Nobody knows whether it was carried out, and it is not carried out again to find out.
-pub(super) fn unknown(location: Option<HeaderValue>) -> Reply {
+pub(crate) fn unknown(location: Option<HeaderValue>) -> Reply {
     let title = "It is not known whether the first request with this key was carried out";
     let reply = match location {
         None => Reply::problem(StatusCode::CONFLICT, "outcome-unknown", title),
@@ -87,30 +87,30 @@ pub(super) fn unknown(location: Option<HeaderValue>) -> Reply {
 }
 
 /// The header is required.
-pub(super) fn missing() -> Reply {
+pub(crate) fn missing() -> Reply {
     let title = "This request needs an Idempotency-Key header";
     Reply::problem(StatusCode::BAD_REQUEST, "idempotency-key-missing", title).header(header::LINK, DESCRIBED_BY)
 }
 
 /// The header is no key.
-pub(super) fn malformed() -> Reply {
+pub(crate) fn malformed() -> Reply {
     let title = "Idempotency-Key must be given once, as 1 to 255 visible ASCII characters";
     Reply::problem(StatusCode::BAD_REQUEST, "idempotency-key-malformed", title).header(header::LINK, DESCRIBED_BY)
 }
 
 /// Nobody's keys are kept for somebody unknown.
-pub(super) fn anonymous() -> Reply {
+pub(crate) fn anonymous() -> Reply {
     Reply::problem(StatusCode::BAD_REQUEST, "key-missing", "This request needs an identity its key belongs to")
 }
 
 /// Too many at once of one principal.
-pub(super) fn too_many() -> Reply {
+pub(crate) fn too_many() -> Reply {
     let title = "Too many requests with keys are being carried out for you";
     Reply::problem(StatusCode::TOO_MANY_REQUESTS, "quota-exceeded", title).retry_after(Duration::from_secs(1))
 }
 
 /// Without its memory the filter promises nothing.
-pub(super) fn store_unavailable() -> Reply {
+pub(crate) fn store_unavailable() -> Reply {
     let title = "Repeats cannot be recognised right now";
     Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", title).retry_after(Duration::from_secs(1))
 }

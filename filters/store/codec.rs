@@ -8,7 +8,7 @@ use super::Stored;
 const VERSION: u8 = 1;
 
 /// Headers and body; the status stands beside them.
-pub(super) fn encode(stored: &Stored) -> Option<Vec<u8>> {
+pub(crate) fn encode(stored: &Stored) -> Option<Vec<u8>> {
     let body = stored.body.as_ref()?;
     let mut out = Vec::with_capacity(body.len() + 512);
     out.push(VERSION);
@@ -24,7 +24,7 @@ pub(super) fn encode(stored: &Stored) -> Option<Vec<u8>> {
 }
 
 /// The answer; `None` when the bytes are none of ours.
-pub(super) fn decode(status: u16, bytes: &[u8]) -> Option<Stored> {
+pub(crate) fn decode(status: u16, bytes: &[u8]) -> Option<Stored> {
     let (&[version], mut rest) = bytes.split_first_chunk()?;
     if version != VERSION {
         return None;

@@ -6,9 +6,9 @@
 //!
 //! Times are durations since 1970, given by the caller: records outlive the process, and a process's clock does not.
 
-mod codec;
+pub(crate) mod codec;
 mod memory;
-mod seal;
+pub(crate) mod seal;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -25,9 +25,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
+use tidegate_durable::Synchronous;
+
+use crate::respond_async::Shelf;
 
 pub use memory::MemoryRecords;
 pub use sqlite::SqliteRecords;
+pub(crate) use sqlite::lock;
 
 /// A store's answer: at hand, or a round trip away.
 pub enum Answer<T> {
@@ -181,13 +185,14 @@ pub struct Stores {
     epoch: Duration,
     open: Mutex<Open>,
     named: Mutex<BTreeMap<String, StoreKind>>,
+    shelves: Mutex<BTreeMap<String, Arc<Shelf>>>,
 }
 
 impl Stores {
     /// Stores whose files are in `folder`. `epoch` is the time since 1970 at zero of the gateway's clock.
     #[must_use]
     pub fn new(folder: &Path, epoch: Duration) -> Self {
-        Self { folder: Some(folder.to_owned()), epoch, open: Mutex::default(), named: Mutex::default() }
+        Self { folder: Some(folder.to_owned()), epoch, ..Self::default() }
     }
 
     /// The time since 1970 at zero of the gateway's clock.
@@ -224,5 +229,26 @@ impl Stores {
     pub fn records(&self, name: &str) -> Option<Arc<dyn RecordStore>> {
         let kind = *self.named.lock().get(name)?;
         self.open.lock().get(&(name.to_owned(), kind)).cloned()
+    }
+
+    /// The deferred requests of the store of that name; opened when first asked for. `None`: this registry is a stand-in
+    /// without files. May block on files.
+    ///
+    /// # Errors
+    /// When there is no such store, it does not outlive the process, or its file cannot be opened.
+    pub fn deferred(&self, name: &str) -> Result<Option<Arc<Shelf>>, StoreError> {
+        match self.named.lock().get(name) {
+            Some(StoreKind::Sqlite) => (),
+            Some(StoreKind::Memory) => return Err(StoreError::Failed(format!("store `{name}` ends with the process"))),
+            None => return Err(StoreError::Failed(format!("no store is named `{name}`"))),
+        }
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let mut shelves = self.shelves.lock();
+        if let Some(shelf) = shelves.get(name) {
+            return Ok(Some(shelf.clone()));
+        }
+        let shelf = Arc::new(Shelf::open(folder, name, Synchronous::Full)?);
+        shelves.insert(name.to_owned(), shelf.clone());
+        Ok(Some(shelf))
     }
 }

@@ -19,11 +19,11 @@ const KEY: usize = 32;
 const NONCE: usize = 12;
 
 /// Seals and opens.
-pub(super) struct Seal(Aes256Gcm);
+pub(crate) struct Seal(Aes256Gcm);
 
 impl Seal {
     /// With the key of that file, which is made when there is none.
-    pub(super) fn from_file(path: &Path) -> io::Result<Self> {
+    pub(crate) fn from_file(path: &Path) -> io::Result<Self> {
         let key = match fs::read(path) {
             Ok(key) => key,
             Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
@@ -35,7 +35,7 @@ impl Seal {
     }
 
     /// Nonce, ciphertext and tag. `None` only for more than GCM takes (64 GiB).
-    pub(super) fn close(&self, id: RecordId, plain: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn close(&self, id: RecordId, plain: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE];
         rand::rng().fill_bytes(&mut nonce);
         let sealed = self.0.encrypt(&nonce.into(), Payload { msg: plain, aad: &id.0 }).ok()?;
@@ -43,7 +43,7 @@ impl Seal {
     }
 
     /// `None` with another key, of another record, or damaged.
-    pub(super) fn open(&self, id: RecordId, sealed: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn open(&self, id: RecordId, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE>()?;
         self.0.decrypt(nonce.into(), Payload { msg: sealed, aad: &id.0 }).ok()
     }

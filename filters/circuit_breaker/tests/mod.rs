@@ -352,11 +352,11 @@ fn nonsense_is_refused_with_its_place() {
     for (path, text) in nonsense {
         let spec: CircuitBreaker = serde_json::from_str(text).unwrap();
         let mut problems = Problems::default();
-        spec.check(&CheckContext { identities: &[], stores: &[] }, &mut problems);
+        spec.check(&CheckContext { identities: &[], stores: &[], durable: &[] }, &mut problems);
         let paths: Vec<_> = problems.0.iter().map(|problem| problem.path.as_str()).collect();
         assert_eq!(paths, [path], "{text}");
     }
     let mut problems = Problems::default();
-    CircuitBreaker::default().check(&CheckContext { identities: &[], stores: &[] }, &mut problems);
+    CircuitBreaker::default().check(&CheckContext { identities: &[], stores: &[], durable: &[] }, &mut problems);
     assert!(problems.0.is_empty());
 }

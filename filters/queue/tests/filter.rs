@@ -50,7 +50,7 @@ fn refused(decision: Decision) -> Box<Reply> {
 
 fn problems(json: &str) -> Vec<String> {
     let (mut problems, identities) = (Problems::default(), ["client".to_owned(), "user".to_owned()]);
-    settings(json).check(&CheckContext { identities: &identities, stores: &[] }, &mut problems);
+    settings(json).check(&CheckContext { identities: &identities, stores: &[], durable: &[] }, &mut problems);
     problems.0.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
 }
 

@@ -71,7 +71,7 @@ impl World {
         let spec: RateLimit = serde_json::from_value(settings).unwrap();
         let identities: Vec<String> = self.identities.keys().cloned().collect();
         let mut problems = Problems::default();
-        spec.check(&CheckContext { identities: &identities, stores: &[] }, &mut problems);
+        spec.check(&CheckContext { identities: &identities, stores: &[], durable: &[] }, &mut problems);
         problems.0.into_iter().map(|problem| (problem.path, problem.message)).collect()
     }
 }

@@ -1,0 +1,19 @@
+//! What waits, who is next and what follows from an end: pure decisions, with time and chance as arguments.
+//!
+//! The [`Book`] knows one small entry for each request that is not over; bodies stay on the disk. It never does anything:
+//! whoever holds it writes to the disk, sends, and tells it what came of that.
+
+mod book;
+mod line;
+mod pace;
+mod record;
+mod room;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use book::{Book, Depth, Due, Figures};
+pub(crate) use record::millis;
+pub use record::{Class, Entry, Id, State, Verdict};
+pub use room::{Refused, Seat};
+pub use rules::{Retries, Rules, Shed};

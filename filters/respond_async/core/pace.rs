@@ -1,0 +1,75 @@
+//! How fast one upstream is sent to: a leaky bucket that becomes slower when the upstream says that it has too much.
+//!
+//! One number, the moment the next one may go (GCRA without a burst). Who wakes up late may catch up 10 ms at most, which
+//! is 1 % of a second's worth: a timer's unevenness must not cost throughput, and a pause must not become a burst.
+//! A busy or slow answer takes 30 % off the pace, once a second at most; two seconds behind the last of them the pace
+//! comes back by 5 % of the full rate a second. Multiplicative down, additive up, as TCP does, since that is what lets
+//! several senders find a fair share without knowing of each other.
+
+use std::time::Duration;
+
+use crate::engine::Rate;
+
+/// What may be caught up.
+const SLACK: Duration = Duration::from_millis(10);
+/// What is left of the pace at a sign of overload.
+const CUT: f64 = 0.7;
+/// Between two cuts.
+const CUT_EVERY: Duration = Duration::from_secs(1);
+/// Quiet behind a cut before the pace comes back.
+const QUIET: Duration = Duration::from_secs(2);
+/// Share of the full rate that comes back in a second.
+const BACK: f64 = 0.05;
+/// The slowest pace, as a share of the full rate: something must go out to see that it goes better.
+const FLOOR: f64 = 0.01;
+
+/// The pace of one lane. Moments are durations since 1970.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    next: Duration,
+    /// Share of the rate right behind the last cut.
+    base: f64,
+    cut_at: Duration,
+    paused_until: Duration,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self { next: Duration::ZERO, base: 1.0, cut_at: Duration::ZERO, paused_until: Duration::ZERO }
+    }
+
+    /// The share of the rate that is used now.
+    pub(super) fn factor(&self, now: Duration) -> f64 {
+        let back = now.saturating_sub(self.cut_at + QUIET).as_secs_f64() * BACK;
+        (self.base + back).min(1.0)
+    }
+
+    /// When the next one may go.
+    pub(super) fn next(&self) -> Duration {
+        self.next.max(self.paused_until)
+    }
+
+    /// One goes.
+    pub(super) fn take(&mut self, rate: Rate, now: Duration) {
+        let interval = rate.interval().div_f64(self.factor(now));
+        self.next = self.next.max(now.saturating_sub(SLACK)) + interval;
+    }
+
+    /// The upstream has too much to do.
+    pub(super) fn slow_down(&mut self, now: Duration) {
+        if now >= self.cut_at + CUT_EVERY {
+            self.base = (self.factor(now) * CUT).max(FLOOR);
+            self.cut_at = now;
+        }
+    }
+
+    /// Nobody may be asked until then.
+    pub(super) fn pause(&mut self, until: Duration) {
+        self.paused_until = self.paused_until.max(until);
+    }
+
+    /// Whether nobody may be asked now.
+    pub(super) fn is_paused(&self, now: Duration) -> bool {
+        now < self.paused_until
+    }
+}

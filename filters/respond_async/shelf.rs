@@ -1,0 +1,183 @@
+//! Deferred requests in a SQLite file: a promise is on the disk before it is given, a sending before a byte leaves, an
+//! answer before anybody sees it.
+//!
+//! One file a store, `<name>.deferred.sqlite` in the data folder, with the key its bodies and answers are sealed with: they
+//! hold tokens on the way in and card keys on the way out. One writer thread with group commit, so a promise costs a share
+//! of one fsync. A lock beside the file, which ends with its process, keeps a second gateway out.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tidegate_durable::{Options, Store, Synchronous, WriteError};
+
+use super::core::{Entry, Id, State};
+use super::letter::Letter;
+use super::rows::{self, Appended, Change, Known, New};
+use crate::store::seal::Seal;
+use crate::store::{RecordId, StoreError, Stored, codec, lock};
+
+/// What is sealed, in the name under which it is.
+const LETTER: u8 = 1;
+const ANSWER: u8 = 2;
+
+/// Operations that may wait for the disk; more are refused.
+const QUEUE: usize = 32_768;
+
+/// The file of one store.
+pub struct Shelf {
+    store: Store,
+    seal: Arc<Seal>,
+    path: PathBuf,
+    _lock: File,
+}
+
+fn failed(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Failed(error.to_string())
+}
+
+fn named(id: Id, what: u8) -> RecordId {
+    let mut name = [0; 32];
+    name[..16].copy_from_slice(&id.0.to_be_bytes());
+    name[31] = what;
+    RecordId(name)
+}
+
+impl Shelf {
+    /// Opens (or makes) the file of the store `name` in `folder`. Blocks. `synchronous`: how much the disk is waited for;
+    /// only a test has a reason for less than full.
+    ///
+    /// # Errors
+    /// When the file or its key cannot be used.
+    pub fn open(folder: &Path, name: &str, synchronous: Synchronous) -> Result<Self, StoreError> {
+        let failed = |what: &str, why: &dyn std::fmt::Display| failed(&format!("store `{name}`: {what}: {why}"));
+        let lock = lock(&folder.join(format!("{name}.deferred.lock"))).map_err(|why| failed("its lock", &why))?;
+        let seal =
+            Seal::from_file(&folder.join(format!("{name}.deferred.key"))).map_err(|why| failed("its key", &why))?;
+        let path = folder.join(format!("{name}.deferred.sqlite"));
+        let options = Options { synchronous, queue: QUEUE, ..Options::default() };
+        let store = Store::open(&path, &[rows::SCHEMA], options).map_err(|why| failed("its file", &why))?;
+        Ok(Self { store, seal: Arc::new(seal), path, _lock: lock })
+    }
+
+    /// Commits and operations so far.
+    #[must_use]
+    pub fn stats(&self) -> tidegate_durable::Stats {
+        self.store.stats()
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        op: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.store.write(op).await.map_err(|error: WriteError<rusqlite::Error>| failed(&error))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        op: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.store.read(op).await.map_err(|error| failed(&error))
+    }
+
+    /// Reads what an earlier process left: every record that is not over, with its upstream, and every key. Blocks.
+    pub(super) fn recover(
+        &self,
+        filter: &str,
+        idempotent: bool,
+        each: impl FnMut(Entry, &str),
+        twin: impl FnMut(&[u8]),
+    ) -> Result<(), StoreError> {
+        let recovered = Connection::open(&self.path).and_then(|connection| {
+            connection.busy_timeout(std::time::Duration::from_secs(5))?;
+            rows::give_up_running(&connection, filter, idempotent)?;
+            rows::live(&connection, filter, each)?;
+            rows::twins(&connection, filter, twin)
+        });
+        recovered.map_err(|error| failed(&error))
+    }
+
+    pub(super) fn seal(&self, id: Id, letter: &Letter) -> Option<Vec<u8>> {
+        self.seal.close(named(id, LETTER), &letter.encode()?)
+    }
+
+    pub(super) async fn append(&self, new: New) -> Result<Appended, StoreError> {
+        self.write(move |connection| rows::append(connection, &new)).await
+    }
+
+    /// The record of a key and whether it is of the same request.
+    pub(super) async fn twin(
+        &self,
+        filter: &str,
+        twin: [u8; 32],
+        print: [u8; 32],
+    ) -> Result<Option<(Id, bool)>, StoreError> {
+        let filter = filter.to_owned();
+        let found = self.read(move |connection| rows::twin_of(connection, &filter, &twin)).await?;
+        let free = |state| matches!(state, State::Cancelled | State::Expired);
+        Ok(found.filter(|(.., state)| !free(*state)).map(|(_, id, fingerprint, _)| (id, fingerprint == print)))
+    }
+
+    pub(super) async fn running(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        let marks: Vec<(i64, u32)> = entries.iter().map(|entry| (entry.seq, entry.version)).collect();
+        self.write(move |connection| rows::running(connection, &marks)).await
+    }
+
+    /// Writes a change down. `answer`: of one that is done.
+    pub(super) async fn change(
+        &self,
+        entry: &Entry,
+        answer: Option<&Stored>,
+        why: &str,
+        until: u64,
+    ) -> Result<(), StoreError> {
+        let status = answer.map(|answer| answer.status.as_u16());
+        let sealed = answer.and_then(codec::encode).and_then(|plain| self.seal.close(named(entry.id, ANSWER), &plain));
+        let change = Change { entry: entry.clone(), until, status, answer: sealed, why: why.to_owned() };
+        self.write(move |connection| rows::change(connection, &change)).await
+    }
+
+    /// The bodies of these records, as far as they are there and whole.
+    pub(super) async fn letters(&self, entries: &[Entry]) -> Result<Vec<(i64, Letter)>, StoreError> {
+        let ids: Vec<(i64, Id)> = entries.iter().map(|entry| (entry.seq, entry.id)).collect();
+        let seqs: Vec<i64> = ids.iter().map(|(seq, _)| *seq).collect();
+        let sealed = self.read(move |connection| rows::letters(connection, &seqs)).await?;
+        let id_of = |seq: i64| ids.iter().find(|(known, _)| *known == seq).map(|(_, id)| *id);
+        let open =
+            |(seq, sealed): (i64, Vec<u8>)| Some((seq, Letter::decode(&self.seal.open(named(id_of(seq)?, LETTER), &sealed)?)?));
+        Ok(sealed.into_iter().filter_map(open).collect())
+    }
+
+    pub(super) async fn find(&self, filter: &str, id: Id) -> Result<Option<Known>, StoreError> {
+        let filter = filter.to_owned();
+        self.read(move |connection| rows::find(connection, &filter, id)).await
+    }
+
+    pub(super) async fn list(
+        &self,
+        filter: &str,
+        state: Option<State>,
+        limit: usize,
+    ) -> Result<Vec<Known>, StoreError> {
+        let filter = filter.to_owned();
+        self.read(move |connection| rows::list(connection, &filter, state, limit)).await
+    }
+
+    /// The answer of a record that is done; without a body when that was too long to be kept.
+    pub(super) async fn answer(&self, known: &Known) -> Result<Option<Stored>, StoreError> {
+        let Some(status) = known.status else { return Ok(None) };
+        let seq = known.entry.seq;
+        let sealed = self.read(move |connection| rows::answer(connection, seq)).await?;
+        let plain = sealed.and_then(|sealed| self.seal.open(named(known.entry.id, ANSWER), &sealed));
+        let status_code = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
+        let without = Stored { status: status_code, headers: Vec::new(), body: None };
+        Ok(Some(plain.and_then(|plain| codec::decode(status, &plain)).unwrap_or(without)))
+    }
+
+    /// Forgets what is over and old; `freed` learns the keys.
+    pub(super) fn purge(&self, filter: &str, now: u64, freed: impl FnOnce(Vec<Vec<u8>>) + Send + 'static) {
+        let filter = filter.to_owned();
+        self.store.post(move |connection| rows::purge(connection, &filter, now).map(freed));
+    }
+}

@@ -1,0 +1,416 @@
+//! What a filter remembers: the book in memory, the shelf on the disk, and who waits for news. The order of steps that makes
+//! promises hold is here: write down, then say so.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::core::{Book, Class, Due, Entry, Figures, Id, Refused, Rules, State as Stand, Verdict, millis};
+use super::counts::{Counts, Event};
+use super::letter::Letter;
+use super::reply;
+use super::rows::Known;
+use super::shelf::Shelf;
+use super::watchers::Watchers;
+use super::number;
+use crate::engine::{IdentityId, Nanos, Release, Reply, RequestContext, Sample, State};
+use crate::idempotency::key;
+use crate::store::{StoreError, Stored};
+
+/// Pause before something that must be written down is tried again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// How long answers can be fetched before any settings have said so.
+const USUAL_KEEP: Duration = Duration::from_secs(86_400);
+/// How often the shelf is told to forget, in nanoseconds of the clock.
+const PURGE_EVERY: u64 = 10_000_000_000;
+
+/// A record as its owner may see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// Number, name, owner, state and times.
+    pub entry: Entry,
+    /// About how many leave before it, and in how long it leaves; `None` while it is in no line.
+    pub place: Option<(usize, Duration)>,
+}
+
+/// What a filter's settings say beside the book's rules.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How long answers can be fetched.
+    pub keep: Duration,
+    /// How long a request may wait.
+    pub ttl: Duration,
+    /// The longest wait that a client may ask for.
+    pub max_wait: Duration,
+    /// The identity that requests belong to.
+    pub scope: IdentityId,
+    /// Its name.
+    pub scope_name: Arc<str>,
+}
+
+impl Terms {
+    /// Whose a request is; who has no such identity is known by address.
+    #[must_use]
+    pub fn owner(&self, cx: &RequestContext) -> u128 {
+        let principal = key::principal(self.scope, cx).unwrap_or_else(|| key::address(cx));
+        u128::from_be_bytes(number(&self.scope_name, &principal))
+    }
+}
+
+/// All deferred requests of one filter. Kept over reloads.
+pub struct Deferred {
+    /// The filter's name.
+    pub name: Arc<str>,
+    epoch: Duration,
+    pub(super) shelf: Option<Arc<Shelf>>,
+    pub(super) book: Mutex<Book>,
+    pub(super) counts: Counts,
+    watchers: Watchers,
+    wake: Notify,
+    /// First bytes of every key in the file: a key that is not among them has no record.
+    twins: Arc<Mutex<HashSet<u64, ahash::RandomState>>>,
+    passing: AtomicUsize,
+    terms: Mutex<Option<Arc<Terms>>>,
+    broken: Option<StoreError>,
+    purged_at: Mutex<Nanos>,
+    /// The latest moment the figures know: about a second ago at most.
+    swept_at: Mutex<Nanos>,
+}
+
+fn short(twin: &[u8]) -> u64 {
+    twin.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+impl Deferred {
+    /// Reads what the file knows; blocks. `shelf`: `None` for a stand-in that takes nothing.
+    /// A file that cannot be read makes it [`Deferred::broken`].
+    pub fn open(name: Arc<str>, shelf: Option<Arc<Shelf>>, rules: Rules, epoch: Duration) -> Self {
+        let mut book = Book::new(rules);
+        let mut twins = HashSet::default();
+        let mut broken = None;
+        if let Some(shelf) = &shelf {
+            let idempotent = book.rules().idempotent;
+            let load = |mut entry: Entry, upstream: &str| {
+                entry.lane = book.lane(upstream);
+                book.load(entry);
+            };
+            broken = shelf.recover(&name, idempotent, load, |twin| _ = twins.insert(short(twin))).err();
+        }
+        Self {
+            name,
+            epoch,
+            shelf,
+            book: Mutex::new(book),
+            counts: Counts::default(),
+            watchers: Watchers::default(),
+            wake: Notify::new(),
+            twins: Arc::new(Mutex::new(twins)),
+            passing: AtomicUsize::new(0),
+            terms: Mutex::new(None),
+            broken,
+            purged_at: Mutex::default(),
+            swept_at: Mutex::default(),
+        }
+    }
+
+    /// Why its file could not be read; `None`: it was.
+    pub fn broken(&self) -> Option<&StoreError> {
+        self.broken.as_ref()
+    }
+
+    /// What the running settings say; `None` before the first.
+    pub fn terms(&self) -> Option<Arc<Terms>> {
+        self.terms.lock().clone()
+    }
+
+    /// Time since 1970.
+    #[must_use]
+    pub fn unix(&self, now: Nanos) -> Duration {
+        self.epoch + Duration::from_nanos(now.0)
+    }
+
+    pub(super) fn retune(&self, rules: Rules, terms: Arc<Terms>) {
+        self.book.lock().retune(rules);
+        *self.terms.lock() = Some(terms);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn may_know(&self, twin: &[u8; 32]) -> bool {
+        self.twins.lock().contains(&short(twin))
+    }
+
+    /// A record is on the disk and joins its line.
+    pub(super) fn joined(&self, seat: super::core::Seat, entry: Entry, twin: Option<[u8; 32]>) {
+        if let Some(twin) = twin {
+            self.twins.lock().insert(short(&twin));
+        }
+        self.book.lock().insert(seat, entry);
+        self.counts.count(Event::Accepted);
+        self.wake.notify_one();
+    }
+
+    /// Whether there is room for a newcomer, as far as that can be said before its body is there.
+    pub(super) fn room(&self, class: Class, party: u64, now: Nanos) -> Result<(), Refused> {
+        let now = self.unix(now);
+        let mut book = self.book.lock();
+        let seat = book.reserve(class, party, 0, u32::MAX, now)?;
+        book.give_back(seat);
+        Ok(())
+    }
+
+    /// The answer to a request there is no room for.
+    #[must_use]
+    pub fn refusal(&self, refused: Refused) -> Reply {
+        let (event, reply) = match refused {
+            Refused::Full { wait } => (Event::Shed, reply::full(wait)),
+            Refused::Quota => (Event::Quota, reply::quota()),
+        };
+        self.counts.count(event);
+        reply
+    }
+
+    pub(super) fn passing(&self) -> &AtomicUsize {
+        &self.passing
+    }
+
+    fn shelf(&self) -> Result<&Arc<Shelf>, StoreError> {
+        self.shelf.as_ref().ok_or_else(|| StoreError::Failed("there is no file".to_owned()))
+    }
+
+    /// Figures for operators.
+    #[must_use]
+    pub fn figures(&self, now: Duration) -> Figures {
+        self.book.lock().figures(now)
+    }
+
+    /// How the record of that name stands; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn view(&self, id: Id, now: Duration) -> Result<Option<View>, StoreError> {
+        let live = {
+            let book = self.book.lock();
+            book.find(id).map(|entry| View { entry: entry.clone(), place: book.place_of(entry, now) })
+        };
+        if live.is_some() {
+            return Ok(live);
+        }
+        let found = self.shelf()?.find(&self.name, id).await?;
+        Ok(found.map(|known| View { entry: known.entry, place: None }))
+    }
+
+    /// News of a record. Read it behind this call, and nothing is missed.
+    #[must_use]
+    pub fn subscribe(&self, id: Id) -> watch::Receiver<u32> {
+        self.watchers.subscribe(id)
+    }
+
+    /// Waits until `until` says so of a record, at most for `patience`; how it stands then.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn wait(
+        &self,
+        id: Id,
+        until: impl Fn(&Entry) -> bool + Send,
+        patience: Duration,
+        now: impl Fn() -> Duration + Send,
+    ) -> Result<Option<View>, StoreError> {
+        let mut news = self.subscribe(id);
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let view = self.view(id, now()).await?;
+            let Some(standing) = &view else { return Ok(None) };
+            if until(&standing.entry) || tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
+                return Ok(view);
+            }
+        }
+    }
+
+    /// The answer of a record that is done; `None` before. Without a body when that was too long to be kept.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn answer(&self, id: Id) -> Result<Option<Stored>, StoreError> {
+        let shelf = self.shelf()?;
+        match shelf.find(&self.name, id).await? {
+            Some(known) => shelf.answer(&known).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Resolves when there may be something to do before the time that [`Deferred::due`] has told.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// What is to be done at this moment.
+    #[must_use]
+    pub fn due(&self, now: Duration) -> Due {
+        self.book.lock().due(now)
+    }
+
+    /// Writes down that these are being sent, and reads what is to be sent. On an error nothing may be sent; the records
+    /// wait on.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn running(&self, entries: &[Entry]) -> Result<Vec<(i64, Letter)>, StoreError> {
+        let shelf = self.shelf()?;
+        let letters = shelf.letters(entries).await?;
+        shelf.running(entries).await?;
+        for entry in entries {
+            self.watchers.tell(entry.id, entry.version);
+        }
+        Ok(letters)
+    }
+
+    /// A try has ended: what follows is written down, however long that takes, and then told. Returns the state.
+    pub async fn ended(
+        &self,
+        seq: i64,
+        verdict: Verdict,
+        took: Duration,
+        told: (Option<Stored>, String),
+        now: impl Fn() -> Duration + Send,
+    ) -> Option<Stand> {
+        let entry = self.book.lock().judge(seq, verdict, now())?;
+        let (answer, why) = told;
+        while let Err(error) = self.save(&entry, answer.as_ref(), &why, now()).await {
+            // The answer is known and not on the disk: to forget it would be worse than to wait.
+            tracing::error!(target: "tidegate::deferred", filter = &*self.name, id = %entry.id, %error,
+                "an outcome could not be written down");
+            tokio::time::sleep(WRITE_AGAIN).await;
+        }
+        self.book.lock().ended(entry.clone(), verdict, took, now());
+        self.tell(&entry);
+        self.wake.notify_one();
+        Some(entry.state)
+    }
+
+    async fn save(&self, entry: &Entry, answer: Option<&Stored>, why: &str, now: Duration) -> Result<(), StoreError> {
+        let keep = self.terms().map_or(USUAL_KEEP, |terms| terms.keep);
+        let until = if entry.state.is_over() { millis(now + keep) } else { 0 };
+        self.shelf()?.change(entry, answer, why, until).await
+    }
+
+    fn tell(&self, entry: &Entry) {
+        if let Some(event) = Event::of(entry.state) {
+            self.counts.count(event);
+        }
+        self.watchers.tell(entry.id, entry.version);
+    }
+
+    /// Writes down a change of a record that is in the caller's hands; on an error it stands as before.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn settle(
+        &self,
+        entry: Entry,
+        answer: Option<&Stored>,
+        why: &str,
+        now: Duration,
+    ) -> Result<(), StoreError> {
+        let saved = self.save(&entry, answer, why, now).await;
+        let mut book = self.book.lock();
+        match saved {
+            Ok(()) => book.change(entry.clone()),
+            Err(error) => {
+                book.put_back(entry.seq);
+                return Err(error);
+            }
+        }
+        drop(book);
+        self.tell(&entry);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// A look that told nothing: the record is looked at again at that moment; `None`: not by itself.
+    pub fn look_again(&self, mut entry: Entry, at: Option<Duration>) {
+        entry.due = at.map_or(u64::MAX, millis);
+        self.book.lock().change(entry);
+        self.wake.notify_one();
+    }
+
+    /// Changes a record as `wish` says; false when it cannot be changed so now.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn act(
+        self: &Arc<Self>,
+        id: Id,
+        wish: impl FnOnce(&mut Entry) -> bool + Send,
+        answer: Option<Stored>,
+        why: String,
+        now: Duration,
+    ) -> Result<bool, StoreError> {
+        let Some(entry) = self.book.lock().take(id, wish) else { return Ok(false) };
+        let deferred = self.clone();
+        // Whoever asked may leave; the record is not left in nobody's hands.
+        let task = tokio::spawn(async move { deferred.settle(entry, answer.as_ref(), &why, now).await });
+        task.await.map_err(|error| StoreError::Failed(error.to_string()))??;
+        Ok(true)
+    }
+
+    /// The latest records, in one state or in all.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn list(&self, state: Option<Stand>, limit: usize) -> Result<Vec<Known>, StoreError> {
+        self.shelf()?.list(&self.name, state, limit).await
+    }
+
+    /// One record with what is known of it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn known(&self, id: Id) -> Result<Option<Known>, StoreError> {
+        self.shelf()?.find(&self.name, id).await
+    }
+}
+
+/// An answer of the gateway's own for a record that a person resolves.
+#[must_use]
+pub fn resolved(status: StatusCode, body: String) -> Stored {
+    let json = (http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    Stored { status, headers: vec![json], body: Some(body.into()) }
+}
+
+impl Release for Deferred {
+    /// A request that was let through is over.
+    fn release(&self, _: u64) {
+        self.passing.fetch_sub(1, Relaxed);
+    }
+}
+
+impl State for Deferred {
+    fn sweep(&self, now: Nanos) -> usize {
+        *self.swept_at.lock() = now;
+        self.watchers.sweep();
+        let mut purged_at = self.purged_at.lock();
+        if now.0.saturating_sub(purged_at.0) >= PURGE_EVERY
+            && let Some(shelf) = &self.shelf
+        {
+            *purged_at = now;
+            let twins = self.twins.clone();
+            let freed = move |keys: Vec<Vec<u8>>| {
+                let mut twins = twins.lock();
+                keys.iter().for_each(|key| _ = twins.remove(&short(key)));
+            };
+            shelf.purge(&self.name, millis(self.unix(now)), freed);
+        }
+        self.watchers.len()
+    }
+
+    fn samples(&self, out: &mut Vec<Sample>) {
+        let now = self.unix(*self.swept_at.lock());
+        self.counts.samples(&self.name, &self.figures(now), self.passing.load(Relaxed), out);
+    }
+}
