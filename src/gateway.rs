@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tidegate_filters::engine::{KeyHasher, Nanos, StateRegistry};
 
+use crate::deferred::Worker;
 use crate::payments::Payments;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub telemetry: Telemetry,
     /// Payments under way, and their journal.
     pub payments: Payments,
+    /// Sends requests that were deferred.
+    pub deferred: Worker,
 }
 
 /// The gateway: one snapshot at a time over what is shared.

@@ -15,7 +15,8 @@
 //! 5. The attempt stage narrows the candidate channels and chooses one; header edits apply; bytes flow, by `proxy::h1`
 //!    from HTTP/1 to HTTP/1.1 and by pingora otherwise.
 //! 6. The try ends. Only what is known about the wire may lead back to step 5. Requests that move money take steps 5
-//!    and 6 in [`payments`], which reads and answers whole and writes every try down first.
+//!    and 6 in [`payments`], which reads and answers whole and writes every try down first. Requests that a filter defers
+//!    are written down and answered with 202 before step 5; [`deferred`] takes them through the rest when it is their turn.
 //! 7. The response stage runs in reverse order: header edits, chunks for filters that asked.
 //! 8. Finish: one access-log line, counters, release.
 //!
@@ -29,6 +30,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod deferred;
 pub mod door;
 pub mod gateway;
 pub mod health;

@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin;
 use crate::config::{self, Config, Report};
+use crate::deferred::Worker;
 use crate::door::{Door, DoorSettings, Hello, Seats};
 use crate::gateway::{Clock, Gateway, Shared};
 use crate::health;
@@ -90,10 +91,12 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         clock,
         telemetry,
         payments: Payments::default(),
+        deferred: Worker::default(),
     });
     let first = snapshot::build(&loaded, 1, &shared).map_err(|error| start("configuration", &error))?;
     let gateway = Arc::new(Gateway::new(shared, Arc::new(first)));
     gateway.shared.payments.attach(&gateway);
+    gateway.shared.deferred.attach(&gateway).map_err(|error| start("deferred requests", &error))?;
     let config = gateway.snapshot().config.clone();
     open_files(config.server.limits.max_connections);
     let admin = bind("admin", &config.admin.address)?;
@@ -260,10 +263,11 @@ impl ShutdownSignalWatch for Signals {
         }
         tracing::info!("stopping: no new connections, running requests end");
         self.stopping.store(true, SeqCst);
+        self.gateway.shared.deferred.stop();
         let (seats, gateway, deadline) = (self.seats.clone(), self.gateway.clone(), Instant::now() + self.drain);
         std::thread::spawn(move || {
             // pingora sleeps its whole grace period; this ends it when nobody is left.
-            let busy = || seats.taken() > 0 || gateway.shared.payments.running() > 0;
+            let busy = || seats.taken() > 0 || gateway.shared.payments.running() > 0 || gateway.shared.deferred.running() > 0;
             while busy() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(20));
             }

@@ -38,6 +38,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub use reply::mismatch;
 pub use settings::{Anonymous, Idempotency, OnStoreError};
 
 use crate::engine::{

@@ -63,7 +63,8 @@ pub(crate) fn in_flight() -> Reply {
 }
 
 /// The key was used for something else.
-pub(crate) fn mismatch() -> Reply {
+#[must_use]
+pub fn mismatch() -> Reply {
     let title = "This Idempotency-Key was used with another request";
     Reply::problem(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", title)
 }

@@ -270,6 +270,14 @@ impl Deferred {
         Ok(letters)
     }
 
+    /// The bodies of these, as far as they can be read.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn letters(&self, entries: &[Entry]) -> Result<Vec<(i64, Letter)>, StoreError> {
+        self.shelf()?.letters(entries).await
+    }
+
     /// A try has ended: what follows is written down, however long that takes, and then told. Returns the state.
     pub async fn ended(
         &self,

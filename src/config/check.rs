@@ -72,7 +72,7 @@ impl<'t> Checker<'_, 't> {
         let upstreams = self.upstreams(&file.upstreams, &stores);
         let rooms = self.rooms(&file.waiting_rooms);
         let room_keys = self.room_keys(&file.waiting_room_keys, &file.waiting_rooms);
-        let (filters, chains) = self.filters(file);
+        let (filters, chains) = self.filters(file, &stores);
         let routes = self.routes(file, chains, server.as_ref());
         Some(Config { server: server?, admin: admin?, stores, identity, upstreams, rooms, room_keys, filters, routes })
     }

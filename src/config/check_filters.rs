@@ -14,10 +14,10 @@ use super::file::{ConfigFile, FilterUse, ModeFile};
 use super::placed::Raw;
 use super::suggest;
 use super::tree::{Content, Id, Tree};
-use super::types::FilterEntry;
+use super::types::{FilterEntry, StoreSpec};
 
 /// Kinds that the design knows and this version may not have; a gateway that registers one has it.
-const LATER_KINDS: [&str; 3] = ["respond_async", "concurrency", "load_guard"];
+const LATER_KINDS: [&str; 2] = ["concurrency", "load_guard"];
 /// Keys beside a kind that the design knows and this version has not.
 const LATER_KEYS: [&str; 2] = ["when", "on_store_error"];
 
@@ -33,10 +33,17 @@ struct Link {
 }
 
 impl<'t> Checker<'_, 't> {
-    pub(super) fn filters(&mut self, file: &ConfigFile) -> (Vec<FilterEntry>, Chains) {
+    pub(super) fn filters(
+        &mut self,
+        file: &ConfigFile,
+        specs: &BTreeMap<String, StoreSpec>,
+    ) -> (Vec<FilterEntry>, Chains) {
         let identities: Vec<String> = self.names("identity").into_iter().chain(BUILT_IN).map(str::to_owned).collect();
         let stores: Vec<String> = self.names("stores").into_iter().map(str::to_owned).collect();
-        let cx = CheckContext { identities: &identities, stores: &stores };
+        // One with a type that is wrong is complained about already.
+        let outlives = |name: &&String| !matches!(specs.get(*name), Some(StoreSpec::Memory));
+        let durable: Vec<String> = stores.iter().filter(outlives).cloned().collect();
+        let cx = CheckContext { identities: &identities, stores: &stores, durable: &durable };
         let mut entries = Vec::new();
         for (name, filter) in &file.filters.0 {
             self.name(filter.at, name, "a filter");

@@ -105,7 +105,7 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
 }
 
 /// No connection: nothing was sent. True when another endpoint or channel may be tried.
-pub(super) fn connect_failed(flow: &mut Flow) -> bool {
+pub(crate) fn connect_failed(flow: &mut Flow) -> bool {
     flow.not_sent();
     let (Some(id), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return false };
     if let Some(channel) = flow.channel() {
@@ -159,7 +159,7 @@ pub(super) fn broke(flow: &mut Flow, session: &mut Session, error: &Error, clien
 }
 
 /// A connected try broke for good, or ran out of time.
-pub(super) fn failed(flow: &mut Flow, timed_out: bool) {
+pub(crate) fn failed(flow: &mut Flow, timed_out: bool) {
     if timed_out && flow.conn.as_ref().is_some_and(Conn::starved) {
         // The upstream waited for the client: nothing is to be learned about it, or slow clients could have it shut out.
         flow.reply = Some(Box::new(body_too_slow()));
@@ -173,7 +173,7 @@ pub(super) fn failed(flow: &mut Flow, timed_out: bool) {
 }
 
 /// A status arrived.
-pub(super) fn answered(flow: &mut Flow, status: StatusCode) {
+pub(crate) fn answered(flow: &mut Flow, status: StatusCode) {
     flow.known = Some(Known::Final);
     if let Some(channel) = flow.channel() {
         channel.metrics.answered(status.as_u16());

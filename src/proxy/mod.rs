@@ -13,6 +13,7 @@
 
 pub(crate) mod attempt;
 pub(crate) mod capture;
+mod defer;
 mod fault;
 pub(crate) mod flow;
 pub(crate) mod forward;
@@ -142,6 +143,11 @@ impl ProxyHttp for Adapter {
         }
         note(&tracing::Span::current(), flow);
         if park::request_stage(session, flow).await? {
+            return Ok(true);
+        }
+        if let Some(deferral) = flow.cx.deferral.take()
+            && defer::accept(session, flow, deferral).await?
+        {
             return Ok(true);
         }
         match pay::plan(flow) {

@@ -31,9 +31,9 @@ pub(super) fn plan(flow: &Flow) -> Option<Arc<Plan>> {
     (!flow.safe && flow.pinned.is_none()).then(|| plan.clone())
 }
 
-/// Whether the request cannot be streamed: it is a payment, or a callback that tells of one.
+/// Whether the request cannot be streamed: it is deferred, a payment, or a callback that tells of one.
 pub(crate) fn needs_body(flow: &Flow) -> bool {
-    plan(flow).is_some() || flow.route.as_ref().is_some_and(|route| route.callback.is_some())
+    flow.cx.deferral.is_some() || plan(flow).is_some() || flow.route.as_ref().is_some_and(|route| route.callback.is_some())
 }
 
 /// Makes the payment and answers.
@@ -131,7 +131,7 @@ async fn wait(
 }
 
 /// The request as a channel gets it.
-fn whole(session: &Session, flow: &mut Flow) -> Result<wire::Request> {
+pub(super) fn whole(session: &Session, flow: &mut Flow) -> Result<wire::Request> {
     let mut head: RequestHeader = session.req_header().clone();
     if !flow.rewritten {
         view::rewrite(flow, session.req_header(), &mut head)?;

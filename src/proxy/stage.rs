@@ -10,6 +10,7 @@ use tidegate_filters::engine::{Decision, IdentityId, Nanos, Reply, RequestHead};
 use super::flow::{Arrival, Flow};
 use super::id::RequestId;
 use super::reply::is_person;
+use crate::deferred;
 use crate::gateway::Gateway;
 use crate::snapshot::routes::Found;
 
@@ -53,6 +54,9 @@ pub(crate) fn begin(
 fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision {
     let status = flow.snapshot.payment_status.decide(&flow.gateway.shared.payments, flow.arrival.listener, head);
     if let Some(decision) = status {
+        return decision;
+    }
+    if let Some(decision) = deferred::status::decide(flow, head) {
         return decision;
     }
     let route = match flow.snapshot.table.find(flow.arrival.listener, head) {

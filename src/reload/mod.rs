@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use tidegate_filters::engine::{Kinds, StateRegistry};
 
 use crate::config::{self, Loaded};
+use crate::deferred::Worker;
 use crate::gateway::{Gateway, Shared};
 use crate::payments::Payments;
 use crate::snapshot::{self, Snapshot};
@@ -216,6 +217,7 @@ impl Reloader {
             clock: shared.clock,
             telemetry,
             payments: Payments::inert(),
+            deferred: Worker::default(),
         };
         let next = compile(loaded, running, &apart)?;
         Ok(compare(running, &next, &shared.states))

@@ -14,6 +14,7 @@ use tidegate_filters::store::StoreKind;
 use super::upstream::{Rotation, Upstream};
 use super::{BuiltFilter, Route, RouteTable, Snapshot};
 use crate::config::{self, Class, Config, FilterEntry, Loaded, StoreSpec};
+use crate::deferred::status::AsyncPaths;
 use crate::gateway::Shared;
 use crate::identity::Identities;
 use crate::payments::status::StatusPaths;
@@ -67,6 +68,7 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         config.routes.iter().map(|route| one_route(route, &config, &upstreams, &links, &identities, shared)).collect();
     let routes = routes?;
     let payment_status = StatusPaths::new(&config, &routes);
+    let deferred = AsyncPaths::new(&config, &built, shared);
     let table = RouteTable::new(&config.routes, &server.listeners, server.path_case_insensitive);
     Ok(Snapshot {
         generation,
@@ -75,6 +77,7 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         identities,
         table,
         payment_status,
+        deferred,
         routes,
         filters: built.into(),
         upstreams: upstreams.into_values().collect(),

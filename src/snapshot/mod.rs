@@ -12,6 +12,7 @@ use std::time::Duration;
 use tidegate_filters::engine::{Acquired, Filter, FilterChain, Identity, Priority};
 
 use crate::config::{CallbackSpec, Config};
+use crate::deferred::status::AsyncPaths;
 use crate::identity::Identities;
 use crate::payments::status::StatusPaths;
 use crate::telemetry::RouteMetrics;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub table: RouteTable,
     /// Where clients find the state of payments.
     pub(crate) payment_status: StatusPaths,
+    /// Where clients find deferred requests.
+    pub(crate) deferred: AsyncPaths,
     /// The routes, in file order; the table's answers are indices.
     pub routes: Box<[Arc<Route>]>,
     /// The filters, in file order, with what they acquired.

@@ -5,6 +5,7 @@
 mod admin;
 mod breaker;
 mod custom_filter;
+mod deferred;
 mod door;
 mod failover;
 mod health;

@@ -1,0 +1,101 @@
+//! A try at an upstream that is no payment's.
+//!
+//! What is known about the wire decides, as everywhere: a request that no byte of left, or that was refused with 425 or
+//! 429, was surely not carried out. 408, a 5xx, silence and a broken connection say nothing of the sort. Every other status
+//! is the answer.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+use tidegate_filters::respond_async::core::Verdict;
+use tidegate_filters::store::Stored;
+
+use super::worker::{Ending, HOLD};
+use crate::payments::outcome::{Class, Seen, of_wire};
+use crate::payments::wire::{Answer, Request, Target, Wire};
+use crate::proxy::attempt;
+use crate::proxy::flow::Flow;
+use crate::snapshot::Route;
+
+/// Headers that belong to one exchange and not to the answer.
+const OF_ONE_EXCHANGE: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "date",
+    "x-request-id",
+];
+/// The longest wait that an upstream may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+pub(super) async fn send(wire: &Wire, flow: &mut Flow, route: &Route, request: &Request) -> Ending {
+    loop {
+        let endpoint = match attempt::pick(flow, route) {
+            Ok(endpoint) => endpoint,
+            Err(_) => {
+                let reply = flow.reply.take();
+                let wait = reply.as_ref().and_then(|reply| reply.retry_after).unwrap_or(HOLD);
+                return Ending::postponed(wait, "no channel may be asked now");
+            }
+        };
+        let target = flow.channel().and_then(|channel| Target::of(channel.peers.get(endpoint)?, route.upstream.h2));
+        let Some(target) = target else { return Ending::postponed(HOLD, "the channel has no address") };
+        let fault = match wire.call(&target, request).await {
+            Ok(answer) => {
+                attempt::answered(flow, answer.status);
+                return judge(answer);
+            }
+            Err(fault) => fault,
+        };
+        match of_wire(fault.seen) {
+            Class::NotSent if attempt::connect_failed(flow) => (),
+            Class::NotSent | Class::NotProcessed => {
+                return Ending::of(Verdict::Nothing { wait: None, busy: false }, fault.evidence);
+            }
+            _ => {
+                attempt::failed(flow, matches!(fault.seen, Seen::Silent { .. }));
+                return Ending::of(Verdict::Unknown, fault.evidence);
+            }
+        }
+    }
+}
+
+fn judge(answer: Answer) -> Ending {
+    let status = answer.status;
+    let said = format!("answered {}", status.as_u16());
+    let ending = match status.as_u16() {
+        425 | 429 => Ending::of(Verdict::Nothing { wait: retry_after(&answer.headers), busy: status == 429 }, said),
+        408 | 500..=599 => Ending::of(Verdict::Unknown, said),
+        _ => Ending { answer: Some(stored(answer)), ..Ending::of(Verdict::Answered, said) },
+    };
+    Ending { status: status.as_u16(), ..ending }
+}
+
+/// How long an upstream asks to be left alone.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+/// An answer as it is kept.
+pub(super) fn stored(answer: Answer) -> Stored {
+    let named: Vec<String> = answer.headers.get_all(header::CONNECTION).iter().filter_map(names).flatten().collect();
+    let kept = |name: &str| {
+        let ours = name.starts_with("tidegate-");
+        !ours && !OF_ONE_EXCHANGE.contains(&name) && !named.iter().any(|hop| hop == name)
+    };
+    let headers = answer.headers.iter().filter(|(name, _)| kept(name.as_str()));
+    let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+    // What must not have a body has an empty one; only what was too long has none.
+    let body = if answer.status == StatusCode::NO_CONTENT { Some(bytes::Bytes::new()) } else { answer.body };
+    Stored { status: answer.status, headers, body }
+}
+
+fn names(value: &http::HeaderValue) -> Option<Vec<String>> {
+    Some(value.to_str().ok()?.split(',').map(|name| name.trim().to_ascii_lowercase()).collect())
+}

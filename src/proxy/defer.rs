@@ -1,0 +1,85 @@
+//! Requests that are answered now and carried out later: onto the disk first, then 202.
+
+use std::time::Duration;
+
+use pingora::Result;
+use pingora::proxy::Session;
+use tidegate_filters::engine::Reply;
+use tidegate_filters::idempotency;
+use tidegate_filters::respond_async::core::{Id, State};
+use tidegate_filters::respond_async::{Deferral, Letter, Prefer, Submitted, reply};
+use tidegate_filters::store::StoreError;
+
+use super::flow::Flow;
+use super::{park, pay};
+use crate::payments::read_frozen;
+
+/// A client is told this much before its request would run out of time.
+const MARGIN: Duration = Duration::from_millis(200);
+
+/// Carries out what a filter has decided; false when the request goes on as any other.
+pub(super) async fn accept(session: &mut Session, flow: &mut Flow, deferral: Box<Deferral>) -> Result<bool> {
+    let Some(route) = flow.route.clone() else { return Ok(false) };
+    let mut request = pay::whole(session, flow)?;
+    // Followed here; an upstream that followed it, too, would answer with a second promise.
+    request.headers.remove("prefer");
+    if let Some((plan, spec)) = route.upstream.plan.as_ref().and_then(|plan| Some((plan, plan.spec.as_ref()?))) {
+        let path = request.target.split('?').next().unwrap_or_default();
+        // What can be no payment is told now and not when it is its turn.
+        if let Err(malformed) = read_frozen(&plan.upstream, spec, path, &request.headers, &request.body) {
+            return park::answer(session, flow, malformed.reply()).await;
+        }
+    }
+    let letter = Letter {
+        route: route.name.to_string(),
+        method: request.method,
+        target: request.target,
+        headers: request.headers,
+        body: request.body,
+        kind: flow.cx.payment.kind.as_deref().map(ToOwned::to_owned),
+        amount: flow.cx.payment.amount,
+    };
+    let now = deferral.deferred.unix(flow.tick());
+    let submitted = deferral.submit(letter, &route.upstream.name, now).await;
+    let left = route.timeout.saturating_sub(flow.tick().since(flow.arrival.at)).saturating_sub(MARGIN);
+    let told = match submitted {
+        Ok(Submitted::Pass) => return Ok(false),
+        Ok(Submitted::New(id)) => told(flow, &deferral, id, false, left).await,
+        Ok(Submitted::Known(id)) => told(flow, &deferral, id, true, left).await,
+        Ok(Submitted::Mismatch) => Ok(idempotency::mismatch()),
+        Ok(Submitted::Refused(refused)) => Ok(deferral.deferred.refusal(refused)),
+        Err(error) => Err(error),
+    };
+    let answer = told.unwrap_or_else(|error| {
+        deferral.store_failed();
+        tracing::error!(target: "tidegate::deferred", request_id = flow.id.as_str(), %error, "nothing can be promised");
+        reply::store_unavailable()
+    });
+    flow.answers(&answer, "deferred");
+    super::write::reply(session, flow, answer, true).await?;
+    Ok(true)
+}
+
+/// The answer, if it comes while the client waits; else 202 and where to look.
+async fn told(flow: &Flow, deferral: &Deferral, id: Id, again: bool, left: Duration) -> Result<Reply, StoreError> {
+    let clock = flow.gateway.shared.clock;
+    let now = || clock.unix(clock.now());
+    let book = &deferral.deferred;
+    let wait = deferral.wait.map(|wait| wait.min(left));
+    let view = match wait {
+        Some(wait) => book.wait(id, |entry| entry.state.is_over(), wait, now).await?,
+        None => book.view(id, now()).await?,
+    };
+    let Some(view) = view else { return Err(StoreError::Failed("a record has gone".to_owned())) };
+    let reply = match view.entry.state {
+        State::Done => match book.answer(id).await? {
+            Some(stored) => reply::answer(stored, again),
+            None => reply::accepted(&view, again),
+        },
+        _ => reply::accepted(&view, again),
+    };
+    Ok(match Prefer::applied(deferral.prefer.respond_async, wait) {
+        Some(value) => reply.header(reply::APPLIED, value),
+        None => reply,
+    })
+}

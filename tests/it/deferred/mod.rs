@@ -1,0 +1,70 @@
+//! Requests that are answered with 202 and carried out later, seen from outside: what was promised happens, once, and its
+//! answer is the upstream's.
+
+mod places;
+mod promises;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use crate::support::{Answer, Gateway, Origin, Raw, exchange, get, one_route};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A gateway's file with the filter on its one route.
+fn with(origin: SocketAddr, settings: &str) -> String {
+    let more = format!(
+        "stores: {{disk: {{type: sqlite}}}}
+filters:
+  later: {{respond_async: {{store: disk{settings}}}}}"
+    );
+    one_route(origin, "", "    filters: [later]", &more)
+}
+
+/// A request with further header lines, each ending with CR LF.
+fn request(headers: &str, body: &str) -> String {
+    format!(
+        "POST /api/orders?a=1 HTTP/1.1\r\nHost: shop.test\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn keyed(key: &str) -> String {
+    format!("Idempotency-Key: {key}\r\n")
+}
+
+fn post(gateway: &Gateway, headers: &str, body: &str) -> Answer {
+    exchange(gateway.public(), &request(headers, body))
+}
+
+/// Where an accepted request is asked for.
+fn place(accepted: &Answer) -> String {
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    accepted.header("location").expect("a location").to_owned()
+}
+
+/// Its answer, once there is one.
+fn result(gateway: &Gateway, place: &str) -> Answer {
+    get(gateway.public(), &format!("{place}/result"), "Prefer: wait=20\r\n")
+}
+
+/// How it stands.
+fn status(gateway: &Gateway, place: &str) -> String {
+    let answer = get(gateway.public(), place, "");
+    answer.json()["status"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Carries out orders: each answer has another number. Takes so long for each.
+fn shop(time: Duration) -> Origin {
+    let orders = AtomicUsize::new(0);
+    Origin::with(move |_, stream| {
+        let number = orders.fetch_add(1, SeqCst) + 1;
+        std::thread::sleep(time);
+        let body = format!("{{\"order\":{number}}}");
+        let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nLocation: /api/orders/7\r\n\
+                    Set-Cookie: session=1\r\nX-Shop: yes\r\n";
+        stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).is_ok()
+    })
+}
