@@ -11,6 +11,7 @@ use super::letter::Letter;
 use super::prefer::Prefer;
 use super::rows::{Appended, New};
 use super::state::Deferred;
+use crate::engine::RequestContext;
 use crate::store::StoreError;
 
 /// What a request is, for finding it again.
@@ -52,6 +53,8 @@ pub struct Deferral {
     pub(super) ttl: Duration,
     /// Only a repeat of a deferred request is answered here; a new one goes on.
     pub(super) only_known: bool,
+    /// One that goes on counts as under way.
+    pub(super) counts_passing: bool,
 }
 
 /// What became of a deferral.
@@ -151,6 +154,11 @@ impl Deferral {
     fn known(&self, id: Id, same: bool) -> Submitted {
         self.deferred.counts.count(if same { Event::Repeated } else { Event::Mismatch });
         if same { Submitted::Known(id) } else { Submitted::Mismatch }
+    }
+
+    /// It goes on as any other.
+    pub fn pass(&self, cx: &mut RequestContext) {
+        self.deferred.pass(cx, self.counts_passing);
     }
 
     /// The disk has refused.

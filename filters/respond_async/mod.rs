@@ -38,7 +38,6 @@ mod tests;
 mod watchers;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 pub use deferral::{Deferral, Submitted};
 pub use letter::Letter;
@@ -48,7 +47,7 @@ pub use settings::{Anonymous, Overload, RespondAsync, ShedFile, When};
 pub use shelf::Shelf;
 pub use state::{Deferred, Terms, View, resolved};
 
-use crate::engine::{Decision, Filter, IdentityId, Permit, Reply, RequestContext, RequestHead, Stages};
+use crate::engine::{Decision, Filter, IdentityId, Reply, RequestContext, RequestHead, Stages};
 use crate::idempotency::key::{self, Given, Principal};
 use crate::idempotency::reply as keys;
 use core::{Class, Rules};
@@ -84,7 +83,7 @@ impl Later {
             When::Prefer => false,
             // Whoever comes while others wait would overtake them.
             When::Overload => {
-                self.deferred.passing().load(Relaxed) >= self.settings.overload.max_in_flight
+                self.deferred.passing() >= self.settings.overload.max_in_flight
                     || self.deferred.book.lock().depth() > 0
             }
         }
@@ -109,11 +108,7 @@ impl Later {
 
     /// Lets it through and counts it as under way.
     fn pass(&self, cx: &mut RequestContext) -> Decision {
-        if self.settings.when == When::Overload {
-            self.deferred.passing().fetch_add(1, Relaxed);
-            cx.hold(Permit::new(self.deferred.clone(), 0));
-        }
-        self.deferred.counts.count(Event::Passed);
+        self.deferred.pass(cx, self.settings.when == When::Overload);
         Decision::Continue
     }
 
@@ -174,10 +169,6 @@ impl Filter for Later {
         if cx.body.is_none() {
             return Decision::NeedBody { max: usize::try_from(self.settings.max_body.0).unwrap_or(usize::MAX) };
         }
-        if !defers {
-            // Counted as under way, should it go on.
-            _ = self.pass(cx);
-        }
         cx.deferral = Some(Box::new(Deferral {
             deferred: self.deferred.clone(),
             prefer,
@@ -186,6 +177,7 @@ impl Filter for Later {
             ask,
             ttl: self.settings.ttl.0,
             only_known: !defers,
+            counts_passing: self.settings.when == When::Overload,
         }));
         Decision::Continue
     }

@@ -202,7 +202,7 @@ impl Default for RespondAsync {
 }
 
 impl RespondAsync {
-    fn rules(&self, weighed: &str) -> Rules {
+    pub(super) fn rules(&self, weighed: &str) -> Rules {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked: 1 to 10")]
         let factor_percent = (self.retry.factor * 100.0).round() as u32;
         Rules {

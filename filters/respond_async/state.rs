@@ -18,7 +18,7 @@ use super::rows::Known;
 use super::shelf::Shelf;
 use super::watchers::Watchers;
 use super::number;
-use crate::engine::{IdentityId, Nanos, Release, Reply, RequestContext, Sample, State};
+use crate::engine::{IdentityId, Nanos, Permit, Release, Reply, RequestContext, Sample, State};
 use crate::idempotency::key;
 use crate::store::{StoreError, Stored};
 
@@ -174,8 +174,18 @@ impl Deferred {
         reply
     }
 
-    pub(super) fn passing(&self) -> &AtomicUsize {
-        &self.passing
+    /// Requests that were let through and are under way.
+    pub(super) fn passing(&self) -> usize {
+        self.passing.load(Relaxed)
+    }
+
+    /// Lets a request through; `counts`: it counts as under way until it is over.
+    pub(super) fn pass(self: &Arc<Self>, cx: &mut RequestContext, counts: bool) {
+        if counts {
+            self.passing.fetch_add(1, Relaxed);
+            cx.hold(Permit::new(self.clone(), 0));
+        }
+        self.counts.count(Event::Passed);
     }
 
     fn shelf(&self) -> Result<&Arc<Shelf>, StoreError> {

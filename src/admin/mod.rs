@@ -7,6 +7,7 @@ mod breakers;
 mod channels;
 mod configuration;
 mod dashboard;
+mod deferred;
 mod extract;
 mod guard;
 mod limits;
@@ -139,6 +140,12 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .route("/-/channels", get(channels::show))
         .route("/-/queues", get(queues::show))
         .route("/-/routes", get(routes::show))
+        .route("/-/async", get(deferred::show))
+        .route("/-/async/requests", get(deferred::list))
+        .route("/-/async/requests/{id}", get(deferred::one))
+        .route("/-/async/requests/{id}/requeue", post(deferred::requeue))
+        .route("/-/async/requests/{id}/resolve", post(deferred::resolve))
+        .route("/-/async/requests/{id}/cancel", post(deferred::cancel))
         .route("/-/payments", get(payments::list))
         .route("/-/payments/{id}", get(payments::show))
         .route("/-/payments/{id}/attempts", get(payments::attempts))

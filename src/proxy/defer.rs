@@ -43,7 +43,10 @@ pub(super) async fn accept(session: &mut Session, flow: &mut Flow, deferral: Box
     let submitted = deferral.submit(letter, &route.upstream.name, now).await;
     let left = route.timeout.saturating_sub(flow.tick().since(flow.arrival.at)).saturating_sub(MARGIN);
     let told = match submitted {
-        Ok(Submitted::Pass) => return Ok(false),
+        Ok(Submitted::Pass) => {
+            deferral.pass(&mut flow.cx);
+            return Ok(false);
+        }
         Ok(Submitted::New(id)) => told(flow, &deferral, id, false, left).await,
         Ok(Submitted::Known(id)) => told(flow, &deferral, id, true, left).await,
         Ok(Submitted::Mismatch) => Ok(idempotency::mismatch()),

@@ -233,14 +233,14 @@ impl Entry {
         self.version += 1;
     }
 
-    /// Whether it may expire or be withdrawn: only what was surely not carried out.
+    /// Whether it may expire: only what was surely not carried out.
     pub(super) fn may_expire(&self) -> bool {
         self.state.is_waiting() && !self.doubt
     }
 
-    /// Withdraws it; false when it was sent.
+    /// Withdraws it; false when it is being sent or may have been carried out.
     pub fn cancel(&mut self) -> bool {
-        let can = self.may_expire();
+        let can = self.may_expire() || (self.state == State::Parked && !self.doubt);
         if can {
             self.turn(State::Cancelled, 0);
         }

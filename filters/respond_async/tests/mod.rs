@@ -1,1 +1,4 @@
+//! The filter and what it writes down, without a gateway.
 
+mod shelf;
+mod words;

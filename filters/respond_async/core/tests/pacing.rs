@@ -1,0 +1,114 @@
+//! How fast things go out.
+
+use proptest::prelude::*;
+
+use super::super::Verdict;
+use super::*;
+
+/// Sends in each second while a hundred thousand wait; wakes come so many milliseconds late.
+fn seconds(rate: &str, count: usize, late: &[u64]) -> Vec<usize> {
+    let mut book = book(rules(rate));
+    for seq in 0..100_000 {
+        join(&mut book, seq, Class::Normal, u64::try_from(seq % 7).unwrap(), START);
+    }
+    let mut sent = vec![0; count];
+    let (mut now, mut wakes) = (START, 0);
+    loop {
+        let due = book.due(now);
+        let second = usize::try_from((now - START).as_secs()).unwrap();
+        if second >= count {
+            return sent;
+        }
+        sent[second] += due.send.len();
+        now = due.wake.unwrap() + ms(late[wakes % late.len()]);
+        wakes += 1;
+    }
+}
+
+#[test]
+fn a_burst_of_a_hundred_thousand_goes_out_at_500_in_every_second() {
+    let sent = seconds("500/s", 30, &[0]);
+    assert!(sent.iter().all(|sent| (499..=506).contains(sent)), "{sent:?}");
+    // Arrivals: everything in one second of thirty. Deviation over mean, of what comes and of what goes.
+    let variation = |counts: &[f64]| {
+        let mean = counts.iter().sum::<f64>() / counts.len() as f64;
+        (counts.iter().map(|count| (count - mean).powi(2)).sum::<f64>() / counts.len() as f64).sqrt() / mean
+    };
+    let mut came = vec![0.0; 30];
+    came[0] = 100_000.0;
+    let went: Vec<f64> = sent.iter().map(|sent| *sent as f64).collect();
+    assert!(variation(&went) <= 0.4 * variation(&came), "{} of {}", variation(&went), variation(&came));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn timers_that_are_late_by_less_than_what_may_be_caught_up_cost_nothing(
+        late in prop::collection::vec(0_u64..=9, 1..40),
+    ) {
+        let sent = seconds("500/s", 5, &late);
+        // 10 ms at 500/s are 5 requests, at either end of a second.
+        prop_assert!(sent.iter().all(|sent| (494..=506).contains(sent)), "{:?}", sent);
+    }
+}
+
+#[test]
+fn a_pause_is_not_made_up_for_by_a_burst() {
+    let mut book = book(rules("500/s"));
+    for seq in 0..10_000 {
+        join(&mut book, seq, Class::Normal, 1, START);
+    }
+    assert_eq!(book.due(START).send.len(), 6, "what 10 ms let through, and the one whose time it is");
+    assert_eq!(book.due(START + Duration::from_secs(60)).send.len(), 6);
+}
+
+#[test]
+fn no_more_are_under_way_than_may_be() {
+    let mut book = book(Rules { max_in_flight: 3, ..rules("1000/s") });
+    for seq in 0..10 {
+        join(&mut book, seq, Class::Normal, 1, START);
+    }
+    let due = book.due(START);
+    assert_eq!((due.send.len(), due.wake), (3, Some(ms(1_000_900_000))), "nothing but expiry is waited for");
+    let ended = book.judge(due.send[0].seq, Verdict::Answered, START).unwrap();
+    book.ended(ended, Verdict::Answered, ms(10), START);
+    assert_eq!(book.due(START + ms(10)).send.len(), 1);
+}
+
+/// Requests a second that may go out.
+fn rate(book: &Book, now: Duration) -> f64 {
+    book.figures(now).lanes[0].rate
+}
+
+#[test]
+fn a_busy_upstream_is_sent_to_more_slowly_and_the_pace_comes_back_by_itself() {
+    let mut book = book(rules("1000/s"));
+    for seq in 0..100 {
+        join(&mut book, seq, Class::Normal, 1, START);
+    }
+    let second = Duration::from_secs(1);
+    let busy = Verdict::Nothing { wait: None, busy: true };
+    let mut fail = |book: &mut Book, now: Duration, verdict, took| {
+        let sent = book.due(now).send;
+        for entry in sent {
+            let ended = book.judge(entry.seq, verdict, now).unwrap();
+            book.ended(ended, verdict, took, now);
+        }
+    };
+    fail(&mut book, START, busy, ms(10));
+    assert!((rate(&book, START) - 700.0).abs() < 1.0, "many signs at once are one: {}", rate(&book, START));
+    fail(&mut book, START + second, Verdict::Answered, second * 4);
+    assert!((rate(&book, START + second) - 490.0).abs() < 1.0, "a slow answer is a sign, too");
+    let quiet = START + second * 3;
+    assert!((rate(&book, quiet) - 490.0).abs() < 1.0);
+    assert!((rate(&book, quiet + second * 4) - 690.0).abs() < 1.0, "5 % of the full rate a second");
+    assert!((rate(&book, quiet + second * 60) - 1000.0).abs() < f64::EPSILON);
+    let mut now = quiet + second * 60;
+    for seq in 200..300 {
+        join(&mut book, seq, Class::Normal, 1, now);
+        fail(&mut book, now, busy, ms(10));
+        now += second;
+    }
+    assert!(rate(&book, now) >= 10.0, "never slower than a hundredth: {}", rate(&book, now));
+}
