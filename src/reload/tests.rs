@@ -41,6 +41,7 @@ impl Case {
             clock: Clock::start(),
             telemetry: Telemetry::new(AccessLogTarget::Off).unwrap(),
             payments: crate::payments::Payments::default(),
+            deferred: Worker::default(),
         });
         let first = snapshot::build(&loaded, 1, &shared).unwrap();
         let gateway = Arc::new(Gateway::new(shared, Arc::new(first)));

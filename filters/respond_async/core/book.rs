@@ -21,6 +21,17 @@ struct Lane {
     pace: Pace,
     in_flight: usize,
     sent: u64,
+    /// Nothing could be sent when it was looked at last: there is nothing to catch up.
+    idle: bool,
+}
+
+impl Lane {
+    /// Something may be sent: the pace counts from now, unless it has counted all the while.
+    fn begin(&mut self, now: Duration) {
+        if self.line.len() > 0 && std::mem::take(&mut self.idle) {
+            self.pace.begin(now);
+        }
+    }
 }
 
 /// What is to be done now.
@@ -127,7 +138,7 @@ impl Book {
 
     fn refused(&self, full: Full, now: Duration) -> Refused {
         // No sooner than one more has left.
-        let next = self.lanes.iter().map(|lane| lane.pace.next().saturating_sub(now)).min();
+        let next = self.lanes.iter().map(|lane| lane.pace.next(self.rules.rate, now).saturating_sub(now)).min();
         match full {
             Full::Quota => Refused::Quota,
             Full::All => Refused::Full { wait: next.unwrap_or_default().max(Duration::from_secs(1)) },
@@ -144,7 +155,7 @@ impl Book {
         let found = self.lanes.iter().position(|lane| &*lane.upstream == upstream);
         let at = found.unwrap_or_else(|| {
             let upstream = upstream.into();
-            self.lanes.push(Lane { upstream, line: Line::default(), pace: Pace::new(), in_flight: 0, sent: 0 });
+            self.lanes.push(Lane { upstream, line: Line::default(), pace: Pace::new(), in_flight: 0, sent: 0, idle: true });
             self.lanes.len() - 1
         });
         u16::try_from(at).unwrap_or(u16::MAX)
@@ -213,6 +224,7 @@ impl Book {
         self.run_timers(millis(now), &mut due);
         let mut wake: Option<Duration> = None;
         for at in 0..self.lanes.len() {
+            self.lanes[at].begin(now);
             while due.send.len() < AT_ONCE {
                 let Some(seq) = self.call(at, now) else { break };
                 self.hold(seq);
@@ -223,9 +235,11 @@ impl Book {
                     due.send.push(entry.clone());
                 }
             }
-            let lane = &self.lanes[at];
+            let lane = &mut self.lanes[at];
+            lane.idle = lane.line.len() == 0 || lane.in_flight >= self.rules.max_in_flight || lane.pace.is_paused(now);
             if lane.line.len() > 0 && lane.in_flight < self.rules.max_in_flight {
-                wake = Some(wake.map_or(lane.pace.next(), |wake| wake.min(lane.pace.next())));
+                let next = lane.pace.next(self.rules.rate, now);
+                wake = Some(wake.map_or(next, |wake| wake.min(next)));
             }
         }
         let timer = self.timers.first().map(|(at, _)| Duration::from_millis(*at));
@@ -238,7 +252,7 @@ impl Book {
 
     fn call(&mut self, at: usize, now: Duration) -> Option<i64> {
         let lane = &mut self.lanes[at];
-        if lane.in_flight >= self.rules.max_in_flight || now < lane.pace.next() {
+        if lane.in_flight >= self.rules.max_in_flight || now < lane.pace.next(self.rules.rate, now) {
             return None;
         }
         let weights = &self.rules.weights;
@@ -351,7 +365,7 @@ impl Book {
         let ahead = lane.line.ahead(entry.class, entry.party, entry.seq);
         let interval = self.rules.rate.interval().div_f64(lane.pace.factor(now));
         let line = interval.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX));
-        Some((ahead, line + lane.pace.next().saturating_sub(now)))
+        Some((ahead, line + lane.pace.next(self.rules.rate, now).saturating_sub(now)))
     }
 
     /// Figures for operators.

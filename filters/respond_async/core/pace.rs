@@ -1,7 +1,7 @@
 //! How fast one upstream is sent to: a leaky bucket that becomes slower when the upstream says that it has too much.
 //!
-//! One number, the moment the next one may go (GCRA without a burst). Who wakes up late may catch up 10 ms at most, which
-//! is 1 % of a second's worth: a timer's unevenness must not cost throughput, and a pause must not become a burst.
+//! One number, the moment the next one may go (GCRA without a burst). Who wakes up late while something waits may catch up
+//! 10 ms, which is 1 % of a second's worth: a timer's unevenness must not cost throughput, and idleness saves up nothing.
 //! A busy or slow answer takes 30 % off the pace, once a second at most; two seconds behind the last of them the pace
 //! comes back by 5 % of the full rate a second. Multiplicative down, additive up, as TCP does, since that is what lets
 //! several senders find a fair share without knowing of each other.
@@ -26,7 +26,10 @@ const FLOOR: f64 = 0.01;
 /// The pace of one lane. Moments are durations since 1970.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
-    next: Duration,
+    /// The moment of the latest one.
+    slot: Duration,
+    /// Nothing waited before.
+    since: Duration,
     /// Share of the rate right behind the last cut.
     base: f64,
     cut_at: Duration,
@@ -35,7 +38,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { next: Duration::ZERO, base: 1.0, cut_at: Duration::ZERO, paused_until: Duration::ZERO }
+        Self { slot: Duration::ZERO, since: Duration::ZERO, base: 1.0, cut_at: Duration::ZERO, paused_until: Duration::ZERO }
     }
 
     /// The share of the rate that is used now.
@@ -44,15 +47,20 @@ impl Pace {
         (self.base + back).min(1.0)
     }
 
-    /// When the next one may go.
-    pub(super) fn next(&self) -> Duration {
-        self.next.max(self.paused_until)
+    /// When the next one may go, at today's rate: another rate counts from the latest one on.
+    pub(super) fn next(&self, rate: Rate, now: Duration) -> Duration {
+        let interval = rate.interval().div_f64(self.factor(now));
+        (self.slot + interval).max(self.since).max(self.paused_until)
+    }
+
+    /// Something waits that did not before: the time without it is not caught up.
+    pub(super) fn begin(&mut self, now: Duration) {
+        self.since = now;
     }
 
     /// One goes.
     pub(super) fn take(&mut self, rate: Rate, now: Duration) {
-        let interval = rate.interval().div_f64(self.factor(now));
-        self.next = self.next.max(now.saturating_sub(SLACK)) + interval;
+        self.slot = self.next(rate, now).max(now.saturating_sub(SLACK));
     }
 
     /// The upstream has too much to do.

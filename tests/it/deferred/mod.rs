@@ -1,8 +1,11 @@
 //! Requests that are answered with 202 and carried out later, seen from outside: what was promised happens, once, and its
 //! answer is the upstream's.
 
+mod bursts;
+mod crash;
 mod places;
 mod promises;
+mod tries;
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -44,7 +44,7 @@ fn four_quick_tries_then_three_dead_letters_then_a_person() {
     let again = book.take(Id(1), |entry| entry.requeue(until)).unwrap();
     assert_eq!((again.state, again.tries, again.expires), (State::Queued, 0, until));
     book.change(again);
-    assert_eq!(until_sent(&mut book, &mut now), Some(Duration::ZERO));
+    assert!(until_sent(&mut book, &mut now).unwrap() <= ms(1), "at once, but for the pace");
 }
 
 #[test]

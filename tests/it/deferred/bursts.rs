@@ -1,0 +1,122 @@
+//! A crowd in front of a channel that bears 500 a second.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use super::*;
+use crate::support::eventually;
+
+#[test]
+fn a_burst_goes_out_at_500_in_every_second_and_every_promise_is_kept() {
+    const COUNT: usize = 2_500;
+    let arrivals: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let noted = arrivals.clone();
+    let origin = Origin::with(move |_, stream| {
+        noted.lock().expect("no poison").push(Instant::now());
+        stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok").is_ok()
+    });
+    let gateway = Gateway::start(&with(origin.address, ", when: always, rate: 500/s"));
+    let address = gateway.public();
+    let began = Instant::now();
+    let clients: Vec<_> = (0..50)
+        .map(|client| {
+            std::thread::spawn(move || {
+                let mut raw = Raw::connect(address);
+                let mut accepted = 0;
+                for number in 0..COUNT / 50 {
+                    raw.send(request(&keyed(&format!("{client}-{number}")), "{}"));
+                    accepted += usize::from(raw.answer().is_some_and(|answer| answer.status == 202));
+                }
+                accepted
+            })
+        })
+        .collect();
+    let accepted: usize = clients.into_iter().map(|client| client.join().expect("a client")).sum();
+    let burst = began.elapsed();
+    assert_eq!(accepted, COUNT);
+    eventually("all are sent", Duration::from_secs(60), || origin.seen().len() == COUNT);
+    eventually("all are done", PATIENCE, || gateway.metric("tidegate_deferred_total{filter=\"later\",event=\"done\"}") > 2_499.5);
+    let arrivals = arrivals.lock().expect("no poison").clone();
+    // From when the crowd had come until the line was empty, in whole seconds.
+    let from = began + burst.min(Duration::from_secs(2));
+    let end = *arrivals.iter().max().expect("some");
+    let mut seconds = Vec::new();
+    let mut at = from;
+    while at + Duration::from_secs(1) <= end {
+        seconds.push(arrivals.iter().filter(|time| (at..at + Duration::from_secs(1)).contains(*time)).count());
+        at += Duration::from_secs(1);
+    }
+    assert!(!seconds.is_empty(), "the burst took {burst:?}");
+    assert!(seconds.iter().all(|count| (475..=525).contains(count)), "{seconds:?}, the burst took {burst:?}");
+}
+
+#[test]
+fn a_small_merchant_beside_a_large_one_gets_its_turn() {
+    let origin = shop(Duration::ZERO);
+    let identity = "identity:\n  merchant:\n    - {header: x-merchant}\n";
+    let settings = ", when: always, scope: merchant, rate: 50/s";
+    let gateway = Gateway::start(&format!("{}{identity}", with(origin.address, settings)));
+    for number in 0..150 {
+        assert_eq!(post(&gateway, &format!("X-Merchant: large\r\n{}", keyed(&number.to_string())), "{}").status, 202);
+    }
+    let waiting = gateway.metric("tidegate_deferred_depth");
+    let small = post(&gateway, &format!("X-Merchant: small\r\n{}", keyed("s")), "{}");
+    let place = small.json();
+    assert!(place["place"].as_u64().is_none_or(|place| place <= 3), "{waiting} wait, and it stands at {place}");
+    let at = super::place(&small);
+    let answer = get(gateway.public(), &format!("{at}/result"), "X-Merchant: small\r\nPrefer: wait=10\r\n");
+    assert_eq!(answer.status, 201);
+    let still = gateway.metric("tidegate_deferred_depth");
+    assert!(waiting < 5.0 || still > waiting / 2.0, "it waited for the large one: {waiting} before, {still} after");
+}
+
+#[test]
+fn who_finds_no_room_is_told_and_one_identity_has_its_quota() {
+    let origin = shop(Duration::from_secs(2));
+    let gateway = Gateway::start(&with(origin.address, ", when: always, max_records: 2, max_in_flight: 1"));
+    for key in ["a", "b"] {
+        assert_eq!(post(&gateway, &keyed(key), "{}").status, 202);
+    }
+    let full = post(&gateway, &keyed("c"), "{}");
+    assert_eq!((full.status, full.json()["code"].as_str()), (503, Some("deferred-full")));
+    assert!(full.header("retry-after").is_some());
+    assert_eq!(post(&gateway, &keyed("a"), "{}").status, 202, "who is in already is no newcomer");
+    let mine = ", when: always, max_per_identity: 2, max_in_flight: 1";
+    let gateway = Gateway::start(&with(origin.address, mine));
+    for key in ["a", "b"] {
+        assert_eq!(post(&gateway, &keyed(key), "{}").status, 202);
+    }
+    let quota = post(&gateway, &keyed("c"), "{}");
+    assert_eq!((quota.status, quota.json()["code"].as_str()), (429, Some("quota-exceeded")));
+}
+
+#[test]
+fn two_hundred_of_one_key_at_once_are_one_request() {
+    let origin = shop(Duration::from_millis(200));
+    let gateway = Gateway::start(&with(origin.address, ", when: always"));
+    let address = gateway.public();
+    let same: Vec<_> = (0..200)
+        .map(|_| std::thread::spawn(move || exchange(address, &request(&keyed("k"), "{\"qty\":1}"))))
+        .collect();
+    let answers: Vec<Answer> = same.into_iter().map(|one| one.join().expect("a client")).collect();
+    let places: std::collections::HashSet<_> =
+        answers.iter().filter(|answer| answer.status == 202).map(|answer| place(answer)).collect();
+    assert_eq!(places.len(), 1);
+    assert!(answers.iter().all(|answer| matches!(answer.status, 201 | 202)), "a promise or its answer");
+    assert_eq!(result(&gateway, places.iter().next().expect("one")).text(), "{\"order\":1}");
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[test]
+fn a_reload_loses_nobody_and_changes_the_pace_of_those_who_wait() {
+    let origin = shop(Duration::ZERO);
+    let gateway = Gateway::start(&with(origin.address, ", when: always, rate: 1/10s"));
+    let places: Vec<String> = (0..20).map(|key| place(&post(&gateway, &keyed(&key.to_string()), "{}"))).collect();
+    gateway.reload(&with(origin.address, ", when: always, rate: 1000/s"));
+    // All but the first would have waited for minutes.
+    for place in &places {
+        assert_eq!(result(&gateway, place).status, 201);
+    }
+    assert_eq!(origin.seen().len(), 20);
+}
