@@ -25,6 +25,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("page/home.html")),
     ("/shop/order", HTML, include_str!("page/order.html")),
     ("/shop/wallet", HTML, include_str!("page/wallet.html")),
+    ("/shop/pending", HTML, include_str!("page/pending.html")),
     ("/shop/shop.css", "text/css; charset=utf-8", include_str!("page/shop.css")),
     ("/shop/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("/shop/words.js", SCRIPT, include_str!("page/words.js")),
@@ -33,6 +34,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/shop/home.js", SCRIPT, include_str!("page/home.js")),
     ("/shop/order.js", SCRIPT, include_str!("page/order.js")),
     ("/shop/wallet.js", SCRIPT, include_str!("page/wallet.js")),
+    ("/shop/pending.js", SCRIPT, include_str!("page/pending.js")),
 ];
 
 /// A route for each file.

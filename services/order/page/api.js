@@ -40,10 +40,24 @@ async function token(onWait) {
   return session.token;
 }
 
-async function once(method, path, { body, key, signed = true, onWait }) {
+/** Where the gateway says how a request stands that it carries out later. */
+const LATER = '/.tidegate/async/';
+/** Seconds for which an answer is waited for before it may come later. */
+const PATIENCE = 3;
+
+/** An answer that comes later; `place` says where. */
+export class Later extends Error {
+  constructor(place) {
+    super('later');
+    this.place = place;
+  }
+}
+
+async function once(method, path, { body, key, later = false, signed = true, onWait }) {
   const headers = { Accept: 'application/json' };
   if (signed) headers.Authorization = `Bearer ${await token(onWait)}`;
   if (key) headers['Idempotency-Key'] = key;
+  if (later) headers.Prefer = `respond-async, wait=${PATIENCE}`;
   if (body) headers['Content-Type'] = 'application/json';
   let answer;
   let text;
@@ -55,13 +69,25 @@ async function once(method, path, { body, key, signed = true, onWait }) {
   }
   let value = {};
   try { value = JSON.parse(text); } catch { /* an answer without JSON is judged by its status */ }
+  const place = answer.headers.get('Location') ?? '';
+  if (answer.status === 202 && place.startsWith(LATER)) throw new Later(place);
   if (answer.ok) return value;
   const retryAfter = Number.parseInt(answer.headers.get('Retry-After') ?? '', 10) || 0;
   throw new Refused(answer.status, value.code ?? '', value.detail ?? value.title ?? String(answer.status), retryAfter);
 }
 
+/** How a request stands that is carried out later; with `version` once it differs from that, `null` if not in 20 seconds. */
+export async function standing(place, version) {
+  const headers = { Authorization: `Bearer ${await token()}`, Accept: 'application/json' };
+  if (version) Object.assign(headers, { 'If-None-Match': version, Prefer: 'wait=20' });
+  const answer = await fetch(place, { headers, cache: 'no-store' });
+  if (answer.status === 304) return null;
+  if (!answer.ok) throw new Refused(answer.status, '', String(answer.status), 0);
+  return { ...(await answer.json()), version: answer.headers.get('ETag') };
+}
+
 /**
- * Asks the shop. No connection, 502, 503 and 504 are tried again with the same key, after a growing pause with some
+ * Asks the shop. With `later` the answer may come later, which is thrown as `Later`. No connection, 502, 503 and 504 are tried again with the same key, after a growing pause with some
  * chance in it, or after the time the shop asked for; `onWait(why)` hears of it. Everything else is thrown at once.
  */
 export async function send(method, path, options = {}) {

@@ -1,7 +1,7 @@
 // What all pages have: the words in place, the language switch, the one line that speaks, countdowns.
 
 import { has, lang, t, toggle } from './words.js';
-import { Refused, sleep } from './api.js';
+import { Later, Refused, sleep } from './api.js';
 
 export const $ = (id) => document.getElementById(id);
 
@@ -70,7 +70,7 @@ export async function press(button, busy, idle, work, handle = () => false) {
   try {
     await work((why) => say(t(why)));
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
+    if (!(error instanceof Refused || error instanceof Later)) throw error;
     if (error.status === 429) await slowDown(label, Math.max(error.retryAfter, 1));
     else if (!handle(error)) say(explain(error));
   } finally {

@@ -1,6 +1,6 @@
 // The shelves: products with their stock, buying, and the orders made so far.
 
-import { send, sleep } from './api.js';
+import { Later, send, sleep } from './api.js';
 import { $, frame, make, press, say } from './frame.js';
 import { lang, money, t, when } from './words.js';
 
@@ -38,13 +38,19 @@ async function buy(sku, button) {
   busy.add(sku);
   const place = async (onWait) => {
     const body = { sku, qty: 1, query_password: password.value };
-    const order = await send('POST', '/api/orders', { body, key: intent(sku), onWait });
+    const order = await send('POST', '/api/orders', { body, key: intent(sku), later: true, onWait });
     forget(sku);
     sessionStorage.setItem(`password:${order.order_no}`, password.value);
     say(t('placed'));
     location.assign(`/shop/order?no=${encodeURIComponent(order.order_no)}`);
   };
   const handle = (error) => {
+    if (error instanceof Later) {
+      // Accepted and not done: the page of requests that are under way goes on from here.
+      sessionStorage.setItem('pending', JSON.stringify({ place: error.place, sku, password: password.value }));
+      location.assign('/shop/pending');
+      return true;
+    }
     // These answers are final: the next click is a new order.
     if ([400, 404, 409, 422].includes(error.status)) forget(sku);
     if (error.code !== 'SOLD_OUT') return false;

@@ -1,6 +1,6 @@
 // One order from payment to its keys: looks again every second, then less and less often, until it is final.
 
-import { send, sleep } from './api.js';
+import { Later, send, sleep, standing } from './api.js';
 import { $, frame, make, press, say } from './frame.js';
 import { lang, money, t, when } from './words.js';
 
@@ -129,10 +129,27 @@ async function act(button, busy, idle, work, handle) {
   await look().catch(() => {});
 }
 
+/** The answer to a payment, whether it comes at once or later. */
+async function paid(channel, onWait) {
+  try {
+    return await send('POST', `${path}/payments`, { body: { channel }, later: true, onWait });
+  } catch (error) {
+    if (!(error instanceof Later)) throw error;
+    onWait('processing');
+    for (let version = null; ;) {
+      const now = await standing(error.place, version).catch(() => sleep(2_000));
+      version = now?.version ?? version;
+      if (now?.status === 'DONE') return send('GET', now.result, { onWait });
+      // Whatever came of it, the order knows.
+      if (now && ['CANCELLED', 'EXPIRED', 'UNKNOWN', 'PARKED'].includes(now.status)) return {};
+    }
+  }
+}
+
 for (const button of document.querySelectorAll('[data-channel]')) {
   const { channel } = button.dataset;
   button.addEventListener('click', () => act(button, t('paying', { channel: t(channel) }), () => t(channel), async (onWait) => {
-    const payment = await send('POST', `${path}/payments`, { body: { channel }, onWait });
+    const payment = await paid(channel, onWait);
     if (payment.pay_url) location.assign(payment.pay_url);
     if (payment.status === 'DECLINED') say(t('declined', { channel: t(channel) }));
   }, (error) => {

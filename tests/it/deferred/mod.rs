@@ -3,6 +3,7 @@
 
 mod bursts;
 mod crash;
+mod payments;
 mod places;
 mod promises;
 mod tries;
