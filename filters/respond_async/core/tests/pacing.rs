@@ -45,11 +45,11 @@ proptest! {
 
     #[test]
     fn timers_that_are_late_by_less_than_what_may_be_caught_up_cost_nothing(
-        late in prop::collection::vec(0_u64..=9, 1..40),
+        late in prop::collection::vec(0_u64..=39, 1..40),
     ) {
         let sent = seconds("500/s", 5, &late);
-        // 10 ms at 500/s are 5 requests, at either end of a second.
-        prop_assert!(sent.iter().all(|sent| (494..=506).contains(sent)), "{:?}", sent);
+        // 40 ms at 500/s are 20 requests, at either end of a second.
+        prop_assert!(sent.iter().all(|sent| (479..=521).contains(sent)), "{:?}", sent);
     }
 }
 
@@ -61,7 +61,7 @@ fn a_pause_is_not_made_up_for_by_a_burst() {
     }
     assert_eq!(book.due(START).send.len(), 1, "idleness has saved up nothing");
     let late = book.due(START + Duration::from_secs(60)).send.len();
-    assert_eq!(late, 6, "what 10 ms let through, and the one whose time it is");
+    assert_eq!(late, 21, "what 40 ms let through, and the one whose time it is");
 }
 
 #[test]
