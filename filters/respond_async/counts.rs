@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use tidegate_durable::Stats;
+
 use super::core::{Figures, State};
 use crate::engine::{Sample, SampleKind};
 
@@ -68,7 +70,14 @@ impl Counts {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a metric is a double by definition")]
-    pub(super) fn samples(&self, filter: &Arc<str>, figures: &Figures, passing: usize, out: &mut Vec<Sample>) {
+    pub(super) fn samples(
+        &self,
+        filter: &Arc<str>,
+        figures: &Figures,
+        passing: usize,
+        disk: Stats,
+        out: &mut Vec<Sample>,
+    ) {
         let label = || ("filter", filter.to_string());
         let mut push = |name, help, kind, labels, value: f64| out.push(Sample { name, help, kind, labels, value });
         let (counter, gauge) = (SampleKind::Counter, SampleKind::Gauge);
@@ -87,6 +96,8 @@ impl Counts {
         push("tidegate_deferred_oldest_seconds", help, gauge, vec![label()], figures.oldest.as_secs_f64());
         let help = "Requests that were let through at once and are under way.";
         push("tidegate_deferred_passing", help, gauge, vec![label()], passing as f64);
+        let help = "Commits of the disk, each with one wait for it.";
+        push("tidegate_deferred_commits_total", help, counter, vec![label()], disk.commits as f64);
         for lane in &figures.lanes {
             let upstream = || ("upstream", lane.upstream.to_string());
             for (class, waiting) in lane.waiting {

@@ -33,6 +33,7 @@ mod rows;
 mod settings;
 mod shelf;
 mod state;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod watchers;
@@ -83,8 +84,7 @@ impl Later {
             When::Prefer => false,
             // Whoever comes while others wait would overtake them.
             When::Overload => {
-                self.deferred.passing() >= self.settings.overload.max_in_flight
-                    || self.deferred.book.lock().depth() > 0
+                self.deferred.passing() >= self.settings.overload.max_in_flight || self.deferred.book.lock().depth() > 0
             }
         }
     }

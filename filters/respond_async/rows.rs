@@ -79,7 +79,8 @@ pub struct Known {
     pub why: String,
 }
 
-const COLUMNS: &str = "seq, id, owner, party, class, state, tries, doubt, version, size, created_ms, due_ms, expires_ms,
+const COLUMNS: &str =
+    "seq, id, owner, party, class, state, tries, doubt, version, size, created_ms, due_ms, expires_ms,
                        upstream, route, status, why";
 
 fn wide(bytes: &[u8]) -> u128 {
@@ -265,11 +266,7 @@ pub(super) fn give_up_running(connection: &Connection, filter: &str, idempotent:
 }
 
 /// Every record of a filter that is not over, the oldest first, with its upstream.
-pub(super) fn live(
-    connection: &Connection,
-    filter: &str,
-    mut each: impl FnMut(Entry, &str),
-) -> rusqlite::Result<()> {
+pub(super) fn live(connection: &Connection, filter: &str, mut each: impl FnMut(Entry, &str)) -> rusqlite::Result<()> {
     let sql = format!("SELECT {COLUMNS} FROM request WHERE filter = ?1 AND state < 6 ORDER BY seq");
     let mut select = connection.prepare(&sql)?;
     let mut rows = select.query([filter])?;

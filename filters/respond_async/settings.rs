@@ -226,13 +226,21 @@ impl RespondAsync {
                 every: self.dead_letter.every.0,
             },
             idempotent: self.backend_idempotent,
-            weights: self.weights.iter().map(|(name, weight)| (party(weighed, name), *weight)).collect::<HashMap<_, _>>(),
+            weights: self
+                .weights
+                .iter()
+                .map(|(name, weight)| (party(weighed, name), *weight))
+                .collect::<HashMap<_, _>>(),
         }
     }
 
     fn check_names(&self, cx: &CheckContext<'_>, problems: &mut Problems) {
         let there_are = |known: &[String]| {
-            if known.is_empty() { "the file defines none".to_owned() } else { format!("there are: {}", known.join(", ")) }
+            if known.is_empty() {
+                "the file defines none".to_owned()
+            } else {
+                format!("there are: {}", known.join(", "))
+            }
         };
         match &self.store {
             None => {
@@ -310,7 +318,8 @@ impl FilterSpec for RespondAsync {
             problems.add("methods", "without a method it applies to nothing");
         }
         for (at, method) in self.methods.iter().enumerate() {
-            let known = Method::from_bytes(method.as_bytes()).is_ok_and(|known| known.as_str() == method.to_uppercase());
+            let known =
+                Method::from_bytes(method.as_bytes()).is_ok_and(|known| known.as_str() == method.to_uppercase());
             let path = format!("methods[{at}]");
             if !known {
                 problems.add_with_help(path, format!("`{method}` is no method"), "methods are written in capitals");
@@ -356,13 +365,6 @@ impl FilterSpec for RespondAsync {
             scope,
             scope_name: scope_name.into(),
         };
-        Ok(Arc::new(Later {
-            deferred,
-            settings: self.clone(),
-            rules,
-            terms: Arc::new(terms),
-            fair_by,
-            shadow,
-        }))
+        Ok(Arc::new(Later { deferred, settings: self.clone(), rules, terms: Arc::new(terms), fair_by, shadow }))
     }
 }

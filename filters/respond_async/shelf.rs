@@ -144,8 +144,9 @@ impl Shelf {
         let seqs: Vec<i64> = ids.iter().map(|(seq, _)| *seq).collect();
         let sealed = self.read(move |connection| rows::letters(connection, &seqs)).await?;
         let id_of = |seq: i64| ids.iter().find(|(known, _)| *known == seq).map(|(_, id)| *id);
-        let open =
-            |(seq, sealed): (i64, Vec<u8>)| Some((seq, Letter::decode(&self.seal.open(named(id_of(seq)?, LETTER), &sealed)?)?));
+        let open = |(seq, sealed): (i64, Vec<u8>)| {
+            Some((seq, Letter::decode(&self.seal.open(named(id_of(seq)?, LETTER), &sealed)?)?))
+        };
         Ok(sealed.into_iter().filter_map(open).collect())
     }
 

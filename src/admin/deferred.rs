@@ -92,9 +92,9 @@ pub(super) struct Wanted {
 
 /// Requests, the latest first.
 pub(super) async fn list(State(state): State<AdminState>, Asked(wanted): Asked<Wanted>) -> Answer {
-    let stand = wanted.state.map(|word| {
-        Stand::parse(&word.to_uppercase()).ok_or_else(|| bad("`state` is no state of a deferred request"))
-    });
+    let stand = wanted
+        .state
+        .map(|word| Stand::parse(&word.to_uppercase()).ok_or_else(|| bad("`state` is no state of a deferred request")));
     let stand = stand.transpose()?;
     let limit = wanted.limit.unwrap_or(USUAL_LIST).min(LONGEST_LIST);
     let mut requests = Vec::new();

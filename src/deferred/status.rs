@@ -87,7 +87,7 @@ pub(crate) fn decide(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Decision
     }
     let asked = match asked(flow, head, rest) {
         Ok(asked) => asked,
-        Err(reply) => return Some(Decision::Respond(Box::new(reply))),
+        Err(reply) => return Some(Decision::Respond(reply)),
     };
     let terms: Vec<_> = books.iter().filter_map(|book| Some((book.clone(), book.terms()?))).collect();
     let needs = terms.iter().fold(0, |needs, (_, terms)| needs | 1 << terms.scope.0);
@@ -106,9 +106,9 @@ pub(crate) fn decide(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Decision
     Some(Decision::Wait(Box::new(Wait { reason: "deferred", max, late, until, shadow: false })))
 }
 
-fn asked(flow: &Flow, head: &RequestHead<'_>, rest: &str) -> Result<Asked, Reply> {
+fn asked(flow: &Flow, head: &RequestHead<'_>, rest: &str) -> Result<Asked, Box<Reply>> {
     let (id, what) = rest.split_once('/').unwrap_or((rest, ""));
-    let id: Id = id.parse().map_err(|()| reply::unknown())?;
+    let id: Id = id.parse().map_err(|()| Box::new(reply::unknown()))?;
     let reads = matches!(head.method, "GET" | "HEAD");
     let wish = match what {
         "" if head.method == "DELETE" => Wish::Cancel,
@@ -116,8 +116,10 @@ fn asked(flow: &Flow, head: &RequestHead<'_>, rest: &str) -> Result<Asked, Reply
         "" if reads => Wish::State,
         "events" if head.method == "GET" => Wish::Events,
         "result" if reads => Wish::Result,
-        "" | "events" | "result" => return Err(not_allowed(if what.is_empty() { "GET, HEAD, DELETE" } else { "GET" })),
-        _ => return Err(reply::unknown()),
+        "" | "events" | "result" => {
+            return Err(Box::new(not_allowed(if what.is_empty() { "GET, HEAD, DELETE" } else { "GET" })));
+        }
+        _ => return Err(Box::new(reply::unknown())),
     };
     let known = if wish == Wish::Events { head.header_str("last-event-id") } else { head.header_str("if-none-match") };
     let known = known.and_then(|tag| tag.trim().trim_matches('"').parse().ok());
@@ -212,12 +214,7 @@ async fn cancel(book: &Arc<Deferred>, view: View, asked: &Asked) -> Result<Reply
     Ok(reply::standing(&view))
 }
 
-fn events(
-    book: &Arc<Deferred>,
-    view: View,
-    news: tokio::sync::watch::Receiver<u32>,
-    asked: &Asked,
-) -> Reply {
+fn events(book: &Arc<Deferred>, view: View, news: tokio::sync::watch::Receiver<u32>, asked: &Asked) -> Reply {
     let seen = asked.known.unwrap_or(0);
     let empty = ReplyBody::Whole(bytes::Bytes::new());
     if view.entry.state.is_over() && seen >= view.entry.version {

@@ -238,8 +238,7 @@ async fn carry_out(post: &Post, letter: Letter) -> Ending {
     flow.enter(route.clone());
     flow.cx.payment = PaymentFacts { kind: letter.kind.as_deref().map(Into::into), amount: letter.amount };
     let (method, target) = (letter.method.as_str().to_owned(), letter.target.clone());
-    let request =
-        Request { method: letter.method, target: letter.target, headers: letter.headers, body: letter.body };
+    let request = Request { method: letter.method, target: letter.target, headers: letter.headers, body: letter.body };
     let (mut flow, ending) = try_it(post, &gateway, flow, &route, request).await;
     flow.decision = "deferred";
     flow.finish((&method, &target), ending.status, 0, false);

@@ -33,7 +33,9 @@ pub(super) fn plan(flow: &Flow) -> Option<Arc<Plan>> {
 
 /// Whether the request cannot be streamed: it is deferred, a payment, or a callback that tells of one.
 pub(crate) fn needs_body(flow: &Flow) -> bool {
-    flow.cx.deferral.is_some() || plan(flow).is_some() || flow.route.as_ref().is_some_and(|route| route.callback.is_some())
+    flow.cx.deferral.is_some()
+        || plan(flow).is_some()
+        || flow.route.as_ref().is_some_and(|route| route.callback.is_some())
 }
 
 /// Makes the payment and answers.

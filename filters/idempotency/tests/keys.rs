@@ -89,7 +89,8 @@ fn nonsense_is_refused_with_its_place() {
     let problems = |json: &str| {
         let (mut problems, identities) = (Problems::default(), ["client".to_owned(), "global".to_owned()]);
         let stores = ["local".to_owned()];
-        settings(json).check(&CheckContext { identities: &identities, stores: &stores, durable: &stores }, &mut problems);
+        settings(json)
+            .check(&CheckContext { identities: &identities, stores: &stores, durable: &stores }, &mut problems);
         problems.0.into_iter().map(|problem| problem.path).collect::<Vec<_>>()
     };
     assert_eq!(problems("{}"), [""]);

@@ -155,7 +155,14 @@ impl Book {
         let found = self.lanes.iter().position(|lane| &*lane.upstream == upstream);
         let at = found.unwrap_or_else(|| {
             let upstream = upstream.into();
-            self.lanes.push(Lane { upstream, line: Line::default(), pace: Pace::new(), in_flight: 0, sent: 0, idle: true });
+            self.lanes.push(Lane {
+                upstream,
+                line: Line::default(),
+                pace: Pace::new(),
+                in_flight: 0,
+                sent: 0,
+                idle: true,
+            });
             self.lanes.len() - 1
         });
         u16::try_from(at).unwrap_or(u16::MAX)
@@ -361,7 +368,8 @@ impl Book {
     /// About how many leave before this one, and when it leaves; `None` while it is in no line.
     #[must_use]
     pub fn place_of(&self, entry: &Entry, now: Duration) -> Option<(usize, Duration)> {
-        let lane = self.lanes.get(usize::from(entry.lane)).filter(|_| entry.state == State::Queued && entry.due == 0)?;
+        let lane =
+            self.lanes.get(usize::from(entry.lane)).filter(|_| entry.state == State::Queued && entry.due == 0)?;
         let ahead = lane.line.ahead(entry.class, entry.party, entry.seq);
         let interval = self.rules.rate.interval().div_f64(lane.pace.factor(now));
         let line = interval.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX));
@@ -383,6 +391,12 @@ impl Book {
             paused: lane.pace.is_paused(now),
         };
         let lanes = self.lanes.iter().map(depth).collect();
-        Figures { records: self.room.records(), bytes: self.room.bytes(), states, oldest: Duration::from_millis(oldest), lanes }
+        Figures {
+            records: self.room.records(),
+            bytes: self.room.bytes(),
+            states,
+            oldest: Duration::from_millis(oldest),
+            lanes,
+        }
     }
 }

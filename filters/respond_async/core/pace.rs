@@ -39,7 +39,13 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { slot: Duration::ZERO, since: Duration::ZERO, base: 1.0, cut_at: Duration::ZERO, paused_until: Duration::ZERO }
+        Self {
+            slot: Duration::ZERO,
+            since: Duration::ZERO,
+            base: 1.0,
+            cut_at: Duration::ZERO,
+            paused_until: Duration::ZERO,
+        }
     }
 
     /// The share of the rate that is used now.

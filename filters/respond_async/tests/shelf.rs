@@ -11,7 +11,7 @@ use super::super::deferral::Ask;
 use super::super::{Deferral, Deferred, Letter, Prefer, RespondAsync, Shelf, Submitted, resolved};
 use crate::store::Stored;
 
-const NOW: Duration = Duration::from_secs(1_000_000);
+pub(super) const NOW: Duration = Duration::from_secs(1_000_000);
 
 fn open(folder: &std::path::Path, idempotent: bool) -> Arc<Deferred> {
     let shelf = Arc::new(Shelf::open(folder, "disk", Synchronous::Full).unwrap());
@@ -21,7 +21,7 @@ fn open(folder: &std::path::Path, idempotent: bool) -> Arc<Deferred> {
     Arc::new(book)
 }
 
-fn letter(body: &str) -> Letter {
+pub(super) fn letter(body: &str) -> Letter {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", "Bearer SECRET-TOKEN".parse().unwrap());
     Letter {
@@ -35,7 +35,7 @@ fn letter(body: &str) -> Letter {
     }
 }
 
-fn deferral(deferred: &Arc<Deferred>, key: u8, print: u8) -> Deferral {
+pub(super) fn deferral(deferred: &Arc<Deferred>, key: u8, print: u8) -> Deferral {
     Deferral {
         deferred: deferred.clone(),
         prefer: Prefer::default(),

@@ -34,7 +34,8 @@ fn preferences_are_read_as_rfc_7240_says() {
     ] {
         assert_eq!(prefer(lines), Prefer { respond_async, wait: waits }, "{lines:?}");
     }
-    let applied = |respond_async, wait| Prefer::applied(respond_async, wait).map(|value| value.to_str().unwrap().to_owned());
+    let applied =
+        |respond_async, wait| Prefer::applied(respond_async, wait).map(|value| value.to_str().unwrap().to_owned());
     assert_eq!(applied(true, wait(2)).as_deref(), Some("respond-async, wait=2"));
     assert_eq!(applied(false, wait(2)).as_deref(), Some("wait=2"));
     assert_eq!(applied(false, None), None);

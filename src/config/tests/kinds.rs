@@ -83,5 +83,6 @@ pub(super) fn test_kinds() -> Kinds {
         .register::<Queue>("queue")
         .register::<Guard>("guard")
         .register::<Headers>("headers")
+        .register::<tidegate_filters::respond_async::RespondAsync>("respond_async")
         .register::<tidegate_filters::waiting_room::WaitingRoom>("waiting_room")
 }

@@ -106,9 +106,8 @@ fn two_hundred_of_one_key_at_once_are_one_request() {
     let origin = shop(Duration::from_millis(200));
     let gateway = Gateway::start(&with(origin.address, ", when: always"));
     let address = gateway.public();
-    let same: Vec<_> = (0..200)
-        .map(|_| std::thread::spawn(move || exchange(address, &request(&keyed("k"), "{\"qty\":1}"))))
-        .collect();
+    let same: Vec<_> =
+        (0..200).map(|_| std::thread::spawn(move || exchange(address, &request(&keyed("k"), "{\"qty\":1}")))).collect();
     let answers: Vec<Answer> = same.into_iter().map(|one| one.join().expect("a client")).collect();
     let places: std::collections::HashSet<_> =
         answers.iter().filter(|answer| answer.status == 202).map(|answer| place(answer)).collect();

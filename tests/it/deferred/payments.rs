@@ -77,11 +77,8 @@ fn a_payment_that_was_being_made_when_the_gateway_died_is_found_out_by_the_next(
 fn a_payment_that_no_channel_acts_on_is_tried_again_until_one_does() {
     let asked = std::sync::atomic::AtomicUsize::new(0);
     let busy = move |_: &_, stream: &mut std::net::TcpStream| {
-        let (status, body) = if asked.fetch_add(1, SeqCst) < 4 {
-            (429, "{}")
-        } else {
-            (200, r#"{"status":"SUCCESS","amount":100}"#)
-        };
+        let (status, body) =
+            if asked.fetch_add(1, SeqCst) < 4 { (429, "{}") } else { (200, r#"{"status":"SUCCESS","amount":100}"#) };
         answer(stream, status, body)
     };
     let a = with(busy, (404, r#"{"status":"NOT_FOUND"}"#));

@@ -95,7 +95,8 @@ fn a_request_is_withdrawn_while_it_waits_and_not_later() {
     let third = place(&post(&gateway, &keyed("c"), "{}"));
     let waits = get(gateway.public(), &third, "").json();
     assert_eq!((waits["status"].as_str(), waits["place"].as_u64()), (Some("QUEUED"), Some(2)), "{waits}");
-    let delete = |place: &str| exchange(gateway.public(), &format!("DELETE {place} HTTP/1.1\r\nHost: shop.test\r\n\r\n"));
+    let delete =
+        |place: &str| exchange(gateway.public(), &format!("DELETE {place} HTTP/1.1\r\nHost: shop.test\r\n\r\n"));
     let gone = delete(&second);
     assert_eq!((gone.status, gone.json()["status"].as_str()), (200, Some("CANCELLED")));
     assert_eq!(delete(&second).status, 200, "twice is once");

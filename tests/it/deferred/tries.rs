@@ -33,7 +33,10 @@ fn what_is_never_acted_on_is_tried_at_1_2_and_4_then_thrice_as_a_dead_letter_the
         assert!((wanted..wanted + 150).contains(pause), "{pauses:?}");
     }
     let stuck = gateway.admin("GET", "/-/async/requests?state=parked").json();
-    assert_eq!((stuck["requests"][0]["tries"].as_u64(), stuck["requests"][0]["why"].as_str()), (Some(7), Some("answered 429")));
+    assert_eq!(
+        (stuck["requests"][0]["tries"].as_u64(), stuck["requests"][0]["why"].as_str()),
+        (Some(7), Some("answered 429"))
+    );
     assert!(gateway.metric("tidegate_deferred_records{filter=\"later\",state=\"parked\"}") > 0.5);
     assert!(gateway.stderr().contains("PARKED: every try is used up"), "an alarm");
     let counts = gateway.admin("GET", "/-/async").json();

@@ -92,6 +92,27 @@ async fn number(page: &Client, script: &str) -> f64 {
     page.execute(script, Vec::new()).await.expect("a script").as_f64().expect("a number")
 }
 
+/// A line that lets one through in seven seconds: a buyer's payment waits for its turn, and so does the next order.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_to_wait_sees_that_it_is_being_processed_and_then_the_order() {
+    let shop = Shop::start_with(|yaml| {
+        assert!(yaml.contains("rate: 500/s, max_in_flight: 500"), "the line is gone from the shipped file");
+        yaml.replace("rate: 500/s, max_in_flight: 500", "rate: 1/7s, max_in_flight: 500")
+    });
+    let driver = Driver::start();
+    let page = driver.phone("zh-CN").await;
+    buys_a_key(&shop.url("gateway"), &page).await;
+    page.goto(&shop.url("gateway")).await.expect("the shop");
+    find(&page, "#query-password").await.send_keys("my password").await.expect("typing");
+    click(&page, "#buy-flash-100").await;
+    let title = find(&page, "#pending h1").await.text().await.expect("text");
+    assert_eq!(title, "支付处理中");
+    let wider = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    assert!(number(&page, wider).await < 1.0, "the page is wider than a phone");
+    click(&page, "#pay-alipay").await;
+    page.close().await.expect("closed");
+}
+
 /// From the shop's first page to a key on the screen.
 async fn buys_a_key(base: &str, page: &Client) -> String {
     page.goto(base).await.expect("the shop");

@@ -41,10 +41,20 @@ impl Buyer {
         Self { client: client.clone(), base: base.to_owned(), token, name: name.to_owned() }
     }
 
+    /// What it signs in with.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The key of its order.
+    pub(super) fn key(&self) -> String {
+        format!("{}-order", self.name)
+    }
+
     /// One request; `None` when it may have had an effect or was asked to come back: try the same again.
     pub(super) async fn once(&self, method: Method, path: &str, body: Option<Value>) -> Option<(StatusCode, Value)> {
         let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
-        request = request.header("idempotency-key", format!("{}-order", self.name));
+        request = request.header("idempotency-key", self.key());
         if let Some(body) = body {
             request = request.json(&body);
         }

@@ -4,5 +4,6 @@ mod browser;
 mod buyer;
 mod crash;
 mod crowd;
+mod deferred;
 mod faults;
 mod set_up;
