@@ -50,6 +50,7 @@ fn reload(c: &mut Criterion) {
         clock: Clock::start(),
         telemetry: Telemetry::new(AccessLogTarget::Off).unwrap(),
         payments: tidegate::payments::Payments::default(),
+        deferred: tidegate::deferred::Worker::default(),
     });
     let text = text(1_000);
     let loaded = load(&text);
