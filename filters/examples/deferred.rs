@@ -72,6 +72,7 @@ async fn promise(filter: &dyn Filter, key: &str, now: Nanos) {
         target: "/api/orders".to_owned(),
         headers: HeaderMap::new(),
         body: BODY.into(),
+        channel: None,
         kind: None,
         amount: None,
     };

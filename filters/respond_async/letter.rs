@@ -18,6 +18,8 @@ pub struct Letter {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// The channel that its sender has named; `None`: any.
+    pub channel: Option<String>,
     /// Type of the payment, if it is one and a filter has read it.
     pub kind: Option<String>,
     /// Amount of the payment in minor units, likewise.
@@ -29,11 +31,12 @@ impl Letter {
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut out = vec![VERSION];
         let amount = self.amount.map(i64::to_le_bytes);
-        let fixed: [&[u8]; 6] = [
+        let fixed: [&[u8]; 7] = [
             self.route.as_bytes(),
             self.method.as_str().as_bytes(),
             self.target.as_bytes(),
             &self.body,
+            self.channel.as_deref().unwrap_or_default().as_bytes(),
             self.kind.as_deref().unwrap_or_default().as_bytes(),
             amount.as_ref().map_or(&[], |amount| amount),
         ];
@@ -54,6 +57,7 @@ impl Letter {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         let (route, method) = (text(part(&mut rest)?)?, Method::from_bytes(part(&mut rest)?).ok()?);
         let (target, body) = (text(part(&mut rest)?)?, Bytes::copy_from_slice(part(&mut rest)?));
+        let channel = Some(text(part(&mut rest)?)?).filter(|channel| !channel.is_empty());
         let kind = Some(text(part(&mut rest)?)?).filter(|kind| !kind.is_empty());
         let amount = part(&mut rest)?;
         let amount = if amount.is_empty() { None } else { Some(i64::from_le_bytes(amount.try_into().ok()?)) };
@@ -62,7 +66,7 @@ impl Letter {
             let name = HeaderName::from_bytes(part(&mut rest)?).ok()?;
             headers.append(name, HeaderValue::from_bytes(part(&mut rest)?).ok()?);
         }
-        Some(Self { route, method, target, headers, body, kind, amount })
+        Some(Self { route, method, target, headers, body, channel, kind, amount })
     }
 
     /// Bytes it takes on the disk, about.

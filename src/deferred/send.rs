@@ -43,7 +43,9 @@ pub(super) async fn send(wire: &Wire, flow: &mut Flow, route: &Route, request: &
                 return Ending::postponed(wait, "no channel may be asked now");
             }
         };
-        let target = flow.channel().and_then(|channel| Target::of(channel.peers.get(endpoint)?, route.upstream.h2));
+        let target = flow.channel().and_then(|channel| {
+            Target::of(channel.peers.get(endpoint)?, route.upstream.h2, channel.tls.get(endpoint).cloned())
+        });
         let Some(target) = target else { return Ending::postponed(HOLD, "the channel has no address") };
         let fault = match wire.call(&target, request).await {
             Ok(answer) => {

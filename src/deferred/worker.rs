@@ -226,6 +226,10 @@ async fn carry_out(post: &Post, letter: Letter) -> Ending {
         return Ending::postponed(HOLD, format!("no route is named `{}`", letter.route));
     };
     let route = snapshot.routes[at].clone();
+    let pinned = letter.channel.as_deref().map(|name| (name, route.upstream.channel_named(name)));
+    if let Some((name, None)) = pinned {
+        return Ending::postponed(HOLD, format!("no channel is named `{name}`"));
+    }
     let listener = &snapshot.config.routes[at].listener;
     let listener = snapshot.config.server.listeners.iter().position(|known| known.name == *listener).unwrap_or(0);
     let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -235,6 +239,7 @@ async fn carry_out(post: &Post, letter: Letter) -> Ending {
     if let Some(id) = letter.headers.get("x-request-id").and_then(|id| RequestId::parse(id.as_bytes())) {
         flow.id = id;
     }
+    flow.pinned = pinned.and_then(|(_, id)| id);
     flow.enter(route.clone());
     flow.cx.payment = PaymentFacts { kind: letter.kind.as_deref().map(Into::into), amount: letter.amount };
     let (method, target) = (letter.method.as_str().to_owned(), letter.target.clone());

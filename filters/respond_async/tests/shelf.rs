@@ -30,6 +30,7 @@ pub(super) fn letter(body: &str) -> Letter {
         target: "/api/orders".to_owned(),
         headers,
         body: body.to_owned().into(),
+        channel: None,
         kind: None,
         amount: None,
     }

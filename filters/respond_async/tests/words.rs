@@ -52,12 +52,13 @@ fn a_letter_comes_out_as_it_went_in() {
         target: "/api/orders?a=1".to_owned(),
         headers,
         body: b"\0{}\xff"[..].into(),
+        channel: Some("alipay".to_owned()),
         kind: Some("card".to_owned()),
         amount: Some(-7),
     };
     let bytes = letter.encode().unwrap();
     assert_eq!(Letter::decode(&bytes), Some(letter.clone()));
-    let bare = Letter { kind: None, amount: None, headers: HeaderMap::new(), ..letter };
+    let bare = Letter { channel: None, kind: None, amount: None, headers: HeaderMap::new(), ..letter };
     assert_eq!(Letter::decode(&bare.encode().unwrap()), Some(bare));
     assert_eq!(Letter::decode(&bytes[..bytes.len() - 1]), None, "cut off");
     assert_eq!(Letter::decode(b"\x02"), None, "of another version");

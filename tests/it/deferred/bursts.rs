@@ -110,7 +110,7 @@ fn two_hundred_of_one_key_at_once_are_one_request() {
         (0..200).map(|_| std::thread::spawn(move || exchange(address, &request(&keyed("k"), "{\"qty\":1}")))).collect();
     let answers: Vec<Answer> = same.into_iter().map(|one| one.join().expect("a client")).collect();
     let places: std::collections::HashSet<_> =
-        answers.iter().filter(|answer| answer.status == 202).map(|answer| place(answer)).collect();
+        answers.iter().filter(|answer| answer.status == 202).map(place).collect();
     assert_eq!(places.len(), 1);
     assert!(answers.iter().all(|answer| matches!(answer.status, 201 | 202)), "a promise or its answer");
     assert_eq!(result(&gateway, places.iter().next().expect("one")).text(), "{\"order\":1}");

@@ -53,6 +53,57 @@ fn who_prefers_to_wait_gets_the_answer_if_it_comes_in_time() {
 }
 
 #[test]
+fn a_shadow_promises_nothing_and_counts() {
+    let origin = shop(Duration::ZERO);
+    let yaml = with(origin.address, ", when: always").replace("later: {", "later: {mode: shadow, ");
+    let gateway = Gateway::start(&yaml);
+    assert_eq!(post(&gateway, &keyed("k"), "{}").status, 201);
+    assert!(gateway.metric("tidegate_deferred_total{filter=\"later\",event=\"accepted\"}") > 0.5);
+    assert!(!gateway.folder().join("disk.deferred.sqlite").exists(), "a shadow writes nothing down");
+}
+
+#[test]
+fn who_must_have_a_key_or_a_name_is_told_when_it_has_none() {
+    let origin = shop(Duration::ZERO);
+    let identity = "identity:\n  merchant:\n    - {header: x-merchant}\n";
+    let settings = ", when: always, required: true, scope: merchant, anonymous: deny";
+    let gateway = Gateway::start(&format!("{}{identity}", with(origin.address, settings)));
+    let code = |headers: &str| {
+        let answer = post(&gateway, headers, "{}");
+        (answer.status, answer.json()["code"].as_str().map(str::to_owned))
+    };
+    assert_eq!(code("X-Merchant: a\r\n"), (400, Some("idempotency-key-missing".to_owned())));
+    assert_eq!(code(&keyed("k")), (400, Some("key-missing".to_owned())));
+    assert_eq!(code(&format!("X-Merchant: a\r\n{}{}", keyed("k"), keyed("l"))).0, 400);
+    assert_eq!(post(&gateway, &format!("X-Merchant: a\r\n{}", keyed("k")), "{}").status, 202);
+    let large = post(&gateway, &format!("X-Merchant: a\r\n{}", keyed("l")), &"x".repeat(70_000));
+    assert_eq!((large.status, large.json()["code"].as_str()), (413, Some("body-too-large")));
+    assert_eq!(get(gateway.public(), "/", "").status, 201, "what only reads is not deferred");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_it_is_the_same() {
+    let origin = shop(Duration::from_millis(300));
+    let gateway = Gateway::start(&with(origin.address, ""));
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
+    let base = format!("http://{}", gateway.public());
+    let request = client.post(format!("{base}/api/orders")).header("prefer", "respond-async").body("{}");
+    let accepted = request.send().await.expect("an answer");
+    assert_eq!((accepted.status().as_u16(), accepted.version()), (202, reqwest::Version::HTTP_2));
+    let place = accepted.headers()["location"].to_str().expect("a path").to_owned();
+    let events = client.get(format!("{base}{place}/events")).send().await.expect("a stream");
+    let told = events.text().await.expect("its end");
+    assert!(told.contains("event: end"), "{told}");
+    let result = client.get(format!("{base}{place}/result")).send().await.expect("an answer");
+    assert_eq!((result.status().as_u16(), result.text().await.expect("a text").as_str()), (201, "{\"order\":1}"));
+    assert_eq!(
+        gateway.access_log(4).iter().filter(|line| line["decision"] == "deferred").count(),
+        2,
+        "taken, and sent"
+    );
+}
+
+#[test]
 fn under_overload_newcomers_are_deferred_and_a_repeat_finds_its_record() {
     let origin = shop(Duration::from_millis(800));
     let settings = ", when: overload, overload: {max_in_flight: 1}, max_in_flight: 1";

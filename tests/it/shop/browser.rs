@@ -95,7 +95,7 @@ async fn number(page: &Client, script: &str) -> f64 {
 /// A line that lets one through in seven seconds: a buyer's payment waits for its turn, and so does the next order.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_to_wait_sees_that_it_is_being_processed_and_then_the_order() {
-    let shop = Shop::start_with(|yaml| {
+    let shop = Shop::start_changed(|yaml| {
         assert!(yaml.contains("rate: 500/s, max_in_flight: 500"), "the line is gone from the shipped file");
         yaml.replace("rate: 500/s, max_in_flight: 500", "rate: 1/7s, max_in_flight: 500")
     });
