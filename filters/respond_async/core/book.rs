@@ -15,12 +15,12 @@ const AT_ONCE: usize = 256;
 
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
 
-struct Lane {
-    upstream: Arc<str>,
-    line: Line,
-    pace: Pace,
-    in_flight: usize,
-    sent: u64,
+pub(super) struct Lane {
+    pub(super) upstream: Arc<str>,
+    pub(super) line: Line,
+    pub(super) pace: Pace,
+    pub(super) in_flight: usize,
+    pub(super) sent: u64,
     /// Nothing could be sent when it was looked at last: there is nothing to catch up.
     idle: bool,
 }
@@ -47,50 +47,18 @@ pub struct Due {
     pub wake: Option<Duration>,
 }
 
-/// How many wait for an upstream, by class.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Depth {
-    /// The upstream.
-    pub upstream: Arc<str>,
-    /// In the line, the least important class first.
-    pub waiting: [(Class, usize); 3],
-    /// Under way.
-    pub in_flight: usize,
-    /// Requests a second that may go out now.
-    pub rate: f64,
-    /// Sent since the process began.
-    pub sent: u64,
-    /// Whether nobody may be asked now.
-    pub paused: bool,
-}
-
-/// Figures of a book.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Figures {
-    /// Records that are not over.
-    pub records: usize,
-    /// Bytes of their bodies.
-    pub bytes: u64,
-    /// Records by state.
-    pub states: Vec<(State, usize)>,
-    /// Age of the oldest that waits.
-    pub oldest: Duration,
-    /// By upstream.
-    pub lanes: Vec<Depth>,
-}
-
 /// All records of one filter that are not over.
 pub struct Book {
-    rules: Rules,
-    room: Room,
-    entries: Map<i64, Entry>,
+    pub(super) rules: Rules,
+    pub(super) room: Room,
+    pub(super) entries: Map<i64, Entry>,
     ids: Map<Id, i64>,
-    lanes: Vec<Lane>,
+    pub(super) lanes: Vec<Lane>,
     timers: BTreeSet<(u64, i64)>,
-    waiting: BTreeSet<i64>,
+    pub(super) waiting: BTreeSet<i64>,
     /// In somebody's hands: being sent or written down. Nobody else changes them meanwhile.
     held: HashSet<i64, ahash::RandomState>,
-    counts: [usize; State::ALL.len()],
+    pub(super) counts: [usize; State::ALL.len()],
 }
 
 impl Book {
@@ -363,40 +331,5 @@ impl Book {
     #[must_use]
     pub fn find(&self, id: Id) -> Option<&Entry> {
         self.entries.get(self.ids.get(&id)?)
-    }
-
-    /// About how many leave before this one, and when it leaves; `None` while it is in no line.
-    #[must_use]
-    pub fn place_of(&self, entry: &Entry, now: Duration) -> Option<(usize, Duration)> {
-        let lane =
-            self.lanes.get(usize::from(entry.lane)).filter(|_| entry.state == State::Queued && entry.due == 0)?;
-        let ahead = lane.line.ahead(entry.class, entry.party, entry.seq);
-        let interval = self.rules.rate.interval().div_f64(lane.pace.factor(now));
-        let line = interval.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX));
-        Some((ahead, line + lane.pace.next(self.rules.rate, now).saturating_sub(now)))
-    }
-
-    /// Figures for operators.
-    #[must_use]
-    pub fn figures(&self, now: Duration) -> Figures {
-        let states = State::ALL.iter().map(|state| (*state, self.counts[*state as usize])).collect();
-        let oldest = self.waiting.first().and_then(|seq| self.entries.get(seq));
-        let oldest = oldest.map_or(0, |entry| millis(now).saturating_sub(entry.created));
-        let depth = |lane: &Lane| Depth {
-            upstream: lane.upstream.clone(),
-            waiting: Class::ALL.map(|class| (class, lane.line.length_of(class))),
-            in_flight: lane.in_flight,
-            rate: lane.pace.factor(now) / self.rules.rate.interval().as_secs_f64(),
-            sent: lane.sent,
-            paused: lane.pace.is_paused(now),
-        };
-        let lanes = self.lanes.iter().map(depth).collect();
-        Figures {
-            records: self.room.records(),
-            bytes: self.room.bytes(),
-            states,
-            oldest: Duration::from_millis(oldest),
-            lanes,
-        }
     }
 }

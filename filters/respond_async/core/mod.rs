@@ -4,6 +4,7 @@
 //! whoever holds it writes to the disk, sends, and tells it what came of that.
 
 mod book;
+mod figures;
 mod line;
 mod pace;
 mod record;
@@ -12,7 +13,8 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use book::{Book, Depth, Due, Figures};
+pub use book::{Book, Due};
+pub use figures::{Depth, Figures};
 pub(crate) use record::millis;
 pub use record::{Class, Entry, Id, State, Verdict};
 pub use room::{Refused, Seat};
