@@ -106,8 +106,14 @@ async fn accepts(clients: usize, time: Duration) -> (f64, f64) {
     (count.load(SeqCst) as f64 / took, commits as f64 / took)
 }
 
-/// Time to read so many again.
-async fn recovery(records: u64) -> Duration {
+/// Bytes that this process holds.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+}
+
+/// Time to read so many again, and the memory they take.
+async fn recovery(records: u64) -> (Duration, u64) {
     let folder = tempfile::tempdir().unwrap();
     {
         let (filter, _states) = filter(folder.path());
@@ -125,11 +131,12 @@ async fn recovery(records: u64) -> Duration {
                       size, created_ms, expires_ms FROM n, request WHERE seq = 1";
     connection.execute(sql, [i64::try_from(records).unwrap()]).unwrap();
     drop(connection);
+    let before = resident();
     let began = Instant::now();
     let (_filter, states) = filter(folder.path());
     let took = began.elapsed();
     assert_eq!(book(&states).figures(Duration::ZERO).records as u64, records + 1);
-    took
+    (took, resident().saturating_sub(before))
 }
 
 #[tokio::main]
@@ -140,5 +147,6 @@ async fn main() {
         let (promises, commits) = accepts(clients, Duration::from_secs(seconds)).await;
         println!("{clients:>5} clients: {promises:>8.0} durable promises a second, {commits:>6.0} fsyncs a second");
     }
-    println!("{records} records read again in {:.2?}", recovery(records).await);
+    let (took, bytes) = recovery(records).await;
+    println!("{records} records read again in {took:.2?}, {} bytes of memory each", bytes / records);
 }

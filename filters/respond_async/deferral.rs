@@ -133,6 +133,7 @@ impl Deferral {
                     state: State::Queued,
                     tries: 0,
                     doubt: false,
+                    looks: 0,
                     version: 1,
                     size,
                     created,

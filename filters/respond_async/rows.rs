@@ -108,6 +108,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         state: State::numbered(row.get(5)?).unwrap_or(State::Parked),
         tries: row.get(6)?,
         doubt: row.get(7)?,
+        looks: 0,
         version: row.get(8)?,
         size: row.get(9)?,
         created: unsigned(row.get(10)?),

@@ -114,6 +114,7 @@ impl Deferred {
 
     /// A look that told nothing: the record is looked at again at that moment; `None`: not by itself.
     pub fn look_again(&self, mut entry: Entry, at: Option<Duration>) {
+        entry.looks = entry.looks.saturating_add(1);
         entry.due = at.map_or(u64::MAX, millis);
         self.book.lock().change(entry);
         self.wake.notify_one();

@@ -19,8 +19,8 @@ use crate::payments::pay::run;
 use crate::payments::{Plan, answer, read_frozen, wire};
 use crate::proxy::flow::Flow;
 
-/// When the journal is looked into, in seconds since the doubt began; then every minute.
-const LOOKS: [u64; 6] = [1, 2, 4, 8, 15, 30];
+/// Pauses between looks into the journal, in seconds; then every minute. The channels themselves are asked in such pauses.
+const PAUSES: [u64; 6] = [1, 1, 2, 4, 7, 15];
 const LATER: u64 = 60;
 
 /// Lets the payment engine carry it out: it writes every try down and asks for what is in doubt.
@@ -137,8 +137,7 @@ pub(super) async fn look(gateway: Arc<Gateway>, deferred: Arc<Deferred>, entry: 
     match found(&gateway, &deferred, &entry).await {
         Found::Nothing => deferred.look_again(entry, None),
         Found::Open => {
-            let since = now.as_secs().saturating_sub(entry.created / 1_000);
-            let pause = LOOKS.iter().find(|look| **look > since).map_or(LATER, |look| look - since);
+            let pause = PAUSES.get(usize::from(entry.looks)).copied().unwrap_or(LATER);
             deferred.look_again(entry, Some(now + Duration::from_secs(pause)));
         }
         Found::Decided(answer) => {

@@ -165,6 +165,8 @@ pub struct Entry {
     pub tries: u8,
     /// Whether some try may have been carried out.
     pub doubt: bool,
+    /// How often it was looked for since it is in doubt, or since the process began.
+    pub looks: u8,
     /// Counts changes: the id of its latest event.
     pub version: u32,
     /// Bytes on the disk.
@@ -207,6 +209,7 @@ impl Entry {
             Verdict::Unknown => {
                 self.tries = self.tries.saturating_add(1);
                 self.doubt = true;
+                self.looks = 0;
                 if !rules.idempotent {
                     return self.turn(State::Unknown, now);
                 }

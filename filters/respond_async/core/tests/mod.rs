@@ -53,6 +53,7 @@ fn entry(seq: i64, class: Class, party: u64, at: Duration) -> Entry {
         state: State::Queued,
         tries: 0,
         doubt: false,
+        looks: 0,
         version: 1,
         size: 100,
         created: millis(at),
