@@ -27,6 +27,7 @@ use super::room::Room;
 use super::rules::Method;
 use super::settings::Settings;
 use super::token::{Kind, Token};
+use crate::channels::UpstreamFacts;
 use crate::engine::{Decision, Filter, HeaderEdit, Problem, Reply, ReplyBody, RequestContext, RequestHead, Stages};
 
 const REENTRY_HEADER: HeaderName = HeaderName::from_static("x-tidegate-reentry");
@@ -38,6 +39,8 @@ const PRE_LIFE: u64 = 600;
 /// The runtime half of `waiting_room`.
 pub(super) struct Gate {
     pub(super) room: Arc<Room>,
+    /// The upstreams of the routes that it stands in.
+    pub(super) upstreams: Box<[Arc<UpstreamFacts>]>,
 }
 
 /// Who passed, for the response stage.
@@ -59,6 +62,10 @@ struct Case<'a, 'h> {
 impl Filter for Gate {
     fn stages(&self) -> Stages {
         Stages::REQUEST.and(Stages::RESPONSE)
+    }
+
+    fn activate(&self) {
+        self.room.watch(&self.upstreams);
     }
 
     fn on_request(&self, head: &RequestHead<'_>, cx: &mut RequestContext) -> Decision {

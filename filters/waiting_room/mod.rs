@@ -17,6 +17,7 @@
 //! everybody does, and takes their numbers away unless they keep cookies.
 
 mod aimd;
+mod backends;
 pub mod command;
 mod cookie;
 mod deadlines;

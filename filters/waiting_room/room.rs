@@ -14,6 +14,8 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
+use super::aimd::Health;
+use super::backends::Backends;
 use super::draw::{self, Seed};
 use super::line::{Admission, Claim, Entry, Line, Outlook, Prediction, Visitor};
 use super::marks::Marks;
@@ -21,6 +23,7 @@ use super::record::{Delta, History, Journal};
 use super::rules::Rules;
 use super::settings::Settings;
 use super::token;
+use crate::channels::UpstreamFacts;
 use crate::engine::{Nanos, Sample, SampleKind, State};
 
 /// A journal longer than this is replaced by one line.
@@ -88,6 +91,7 @@ pub struct Room {
     outlook: ArcSwap<Outlook>,
     settings: ArcSwap<Settings>,
     degraded: AtomicBool,
+    backends: Mutex<Backends>,
     visits: AtomicU64,
     /// What happened so far.
     pub counts: Counts,
@@ -121,6 +125,7 @@ impl Room {
             outlook: ArcSwap::from_pointee(outlook),
             settings: ArcSwap::new(settings),
             degraded: AtomicBool::new(false),
+            backends: Mutex::default(),
             visits: AtomicU64::new(0),
             counts: Counts::default(),
         };
@@ -261,13 +266,36 @@ impl Room {
         self.line.lock().set_sold_out(sold_out);
     }
 
-    /// Bounds admissions by what the backend can take.
-    pub fn set_health_rate(&self, per_minute: Option<u32>) {
-        self.line.lock().set_health_rate(per_minute);
+    /// Lets admissions follow how the backends do, where the settings say so; about ten times a second. `rests` says of a
+    /// backend whether a breaker keeps requests away from it.
+    pub fn follow_backends(&self, now: u64, rests: &dyn Fn(&UpstreamFacts) -> bool) {
+        let (settings, most) = (self.settings(), self.outlook_now().limits.new_users_per_minute);
+        let mut backends = self.backends.lock();
+        let before = backends.last().map(|(rate, _)| rate);
+        let rate = settings.admission.map(|aimd| backends.decide(&aimd, most, now, rests));
+        if rate.is_none() {
+            backends.stop();
+        }
+        drop(backends);
+        if rate != before {
+            self.line.lock().set_health_rate(rate);
+        }
+    }
+
+    /// The rate that the backends allow (admissions a minute), and how they did; `None` where the settings do not ask.
+    #[must_use]
+    pub fn backends(&self) -> Option<(u32, Health)> {
+        self.backends.lock().last()
+    }
+
+    pub(super) fn watch(&self, upstreams: &[Arc<UpstreamFacts>]) {
+        self.backends.lock().watch(upstreams);
     }
 
     /// From now on these settings; rules hold from the next tick on, at the latest.
     pub fn apply(&self, settings: &Arc<Settings>) {
+        // Whoever uses the room in the new configuration names its backends next.
+        self.backends.lock().forget_backends();
         if !Arc::ptr_eq(&self.settings.load(), settings) {
             self.line.lock().set_rules(settings.rules.clone());
             self.settings.store(settings.clone());
@@ -328,6 +356,10 @@ impl State for Room {
         ];
         for (name, help, value) in gauges {
             add(name, help, SampleKind::Gauge, value);
+        }
+        if let Some((rate, _)) = self.backends() {
+            let help = "Admissions a minute that the backends allow.";
+            add("tidegate_waiting_room_backend_rate_per_minute", help, SampleKind::Gauge, f64::from(rate));
         }
         let counts = &self.counts;
         let counters = [

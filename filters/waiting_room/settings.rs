@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::aimd::Aimd;
 use super::keys::Keyring;
 use super::rules::Rules;
 use crate::condition::Condition;
@@ -103,6 +104,8 @@ pub struct Settings {
     pub cloudflare: bool,
     /// Whether a program is told how it stands, not only when to come back.
     pub json: bool,
+    /// How admissions follow the backends; `None`: not at all.
+    pub admission: Option<Aimd>,
     /// Makes pages for people; `None`: the gateway's plain one.
     pub page: Option<Arc<dyn Page>>,
 }
@@ -123,6 +126,7 @@ impl Settings {
             commands: Vec::new(),
             cloudflare: false,
             json: true,
+            admission: None,
             page: None,
         }
     }

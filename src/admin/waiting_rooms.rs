@@ -88,6 +88,14 @@ fn unknown() -> Response {
 
 fn standing(room: &Room) -> Value {
     let outlook = room.outlook();
+    let control = room.backends().map(|(rate, health)| {
+        json!({
+            "rate_per_minute": rate,
+            "p95_ms": health.p95,
+            "error_ratio": health.error_ratio,
+            "breaker_open": health.breaker_open,
+        })
+    });
     json!({
         "name": &**room.name(),
         "state": outlook.state.as_str(),
@@ -102,6 +110,7 @@ fn standing(room: &Room) -> Value {
         "admitted": outlook.admitted,
         "admitted_last_minute": outlook.last_minute,
         "last_in_line_waits_seconds": outlook.estimate(outlook.waiting).map(|wait| wait.expected.ceil() as u64),
+        "admission_control": control,
         "degraded": room.is_degraded(),
     })
 }

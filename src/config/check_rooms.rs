@@ -72,6 +72,10 @@ impl Checker<'_, '_> {
             commands: file.enabled_origin_commands.iter().map(|command| kind(*command)).collect(),
             cloudflare: file.compat.contains(&CompatFile::Cloudflare),
             json: file.json_response_enabled,
+            admission: file.admission_control.as_ref().map(|control| {
+                let most = u32::try_from(file.new_users_per_minute.value).unwrap_or(u32::MAX);
+                self.admission(control, most)
+            }),
         }
     }
 

@@ -11,6 +11,7 @@ use serde::de::{self, Deserializer, Visitor};
 use tidegate_filters::engine::TimeSpan;
 
 use super::file::seconds;
+use super::file_admission::AdmissionFile;
 use super::moment::MomentFile;
 use super::placed::At;
 
@@ -85,6 +86,9 @@ pub(super) struct RoomFile {
     /// Bounds admissions in all by what there is to sell (default: no bound).
     #[serde(default)]
     pub(super) admission_cap: Option<At<CapFile>>,
+    /// Lets admissions follow how the upstream does (default: they do not).
+    #[serde(default)]
+    pub(super) admission_control: Option<At<AdmissionFile>>,
     /// Who visitors are (default: nobody in particular).
     #[serde(default)]
     pub(super) identity: Option<At<RoomIdentityFile>>,

@@ -9,6 +9,7 @@
 //! the environment was used and `***` where a literal stood at a key that announces a secret.
 
 mod check;
+mod check_admission;
 mod check_filters;
 mod check_identity;
 mod check_payments;
@@ -20,6 +21,7 @@ mod decode;
 mod decode_error;
 mod environment;
 mod file;
+mod file_admission;
 mod file_channel;
 mod file_payments;
 mod file_rooms;

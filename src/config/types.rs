@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Method;
 use ipnet::IpNet;
 use tidegate_filters::engine::{ByteSize, FilterSpec, Mode, Priority};
+use tidegate_filters::waiting_room::Aimd;
 use tidegate_filters::waiting_room::keys::KeySpec;
 use tidegate_filters::waiting_room::rules::Rules;
 use tidegate_filters::waiting_room::settings::{CommandKind, SameSite, Secure};
@@ -269,4 +270,6 @@ pub struct RoomSpec {
     pub cloudflare: bool,
     /// Whether a program is told where it stands.
     pub json: bool,
+    /// How admissions follow the upstreams; `None`: not at all.
+    pub admission: Option<Aimd>,
 }

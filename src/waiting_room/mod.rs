@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use tidegate_filters::channels::UpstreamFacts;
+use tidegate_filters::circuit_breaker::{Guarded, Phase};
 use tidegate_filters::condition::Condition;
 use tidegate_filters::engine::{IdentityId, Nanos};
 use tidegate_filters::waiting_room::keys::Keyring;
@@ -92,6 +94,7 @@ fn settings(
         commands: spec.commands.clone(),
         cloudflare: spec.cloudflare,
         json: spec.json,
+        admission: spec.admission,
         ..Settings::new(&spec.name, spec.rules.clone(), keys.clone())
     })
 }
@@ -109,9 +112,20 @@ pub(crate) fn spawn_ticks(gateway: Arc<Gateway>) -> io::Result<()> {
         loop {
             std::thread::sleep(TICK);
             let shared = &gateway.shared;
+            let breakers = shared.states.all::<Guarded>();
+            let rests = |upstream: &UpstreamFacts| {
+                let open = |channel: &str| {
+                    let theirs = |guarded: &Guarded| guarded.names()[1..] == [&*upstream.name, channel];
+                    let closed = Phase::Closed;
+                    breakers.iter().any(|(_, guarded)| theirs(guarded) && guarded.breaker().phase() != closed)
+                };
+                upstream.channels.iter().all(|channel| open(&channel.name))
+            };
             for (_, room) in shared.states.all::<Room>() {
                 let healthy = !room.is_degraded();
-                room.maintain(room.time(shared.clock.now()));
+                let now = room.time(shared.clock.now());
+                room.follow_backends(now, &rests);
+                room.maintain(now);
                 match (healthy, room.is_degraded()) {
                     (true, true) => tracing::error!(
                         target: "tidegate::waiting_room", room = %room.name(), "the journal cannot be written: nobody is admitted"

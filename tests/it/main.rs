@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod admin;
+mod admission;
 mod breaker;
 mod custom_filter;
 mod door;

@@ -42,7 +42,7 @@ enum Seen {
 impl Stage {
     fn new(settings: Settings) -> Self {
         let bench = Bench::with(settings);
-        Self { gate: Gate { room: bench.room.clone() }, bench }
+        Self { gate: Gate { room: bench.room.clone(), upstreams: Box::default() }, bench }
     }
 
     fn nanos(&self) -> Nanos {
