@@ -19,7 +19,6 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode, header, response};
 use smallvec::SmallVec;
 
-use super::command::{self, Command};
 use super::cookie::{self, TICKET_HEADER};
 use super::document::{self, Standing};
 use super::line::{Admission, Claim, Entry, State, Visitor};
@@ -30,9 +29,6 @@ use super::token::{Kind, Token};
 use crate::channels::UpstreamFacts;
 use crate::engine::{Decision, Filter, HeaderEdit, Problem, Reply, ReplyBody, RequestContext, RequestHead, Stages};
 
-const REENTRY_HEADER: HeaderName = HeaderName::from_static("x-tidegate-reentry");
-/// The parameter of an address that carries a re-entry token.
-const REENTRY_QUERY: &str = "tgwr=";
 /// How long a token lasts that only has to be brought back (seconds).
 const PRE_LIFE: u64 = 600;
 
@@ -44,19 +40,20 @@ pub(super) struct Gate {
 }
 
 /// Who passed, for the response stage.
-struct Inside {
-    number: u64,
-    secure: bool,
+#[derive(Clone, Copy)]
+pub(super) struct Inside {
+    pub(super) number: u64,
+    pub(super) secure: bool,
 }
 
 /// What is decided about one request.
-struct Case<'a, 'h> {
-    gate: &'a Gate,
-    settings: &'a Settings,
-    head: &'a RequestHead<'h>,
+pub(super) struct Case<'a, 'h> {
+    pub(super) gate: &'a Gate,
+    pub(super) settings: &'a Settings,
+    pub(super) head: &'a RequestHead<'h>,
     /// Room time in milliseconds.
-    now: u64,
-    subject: u64,
+    pub(super) now: u64,
+    pub(super) subject: u64,
 }
 
 impl Filter for Gate {
@@ -73,6 +70,7 @@ impl Filter for Gate {
         let now = self.room.time(cx.now);
         if self.is_open_to(&settings, head, cx) {
             self.room.counts.bypassed.fetch_add(1, Relaxed);
+            Case { gate: self, settings: &settings, head, now, subject: 0 }.recognise(cx);
             return Decision::Continue;
         }
         let identity = settings.identity.iter().find_map(|id| cx.identity(*id)?.text.as_deref());
@@ -82,21 +80,7 @@ impl Filter for Gate {
     }
 
     fn on_response(&self, response: &response::Parts, cx: &mut RequestContext) {
-        let settings = self.room.settings();
-        if settings.commands.is_empty() {
-            return;
-        }
-        let commands = command::commands(&response.headers, settings.cloudflare);
-        if commands.is_empty() {
-            return;
-        }
-        cx.to_client.push(HeaderEdit::Remove(command::HEADER));
-        cx.to_client.push(HeaderEdit::Remove(command::CLOUDFLARE));
-        let now = self.room.time(cx.now);
-        let Some(&Inside { number, secure }) = cx.recall::<Inside>() else { return };
-        for command in commands.into_iter().filter(|command| settings.commands.contains(&command.kind())) {
-            self.obey(&command, &settings, now, number, secure, cx);
-        }
+        self.hear(response, cx);
     }
 }
 
@@ -110,36 +94,7 @@ impl Gate {
             || settings.bypass.iter().any(|condition| condition.holds(head, cx))
     }
 
-    fn obey(
-        &self,
-        command: &Command,
-        settings: &Settings,
-        now: u64,
-        number: u64,
-        secure: bool,
-        cx: &mut RequestContext,
-    ) {
-        match command {
-            Command::Revoke | Command::Complete => {
-                self.room.end(number);
-                let gone = cookie::set_cookie(settings, secure, "", 0);
-                cx.to_client.extend(gone.map(|value| HeaderEdit::Add(header::SET_COOKIE, value)));
-            }
-            Command::Extend(seconds) => {
-                self.room.extend(now, number, Duration::from_secs(*seconds));
-            }
-            Command::Hold(seconds, order) => {
-                self.room.extend(now, number, Duration::from_secs(*seconds));
-                let subject = order.as_ref().map_or(0, |order| self.room.subject(order.as_bytes()));
-                let token = self.token(Kind::Reentry, number, subject, now, now + seconds * 1_000);
-                let value = token.seal(&settings.keys, now / 1_000).and_then(|text| HeaderValue::from_str(&text).ok());
-                cx.to_client.extend(value.map(|value| HeaderEdit::Set(REENTRY_HEADER, value)));
-            }
-            Command::SoldOut => self.room.set_sold_out(true),
-        }
-    }
-
-    fn token(&self, kind: Kind, number: u64, subject: u64, now: u64, until: u64) -> Token {
+    pub(super) fn token(&self, kind: Kind, number: u64, subject: u64, now: u64, until: u64) -> Token {
         let seconds = |millis: u64| u32::try_from(millis / 1_000).unwrap_or(u32::MAX);
         Token {
             kind,
@@ -158,7 +113,7 @@ impl Gate {
 }
 
 impl Case<'_, '_> {
-    fn room(&self) -> &Room {
+    pub(super) fn room(&self) -> &Room {
         &self.gate.room
     }
 
@@ -192,7 +147,7 @@ impl Case<'_, '_> {
         self.newcomer(steady, cx)
     }
 
-    fn is_fresh(&self, token: &Token) -> bool {
+    pub(super) fn is_fresh(&self, token: &Token) -> bool {
         u64::from(token.expires) * 1_000 > self.now
     }
 
@@ -250,34 +205,13 @@ impl Case<'_, '_> {
         }
     }
 
-    /// A buyer who comes back from paying, maybe in another browser: the token in the address becomes a cookie.
-    fn reenter(&self) -> Option<Decision> {
-        let query = self.head.query().filter(|_| self.head.method == "GET")?;
-        let text = query.split('&').find_map(|pair| pair.strip_prefix(REENTRY_QUERY))?;
-        let token = Token::open(text.as_bytes(), self.room().tag(), &self.settings.keys, self.now / 1_000).ok()?;
-        if token.kind != Kind::Reentry || !self.is_fresh(&token) {
-            return None;
-        }
-        let Claim::Pass(admission) = self.room().claim(self.now, token.number, 0) else { return None };
-        let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with(REENTRY_QUERY)).collect();
-        let path = self.head.target.split('?').next().unwrap_or("/");
-        let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
-        let body =
-            ReplyBody::Bytes { content_type: HeaderValue::from_static("text/plain"), bytes: bytes::Bytes::new() };
-        let mut reply = Reply { status: StatusCode::SEE_OTHER, retry_after: None, headers: SmallVec::new(), body };
-        reply.headers.push((header::LOCATION, HeaderValue::from_str(&target).ok()?));
-        reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")));
-        reply.headers.extend(self.pass(admission, 0).into_iter().flatten());
-        Some(Decision::Respond(Box::new(reply)))
-    }
-
     /// Requests that neither take a number nor a place.
     fn takes_nothing(&self) -> bool {
         let purpose = self.head.header("sec-purpose").or_else(|| self.head.header("purpose"));
         matches!(self.head.method, "HEAD" | "OPTIONS") || purpose.is_some_and(|value| value.starts_with(b"prefetch"))
     }
 
-    fn remember(&self, number: u64, cx: &mut RequestContext) {
+    pub(super) fn remember(&self, number: u64, cx: &mut RequestContext) {
         if !self.settings.commands.is_empty() {
             cx.remember(Inside { number, secure: self.head.secure });
         }
@@ -298,7 +232,7 @@ impl Case<'_, '_> {
         }
     }
 
-    fn pass(&self, admission: Admission, subject: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
+    pub(super) fn pass(&self, admission: Admission, subject: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
         let mut token = self.gate.token(Kind::Pass, admission.number, subject, self.now, admission.until);
         token.flags = if admission.short { Token::SHORT } else { 0 };
         // The cookie outlives the pass: an ended pass still proves that its bearer keeps cookies.

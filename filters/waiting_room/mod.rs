@@ -28,6 +28,7 @@ pub mod keys;
 mod leases;
 mod line;
 mod marks;
+mod obey;
 mod pace;
 mod record;
 mod room;

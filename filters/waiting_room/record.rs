@@ -59,8 +59,10 @@ pub(super) struct Delta {
     pub(super) credit: u32,
     /// Admissions in all.
     pub(super) admitted: u64,
-    /// Whether there is nothing left.
+    /// Whether an operator says that nothing is left.
     pub(super) sold_out: bool,
+    /// Whether the backend does.
+    pub(super) gone: bool,
     /// First number of those who register for a draw, while they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) collecting: Option<u64>,
@@ -96,8 +98,8 @@ pub(super) struct Delta {
 impl Delta {
     /// Only its counts.
     pub(super) fn counts(&self) -> Delta {
-        let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, collecting, .. } = *self;
-        Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, collecting, ..Delta::default() }
+        let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, collecting, .. } = *self;
+        Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, collecting, ..Delta::default() }
     }
 
     /// Whether it says nothing but the time to somebody who knows the counts of the line before.

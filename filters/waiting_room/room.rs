@@ -261,9 +261,14 @@ impl Room {
         self.line.lock().extend(now, number, millis(span))
     }
 
-    /// Says whether anything is left.
+    /// An operator says whether the sale is over; false also forgets what the backend said.
     pub fn set_sold_out(&self, sold_out: bool) {
         self.line.lock().set_sold_out(sold_out);
+    }
+
+    /// The backend says whether everything is gone. It cannot reopen what an operator closed.
+    pub fn set_gone(&self, gone: bool) {
+        self.line.lock().set_gone(gone);
     }
 
     /// Lets admissions follow how the backends do, where the settings say so; about ten times a second. `rests` says of a

@@ -59,7 +59,7 @@ pub enum CommandKind {
     Hold,
     /// The visitor is done.
     Complete,
-    /// Nothing is left.
+    /// Nothing is left, or something is `available` again.
     SoldOut,
 }
 

@@ -201,7 +201,7 @@ words!(
         Hold,
         /// The visitor is done.
         Complete,
-        /// Nothing is left.
+        /// Nothing is left, or something is `available` again.
         SoldOut
     }
 );

@@ -5,6 +5,7 @@
 mod admin;
 mod admission;
 mod breaker;
+mod commands;
 mod custom_filter;
 mod door;
 mod failover;

@@ -19,6 +19,7 @@ mod outlook;
 mod places;
 mod restore;
 mod tick;
+mod told;
 
 pub use outlook::{Outlook, Prediction, State};
 
@@ -162,6 +163,8 @@ pub struct Line {
     fresh: u32,
     admitted: u64,
     sold_out: bool,
+    /// The backend says that nothing is left.
+    gone: bool,
     /// Numbers by subject.
     subjects: HashMap<u64, u64, ahash::RandomState>,
     /// Waiters that are present: counted at the last tick, plus those who came since.
@@ -216,6 +219,7 @@ impl Line {
             fresh: 0,
             admitted: 0,
             sold_out: false,
+            gone: false,
             subjects: HashMap::default(),
             waiting: 0,
             turned_away: 0,
@@ -241,7 +245,7 @@ impl Line {
         if let Some(entry) = self.known(visitor.subject) {
             return entry;
         }
-        if self.sold_out {
+        if self.is_sold_out() {
             return Entry::Rejected(Reason::SoldOut);
         }
         let collecting = matches!(self.rules.phase(self.now), Phase::Prequeue(_));
@@ -368,22 +372,6 @@ impl Line {
         self.leases.confirm(number);
         self.leases.end_at(number, until);
         self.leases.get(number).map(|lease| admission(number, lease))
-    }
-
-    /// Says whether anything is left. While nothing is, nobody is admitted and nobody gets a number.
-    pub fn set_sold_out(&mut self, sold_out: bool) {
-        self.sold_out = sold_out;
-    }
-
-    /// Bounds admissions by what the backend can take; `None`: as configured.
-    pub fn set_health_rate(&mut self, per_minute: Option<u32>) {
-        self.health_rate = per_minute;
-    }
-
-    /// From now on these rules. Nobody loses a place, a turn or a visit.
-    pub fn set_rules(&mut self, rules: Arc<Rules>) {
-        self.rules = rules;
-        self.apply_limits();
     }
 
     fn advance(&mut self, now: u64) {

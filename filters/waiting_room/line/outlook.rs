@@ -102,7 +102,7 @@ impl Line {
         };
         let state = if self.limits.suspended {
             State::Suspended
-        } else if self.sold_out {
+        } else if self.is_sold_out() {
             State::SoldOut
         } else if self.limits.queue_all {
             State::QueueAll
@@ -142,7 +142,7 @@ impl Line {
     #[must_use]
     pub fn predict(&self, rules: &Rules) -> Prediction {
         let limits = rules.limits_at(self.now);
-        let rate = if limits.queue_all || self.sold_out { 0.0 } else { self.rate_under(limits) };
+        let rate = if limits.queue_all || self.is_sold_out() { 0.0 } else { self.rate_under(limits) };
         let wait = (rate > 0.0).then(|| match limits.method {
             Method::Random => Estimate::by_chance(self.waiting, rate),
             _ => Estimate::in_order(self.waiting, rate),

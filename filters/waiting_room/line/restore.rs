@@ -27,6 +27,7 @@ impl Line {
         self.frontier = self.frontier.max(delta.frontier);
         self.admitted = delta.admitted;
         self.sold_out = delta.sold_out;
+        self.gone = delta.gone;
         self.collecting = delta.collecting;
         for (chunk, bits) in &delta.marks {
             self.marks.set_spent(*chunk, bits, self.now);

@@ -201,7 +201,7 @@ impl Line {
 
     /// Places that are free, whatever they are wanted for.
     pub(super) fn free(&mut self) -> u64 {
-        if self.sold_out || self.limits.queue_all || self.collecting.is_some() {
+        if self.is_sold_out() || self.limits.queue_all || self.collecting.is_some() {
             return 0;
         }
         if matches!(self.rules.phase(self.now), Phase::Prequeue(_)) {
@@ -321,6 +321,7 @@ impl Line {
         delta.tail = self.tail;
         delta.admitted = self.admitted;
         delta.sold_out = self.sold_out;
+        delta.gone = self.gone;
         delta.collecting = self.collecting;
         delta.turns.clone_from(&self.staged);
         delta.visits =

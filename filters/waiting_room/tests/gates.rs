@@ -9,6 +9,7 @@ use super::support::{Bench, settings};
 use crate::condition::Condition;
 use crate::engine::{Decision, Filter, HeaderEdit, Identity, IdentityId, KeyHasher, Nanos, Reply, ReplyBody};
 use crate::engine::{RequestContext, RequestHead};
+use crate::waiting_room::State;
 use crate::waiting_room::gate::Gate;
 use crate::waiting_room::rules::Rules;
 use crate::waiting_room::settings::{CommandKind, Settings};
@@ -252,6 +253,8 @@ fn the_backend_ends_prolongs_and_keeps_visits() {
     let cx = answered(&stage, &mut holder, "hold=900; order=8c1f");
     let token = edit(&cx, &"x-tidegate-reentry".parse().unwrap()).unwrap();
     stage.bench.pass(800_000);
+    let mut astray = Client { target: format!("/paid?order=other&tgwr={token}"), ..client() };
+    assert_eq!(document(&stage.waits(&mut astray))["state"], "PRE", "it is good for its order only");
     let mut elsewhere = Client { target: format!("/paid?order=8c1f&tgwr={token}"), ..client() };
     let reply = stage.waits(&mut elsewhere);
     assert_eq!(reply.status, StatusCode::SEE_OTHER);
@@ -261,10 +264,75 @@ fn the_backend_ends_prolongs_and_keeps_visits() {
     let cx = answered(&stage, &mut elsewhere, "complete");
     assert!(edit(&cx, &header::SET_COOKIE).unwrap().contains("Max-Age=0"));
     assert!(stage.bench.room.is_ended(1));
+    elsewhere = Client { target: format!("/paid?order=8c1f&tgwr={token}"), ..client() };
     let mut next = client();
     stage.passes(&mut next);
+    assert_eq!(document(&stage.waits(&mut elsewhere))["state"], "PRE", "the visit is over, so nobody comes back to it");
     answered(&stage, &mut next, "sold_out");
+    stage.bench.pass(200);
     assert_eq!(document(&stage.waits(&mut client()))["state"], "REJECTED");
+    answered(&stage, &mut next, "available");
+    stage.bench.pass(200);
+    assert_eq!(document(&stage.waits(&mut client()))["state"], "PRE");
+}
+
+#[test]
+fn what_an_operator_closed_no_backend_opens() {
+    let mut settings = one_place();
+    settings.commands = vec![CommandKind::SoldOut];
+    let mut stage = Stage::new(settings);
+    let mut holder = stage.full();
+    stage.bench.room.set_sold_out(true);
+    stage.bench.pass(200);
+    answered(&stage, &mut holder, "available");
+    stage.bench.pass(200);
+    assert_eq!(stage.bench.room.outlook().state, State::SoldOut);
+    answered(&stage, &mut holder, "sold_out");
+    stage.bench.pass(200);
+    let now = stage.bench.now;
+    stage.bench = stage.bench.kill(now);
+    assert_eq!(stage.bench.room.outlook().state, State::SoldOut);
+    stage.bench.room.set_sold_out(false);
+    stage.bench.pass(200);
+    assert_ne!(stage.bench.room.outlook().state, State::SoldOut, "the operator has the last word");
+}
+
+#[test]
+fn a_word_about_a_visit_is_heard_where_a_rule_lets_by_and_a_word_without_one_is_not() {
+    let mut settings = one_place();
+    settings.commands = CommandKind::ALL.map(|(_, kind)| kind).to_vec();
+    settings.bypass = vec![Condition::compile(r#"request.path.startsWith("/api")"#, |_| None).unwrap()];
+    let mut stage = Stage::new(settings);
+    let mut holder = stage.full();
+    let mut stranger = Client { target: "/api/orders/8c1f".to_owned(), ..client() };
+    let cx = answered(&stage, &mut stranger, "hold=900; order=8c1f");
+    assert_eq!(edit(&cx, &"x-tidegate-reentry".parse().unwrap()), None);
+    holder.target = "/api/orders/8c1f".to_owned();
+    let cx = answered(&stage, &mut holder, "hold=900; order=8c1f");
+    assert!(edit(&cx, &"x-tidegate-reentry".parse().unwrap()).is_some());
+    answered(&stage, &mut holder, "complete");
+    assert!(stage.bench.room.is_ended(1));
+    let cx = answered(&stage, &mut holder, "hold=900");
+    assert_eq!(edit(&cx, &"x-tidegate-reentry".parse().unwrap()), None, "there is no visit to hold");
+}
+
+#[test]
+fn a_kill_right_behind_a_hold_still_lets_the_buyer_back() {
+    let mut settings = one_place();
+    settings.commands = vec![CommandKind::Hold, CommandKind::Complete];
+    let mut stage = Stage::new(settings);
+    let mut holder = stage.full();
+    let cx = answered(&stage, &mut holder, "hold=900; order=8c1f");
+    let token = edit(&cx, &"x-tidegate-reentry".parse().unwrap()).unwrap();
+    let now = stage.bench.now;
+    stage.bench = stage.bench.kill(now);
+    stage.gate = Gate { room: stage.bench.room.clone(), upstreams: Box::default() };
+    stage.bench.pass(800_000);
+    let mut elsewhere = Client { target: format!("/orders/8c1f?tgwr={token}"), ..client() };
+    let reply = stage.waits(&mut elsewhere);
+    assert_eq!(value(&reply, &header::LOCATION).as_deref(), Some("/orders/8c1f"));
+    elsewhere.target = "/orders/8c1f".to_owned();
+    stage.passes(&mut elsewhere);
 }
 
 #[test]
