@@ -15,6 +15,7 @@ use super::channel::Channels;
 use super::metrics::Counters;
 use super::model::{Method, Order, OrderStatus, Payment, Refusal};
 use super::rows::{self, NewOrder};
+use super::sale::Sale;
 use super::secret::Secret;
 use super::stock::{Answer, Stock, Unreachable};
 use super::{DATA_FILE, Settings, number, payments, resolver, schema, settle};
@@ -41,6 +42,7 @@ pub(super) struct Desk {
     pub(super) store: Store,
     pub(super) stock: Stock,
     pub(super) channels: Channels,
+    pub(super) sale: Sale,
     pub(super) settings: Settings,
     pub(super) counters: Counters,
     /// Rung whenever there may be something to do in the background.
@@ -64,8 +66,8 @@ impl Desk {
         let client = client.map_err(|error| StartError::Setup(format!("cannot make an HTTP client: {error}")))?;
         let stock = Stock::new(&settings.card_key, client.clone());
         let channels = Channels::new(&settings.egress, &settings.public_url, client, settings.channel_timeout);
-        let counters = Counters::default();
-        Ok(Self { store, stock, channels, settings, counters, bell: watch::Sender::new(()), secret })
+        let (counters, sale) = (Counters::default(), Sale::new(settings.sale.clone()));
+        Ok(Self { store, stock, channels, sale, settings, counters, bell: watch::Sender::new(()), secret })
     }
 
     /// Wakes the background: there may be something to do.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::channel::Reply;
 use super::desk::{Desk, Wanted};
 use super::model::{Method, Order, OrderStatus, Payment, PaymentStatus, Refusal};
+use super::sale::Sale;
 use super::{desk, inspect, metrics, notify, page, payments, redrive, rows, token, view};
 use crate::support::{PROBLEM_JSON, Problem, unix_ms};
 
@@ -121,7 +122,9 @@ async fn check(State(desk): Shared) -> Answer {
 async fn products(State(desk): Shared) -> Answer {
     let catalogue = desk.stock.catalogue(unix_ms()).await?;
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=1")];
-    Ok((headers, catalogue.body.clone()).into_response())
+    let mut answer = (headers, catalogue.body.clone()).into_response();
+    desk.sale.listed(&catalogue, &mut answer);
+    Ok(answer)
 }
 
 /// Makes somebody up: the demo has no accounts.
@@ -154,13 +157,28 @@ async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: 
     }
     check_password(&request.query_password)?;
     let wanted = Wanted { user, idem_key, sku: request.sku, qty, password: request.query_password };
-    let (now, order) = desk.place(wanted, unix_ms()).await?;
-    let mut answer = placed(&order).into_response();
+    let sku = wanted.sku.clone();
+    let (now, order) = match desk.place(wanted, unix_ms()).await {
+        Ok(placed) => placed,
+        Err(problem) => return Ok(none_left(&desk, problem, &sku, qty)),
+    };
+    let mut answer = placed(&order).unwrap_or_else(|problem| none_left(&desk, problem, &sku, qty));
+    Sale::placed(&order, unix_ms(), &mut answer);
     if !now {
         let (name, value) = REPLAYED;
         answer.headers_mut().insert(name, value);
     }
     Ok(answer)
+}
+
+/// A refusal; when nothing was left, the waiting room is told.
+fn none_left(desk: &Desk, problem: Problem, sku: &str, qty: u32) -> Response {
+    let sold_out = problem.code == "SOLD_OUT";
+    let mut answer = problem.into_response();
+    if sold_out {
+        desk.sale.sold_out(sku, qty, unix_ms(), &mut answer);
+    }
+    answer
 }
 
 /// The first answer to an order, again and again the same.
@@ -232,6 +250,9 @@ async fn keys(State(desk): Shared, User(user): User, Path(order_no): Path<String
     let kind = if status.is_success() { "application/json" } else { PROBLEM_JSON };
     let mut answer = (status, [NO_STORE], body).into_response();
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if status.is_success() {
+        Sale::delivered(&order, unix_ms(), &mut answer);
+    }
     if let Some(seconds) = retry_after {
         answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

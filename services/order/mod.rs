@@ -19,6 +19,7 @@
 //! | `work` | the background |
 //! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
 //! | `notify` | notifications of the channels |
+//! | `sale` | what the waiting room in front is told |
 //! | `http`, `view`, `token` | the interface for buyers, and who they are |
 //! | `secret`, `number` | the key of this service, order numbers |
 //! | `inspect`, `metrics` | does everything add up |
@@ -40,6 +41,7 @@ mod payments;
 mod redrive;
 mod resolver;
 mod rows;
+mod sale;
 mod schema;
 mod secret;
 mod settle;
@@ -85,6 +87,8 @@ pub struct Settings {
     pub jwt_secret: Secret,
     /// Signs the notifications of channels.
     pub channel_secret: Secret,
+    /// Product that people wait for in the gateway's waiting room.
+    pub sale: String,
     /// Time to pay.
     pub pay_within: Duration,
     /// Longest a call to a channel may take.

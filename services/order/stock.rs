@@ -73,6 +73,11 @@ impl Catalogue {
         self.products.get(sku)
     }
 
+    /// Whether it was read after this moment.
+    pub(super) fn was_read_after(&self, moment_ms: i64) -> bool {
+        self.read_ms > moment_ms
+    }
+
     /// Whether its stock figures can be relied on.
     pub(super) fn is_fresh(&self, now_ms: i64) -> bool {
         is_fresh(self.read_ms, now_ms)

@@ -55,6 +55,9 @@ async function once(method, path, { body, key, signed = true, onWait }) {
   }
   let value = {};
   try { value = JSON.parse(text); } catch { /* an answer without JSON is judged by its status */ }
+  // Behind a waiting room: what leads back into it from a wallet, for this order.
+  const reentry = answer.headers.get('X-Tidegate-Reentry');
+  if (reentry && value.order_no) sessionStorage.setItem(`reentry:${value.order_no}`, reentry);
   if (answer.ok) return value;
   const retryAfter = Number.parseInt(answer.headers.get('Retry-After') ?? '', 10) || 0;
   throw new Refused(answer.status, value.code ?? '', value.detail ?? value.title ?? String(answer.status), retryAfter);

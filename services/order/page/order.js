@@ -6,6 +6,11 @@ import { lang, money, t, when } from './words.js';
 
 const no = new URLSearchParams(location.search).get('no') ?? '';
 const path = `/api/orders/${encodeURIComponent(no)}`;
+/** Where a payment goes on; the wallet leads back by a link that opens the waiting room in any browser. */
+const wallet = (url) => {
+  const reentry = sessionStorage.getItem(`reentry:${no}`);
+  return reentry ? `${url}&tgwr=${encodeURIComponent(reentry)}` : url;
+};
 const FINAL = ['DELIVERED', 'REFUNDED', 'FAILED', 'CANCELLED', 'EXPIRED'];
 const SLOWEST_MS = 10_000;
 
@@ -49,7 +54,7 @@ function drawPayment() {
   $('paying-hint').textContent = t(open ? 'payOpenHint' : 'payUnknownHint', { channel });
   $('pay-continue').hidden = !open;
   $('pay-other').hidden = !open;
-  if (open) $('pay-continue').href = payment.pay_url;
+  if (open) $('pay-continue').href = wallet(payment.pay_url);
 }
 
 function drawKeys() {
@@ -133,7 +138,7 @@ for (const button of document.querySelectorAll('[data-channel]')) {
   const { channel } = button.dataset;
   button.addEventListener('click', () => act(button, t('paying', { channel: t(channel) }), () => t(channel), async (onWait) => {
     const payment = await send('POST', `${path}/payments`, { body: { channel }, onWait });
-    if (payment.pay_url) location.assign(payment.pay_url);
+    if (payment.pay_url) location.assign(wallet(payment.pay_url));
     if (payment.status === 'DECLINED') say(t('declined', { channel: t(channel) }));
   }, (error) => {
     if (error.code === 'CHANNEL_UNAVAILABLE') say(t('unreachable', { channel: t(channel) }));

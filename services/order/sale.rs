@@ -1,0 +1,71 @@
+//! What this service tells the waiting room in front of it, in the header `X-Tidegate-Waiting-Room` of its answers.
+//!
+//! A place is held while an order may be paid, and given back when its keys have been read. Whether the product of the
+//! sale is gone is said in every answer that knows it: a word that is lost is made good by the next. Where no gateway
+//! listens, the header means nothing.
+
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+
+use super::model::{Order, OrderStatus};
+use super::stock::Catalogue;
+
+const HEADER: HeaderName = HeaderName::from_static("x-tidegate-waiting-room");
+/// Coming back from a wallet takes a moment, too (seconds).
+const WAY_BACK: i64 = 60;
+
+/// The sale that people wait for.
+pub(super) struct Sale {
+    sku: String,
+    /// When an order last found nothing; a catalogue from before does not know better.
+    gone_ms: AtomicI64,
+}
+
+impl Sale {
+    /// The sale of this product.
+    pub(super) fn new(sku: String) -> Self {
+        Self { sku, gone_ms: AtomicI64::new(i64::MIN) }
+    }
+
+    /// An order was placed: the buyer may go and pay.
+    pub(super) fn placed(order: &Order, now_ms: i64, answer: &mut Response) {
+        let seconds = (order.expires_ms - now_ms) / 1_000 + WAY_BACK;
+        if order.status == OrderStatus::PendingPayment && seconds > 0 {
+            say(answer, &format!("hold={seconds}; order={}", order.order_no));
+        }
+    }
+
+    /// An order of `qty` found nothing.
+    pub(super) fn sold_out(&self, sku: &str, qty: u32, now_ms: i64, answer: &mut Response) {
+        // Who wants five may be refused where one would be served.
+        if sku == self.sku && qty == 1 {
+            self.gone_ms.fetch_max(now_ms, Relaxed);
+            say(answer, "sold_out");
+        }
+    }
+
+    /// What the catalogue knows.
+    pub(super) fn listed(&self, catalogue: &Catalogue, answer: &mut Response) {
+        let Some(product) = catalogue.product(&self.sku) else { return };
+        if product.stock == 0 {
+            say(answer, "sold_out");
+        } else if catalogue.was_read_after(self.gone_ms.load(Relaxed)) {
+            say(answer, "available");
+        }
+    }
+
+    /// The buyer has seen the keys. Who looks at those of an earlier visit is not sent away for it.
+    pub(super) fn delivered(order: &Order, now_ms: i64, answer: &mut Response) {
+        if order.status == OrderStatus::Delivered && now_ms < order.expires_ms {
+            say(answer, "complete");
+        }
+    }
+}
+
+fn say(answer: &mut Response, words: &str) {
+    if let Ok(value) = HeaderValue::from_str(words) {
+        answer.headers_mut().insert(HEADER, value);
+    }
+}
