@@ -15,8 +15,9 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use super::draw::{self, Seed};
-use super::line::{Admission, Claim, Entry, Line, Outlook, Prediction, Visitor};
+use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Visitor};
 use super::marks::Marks;
+use super::public::Public;
 use super::record::{Delta, History, Journal};
 use super::rules::Rules;
 use super::settings::Settings;
@@ -57,6 +58,10 @@ pub struct Counts {
     pub bypassed: AtomicU64,
     /// Visits ended before their time.
     pub ended: AtomicU64,
+    /// Looks that came too soon.
+    pub too_soon: AtomicU64,
+    /// People who left of their own will.
+    pub left: AtomicU64,
     /// Lines that could not be written.
     pub unwritten: AtomicU64,
 }
@@ -89,6 +94,8 @@ pub struct Room {
     settings: ArcSwap<Settings>,
     degraded: AtomicBool,
     visits: AtomicU64,
+    /// What it tells everybody.
+    pub(super) public: Public,
     /// What happened so far.
     pub counts: Counts,
 }
@@ -122,6 +129,7 @@ impl Room {
             settings: ArcSwap::new(settings),
             degraded: AtomicBool::new(false),
             visits: AtomicU64::new(0),
+            public: Public::new(),
             counts: Counts::default(),
         };
         room.maintain(began);
@@ -196,6 +204,18 @@ impl Room {
             line.written(&unwritten.delta);
             self.outlook.store(Arc::new(line.outlook()));
         }
+        self.tell();
+    }
+
+    /// Begins anew: nobody waits, nobody is inside, tokens from before are good no more. False when that could not be
+    /// written down yet; it takes effect as soon as it is. May wait for the disk.
+    pub fn reset(&self, now: u64) -> bool {
+        let before = self.outlook_now().epoch;
+        self.line.lock().reset(now);
+        // The first may still be busy with what was decided before.
+        self.maintain(now);
+        self.maintain(now);
+        self.outlook_now().epoch != before
     }
 
     /// Somebody comes who has no number.
@@ -217,6 +237,13 @@ impl Room {
         let turn =
             number <= self.outlook.load().frontier || self.marks.is_picked(number) || self.marks.is_spent(number);
         turn.then(|| self.claim(now, number, subject)).filter(|claim| *claim != Claim::Wait(number))
+    }
+
+    /// Somebody in line looks whether it is their turn, without taking it. Takes no lock unless it is.
+    pub fn look(&self, now: u64, number: u64, subject: u64) -> Look {
+        self.marks.see(number);
+        let due = number <= self.outlook.load().frontier || self.marks.is_picked(number) || self.marks.is_spent(number);
+        if due { self.line.lock().look(now, number, subject) } else { Look::Wait(number) }
     }
 
     /// Somebody with a number wants in.

@@ -72,6 +72,7 @@ impl Checker<'_, '_> {
             commands: file.enabled_origin_commands.iter().map(|command| kind(*command)).collect(),
             cloudflare: file.compat.contains(&CompatFile::Cloudflare),
             json: file.json_response_enabled,
+            page: self.page(room),
         }
     }
 

@@ -11,6 +11,7 @@ use serde::de::{self, Deserializer, Visitor};
 use tidegate_filters::engine::TimeSpan;
 
 use super::file::seconds;
+use super::file_page::{LanguageFile, SseFile};
 use super::moment::MomentFile;
 use super::placed::At;
 
@@ -91,6 +92,15 @@ pub(super) struct RoomFile {
     /// How often clients look.
     #[serde(default)]
     pub(super) polling: At<PollingFile>,
+    /// The page that people wait on: an HTML file with placeholders like `{{ahead}}` (default: the gateway's own).
+    #[serde(default)]
+    pub(super) custom_page_html: Option<At<PathBuf>>,
+    /// Language of the page for those whose browser prefers none of its languages (default `en`).
+    #[serde(default)]
+    pub(super) default_template_language: LanguageFile,
+    /// Events pushed to those who are near the front.
+    #[serde(default)]
+    pub(super) sse: At<SseFile>,
     /// Other products whose clients are understood: `cloudflare`.
     #[serde(default)]
     pub(super) compat: Vec<CompatFile>,

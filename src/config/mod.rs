@@ -11,6 +11,7 @@
 mod check;
 mod check_filters;
 mod check_identity;
+mod check_page;
 mod check_payments;
 mod check_rooms;
 mod check_routes;
@@ -21,6 +22,7 @@ mod decode_error;
 mod environment;
 mod file;
 mod file_channel;
+mod file_page;
 mod file_payments;
 mod file_rooms;
 mod file_server;
