@@ -20,11 +20,11 @@ use http::{HeaderName, HeaderValue, StatusCode, header, response};
 use smallvec::SmallVec;
 
 use super::cookie::{self, TICKET_HEADER};
-use super::document::{self, Standing};
+use super::document::{self, Document, Standing};
 use super::line::{Admission, Claim, Entry, State, Visitor};
 use super::room::Room;
 use super::rules::Method;
-use super::settings::Settings;
+use super::settings::{Rendered, Settings};
 use super::token::{Kind, Token};
 use crate::channels::UpstreamFacts;
 use crate::engine::{Decision, Filter, HeaderEdit, Problem, Reply, ReplyBody, RequestContext, RequestHead, Stages};
@@ -73,9 +73,7 @@ impl Filter for Gate {
             Case { gate: self, settings: &settings, head, now, subject: 0 }.recognise(cx);
             return Decision::Continue;
         }
-        let identity = settings.identity.iter().find_map(|id| cx.identity(*id)?.text.as_deref());
-        let subject = identity.map_or(0, |text| self.room.subject(text.as_bytes()));
-        let case = Case { gate: self, settings: &settings, head, now, subject };
+        let case = Case { gate: self, settings: &settings, head, now, subject: self.subject(&settings, cx) };
         case.decide(cx)
     }
 
@@ -85,6 +83,12 @@ impl Filter for Gate {
 }
 
 impl Gate {
+    /// Who a visitor is, as the room remembers people; 0 when nobody is known.
+    pub(super) fn subject(&self, settings: &Settings, cx: &RequestContext) -> u64 {
+        let identity = settings.identity.iter().find_map(|id| cx.identity(*id)?.text.as_deref());
+        identity.map_or(0, |text| self.room.subject(text.as_bytes()))
+    }
+
     fn is_open_to(&self, settings: &Settings, head: &RequestHead<'_>, cx: &RequestContext) -> bool {
         let limits = self.room.outlook_now().limits;
         let preflight = head.method == "OPTIONS" && head.header("access-control-request-method").is_some();
@@ -240,7 +244,7 @@ impl Case<'_, '_> {
     }
 
     /// The headers that carry a token, for browsers and for programs.
-    fn carry(&self, token: &Token, life: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
+    pub(super) fn carry(&self, token: &Token, life: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
         let Some(text) = token.seal(&self.settings.keys, self.now / 1_000) else { return [None, None, None] };
         let cookie = cookie::set_cookie(self.settings, self.head.secure, &text, life);
         let expose = HeaderValue::from_static("X-Tidegate-Ticket");
@@ -256,16 +260,14 @@ impl Case<'_, '_> {
         if !self.settings.keys.can_sign(self.now / 1_000) {
             return Decision::Respond(Box::new(no_key()));
         }
-        let spread = f64::from(self.room().fresh_session()[0]) / 255.0;
-        let status = document::status(self.room(), standing, spread);
+        let document = document::status(self.room(), standing, self.spread());
         let person = self.settings.page.as_ref().filter(|_| self.is_person());
         let mut reply = match person {
             Some(page) => {
-                let content_type = HeaderValue::from_static("text/html; charset=utf-8");
-                let body = ReplyBody::Bytes { content_type, bytes: page.render(self.head, &status.document) };
-                Reply { status: StatusCode::OK, retry_after: None, headers: SmallVec::new(), body }
+                let Rendered { headers, bytes } = page.render(self.head, &document);
+                Reply { status: StatusCode::OK, retry_after: None, headers, body: ReplyBody::Whole(bytes) }
             }
-            None => self.problem(standing, status.document),
+            None => self.problem(standing, &document),
         };
         if let Some(configured) = self.settings.status {
             reply.status = configured;
@@ -274,18 +276,36 @@ impl Case<'_, '_> {
             reply.status = StatusCode::TOO_MANY_REQUESTS;
         }
         reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")));
-        reply.headers.push((header::VARY, HeaderValue::from_static("Accept, Cookie, Accept-Language")));
+        reply
+            .headers
+            .push((header::VARY, HeaderValue::from_static("Accept, Accept-Encoding, Accept-Language, Cookie")));
         reply.headers.push((HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex")));
-        if let Some((kind, number, subject)) = token {
-            let life = if kind == Kind::Pre { PRE_LIFE } else { self.settings.rules.ticket_life() / 1_000 };
-            let token = self.gate.token(kind, number, subject, self.now, self.now + life * 1_000);
-            reply.headers.extend(self.carry(&token, life).into_iter().flatten());
+        if let Some(token) = token {
+            reply.headers.extend(self.ticket(token, document.poll_after_ms).into_iter().flatten());
         }
-        reply.retry_after = Some(Duration::from_millis(status.poll_after));
+        reply.retry_after = Some(Duration::from_millis(document.poll_after_ms));
         Decision::Respond(Box::new(reply))
     }
 
-    fn problem(&self, standing: Standing, document: serde_json::Value) -> Reply {
+    /// From 0 to 1, another each time: makes clients come at different times.
+    pub(super) fn spread(&self) -> f64 {
+        f64::from(self.room().fresh_session()[0]) / 255.0
+    }
+
+    /// The headers that carry a token of this kind, number and subject to somebody who was asked to look again after
+    /// `poll_after` milliseconds.
+    pub(super) fn ticket(
+        &self,
+        (kind, number, subject): (Kind, u64, u64),
+        poll_after: u64,
+    ) -> [Option<(HeaderName, HeaderValue)>; 3] {
+        let life = if kind == Kind::Pre { PRE_LIFE } else { self.settings.rules.ticket_life() / 1_000 };
+        let mut token = self.gate.token(kind, number, subject, self.now, self.now + life * 1_000);
+        token.flags = if kind == Kind::Pre { 0 } else { Token::pause(poll_after) };
+        self.carry(&token, life)
+    }
+
+    fn problem(&self, standing: Standing, document: &Document) -> Reply {
         let title = match (standing, self.room().outlook_now().state) {
             (Standing::Rejected(_), State::SoldOut) => "Nothing is left",
             (Standing::Rejected(_), _) => "There is no place in line",
@@ -293,10 +313,7 @@ impl Case<'_, '_> {
         };
         let mut problem = Problem::new("waiting-room", title);
         if self.settings.json {
-            if self.settings.cloudflare {
-                problem.members.push(("cfWaitingRoom", document.to_string()));
-            }
-            problem.members.push(("waitingRoom", document.to_string()));
+            problem.members.extend(document.members(self.settings.cloudflare));
         }
         let body = ReplyBody::Problem(problem);
         Reply { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: None, headers: SmallVec::new(), body }
@@ -309,7 +326,7 @@ impl Case<'_, '_> {
     }
 }
 
-fn no_key() -> Reply {
+pub(super) fn no_key() -> Reply {
     let wait = Duration::from_secs(5);
     let title = "The waiting room cannot sign";
     Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "temporary-reduced-capacity", title).retry_after(wait)

@@ -17,14 +17,15 @@ use parking_lot::Mutex;
 use super::aimd::Health;
 use super::backends::Backends;
 use super::draw::{self, Seed};
-use super::line::{Admission, Claim, Entry, Line, Outlook, Prediction, Visitor};
+use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Visitor};
 use super::marks::Marks;
+use super::public::Public;
 use super::record::{Delta, History, Journal};
 use super::rules::Rules;
 use super::settings::Settings;
 use super::token;
 use crate::channels::UpstreamFacts;
-use crate::engine::{Nanos, Sample, SampleKind, State};
+use crate::engine::Nanos;
 
 /// A journal longer than this is replaced by one line.
 const LONG_JOURNAL: usize = 4 << 20;
@@ -60,6 +61,10 @@ pub struct Counts {
     pub bypassed: AtomicU64,
     /// Visits ended before their time.
     pub ended: AtomicU64,
+    /// Looks that came too soon.
+    pub too_soon: AtomicU64,
+    /// People who left of their own will.
+    pub left: AtomicU64,
     /// Lines that could not be written.
     pub unwritten: AtomicU64,
 }
@@ -93,6 +98,8 @@ pub struct Room {
     degraded: AtomicBool,
     backends: Mutex<Backends>,
     visits: AtomicU64,
+    /// What it tells everybody.
+    pub(super) public: Public,
     /// What happened so far.
     pub counts: Counts,
 }
@@ -127,6 +134,7 @@ impl Room {
             degraded: AtomicBool::new(false),
             backends: Mutex::default(),
             visits: AtomicU64::new(0),
+            public: Public::new(),
             counts: Counts::default(),
         };
         room.maintain(began);
@@ -201,6 +209,18 @@ impl Room {
             line.written(&unwritten.delta);
             self.outlook.store(Arc::new(line.outlook()));
         }
+        self.tell();
+    }
+
+    /// Begins anew: nobody waits, nobody is inside, tokens from before are good no more. False when that could not be
+    /// written down yet; it takes effect as soon as it is. May wait for the disk.
+    pub fn reset(&self, now: u64) -> bool {
+        let before = self.outlook_now().epoch;
+        self.line.lock().reset(now);
+        // The first may still be busy with what was decided before.
+        self.maintain(now);
+        self.maintain(now);
+        self.outlook_now().epoch != before
     }
 
     /// Somebody comes who has no number.
@@ -222,6 +242,13 @@ impl Room {
         let turn =
             number <= self.outlook.load().frontier || self.marks.is_picked(number) || self.marks.is_spent(number);
         turn.then(|| self.claim(now, number, subject)).filter(|claim| *claim != Claim::Wait(number))
+    }
+
+    /// Somebody in line looks whether it is their turn, without taking it. Takes no lock unless it is.
+    pub fn look(&self, now: u64, number: u64, subject: u64) -> Look {
+        self.marks.see(number);
+        let due = number <= self.outlook.load().frontier || self.marks.is_picked(number) || self.marks.is_spent(number);
+        if due { self.line.lock().look(now, number, subject) } else { Look::Wait(number) }
     }
 
     /// Somebody with a number wants in.
@@ -341,43 +368,6 @@ impl Room {
     pub fn fresh_session(&self) -> [u8; 8] {
         let count = self.visits.fetch_add(1, Relaxed);
         draw::stamp(&self.seed, b"pre", &[self.began.to_be_bytes(), count.to_be_bytes()].concat()).to_be_bytes()
-    }
-}
-
-impl State for Room {
-    fn samples(&self, out: &mut Vec<Sample>) {
-        let outlook = self.outlook.load();
-        let mut add = |name, help, kind, value: f64| {
-            out.push(Sample { name, help, kind, labels: vec![("room", self.name.to_string())], value });
-        };
-        let gauges = [
-            ("tidegate_waiting_room_queued", "Waiters that are present.", outlook.waiting as f64),
-            ("tidegate_waiting_room_active", "Visits.", outlook.active as f64),
-            ("tidegate_waiting_room_ready", "Open turns.", outlook.ready as f64),
-            ("tidegate_waiting_room_frontier", "Turns have come up to this number.", outlook.frontier as f64),
-            ("tidegate_waiting_room_tail", "The highest number given.", outlook.tail as f64),
-            ("tidegate_waiting_room_rate_per_minute", "Admissions of the last minute.", outlook.last_minute as f64),
-            ("tidegate_waiting_room_degraded", "Whether the journal cannot be written.", f64::from(self.is_degraded())),
-        ];
-        for (name, help, value) in gauges {
-            add(name, help, SampleKind::Gauge, value);
-        }
-        if let Some((rate, _)) = self.backends() {
-            let help = "Admissions a minute that the backends allow.";
-            add("tidegate_waiting_room_backend_rate_per_minute", help, SampleKind::Gauge, f64::from(rate));
-        }
-        let counts = &self.counts;
-        let counters = [
-            ("tidegate_waiting_room_joins_total", "Numbers given.", &counts.joined),
-            ("tidegate_waiting_room_admitted_total", "Admissions.", &counts.admitted),
-            ("tidegate_waiting_room_rejected_total", "Visitors who got no place.", &counts.rejected),
-            ("tidegate_waiting_room_bypassed_total", "Requests that were not held up.", &counts.bypassed),
-            ("tidegate_waiting_room_revoked_total", "Visits ended before their time.", &counts.ended),
-            ("tidegate_waiting_room_store_errors_total", "Lines that could not be written.", &counts.unwritten),
-        ];
-        for (name, help, counter) in counters {
-            add(name, help, SampleKind::Counter, counter.load(Relaxed) as f64);
-        }
     }
 }
 

@@ -76,6 +76,7 @@ impl Checker<'_, '_> {
                 let most = u32::try_from(file.new_users_per_minute.value).unwrap_or(u32::MAX);
                 self.admission(control, most)
             }),
+            page: self.page(room),
         }
     }
 

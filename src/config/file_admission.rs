@@ -1,4 +1,4 @@
-//! `admission_control` of a waiting room: as many are admitted as the backend can take.
+//! What bounds the admissions of a waiting room beside its limits: how the backend does, and what there is to sell.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -46,4 +46,19 @@ pub(super) enum AdmissionMode {
     /// Additive increase, multiplicative decrease.
     #[default]
     Aimd,
+}
+
+/// `admission_cap:` `inventory` times `multiplier` are admitted in all.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CapFile {
+    /// What there is to sell; at least 1.
+    pub(super) inventory: At<u64>,
+    /// How many are admitted for each piece (default 4; 1 to 1000).
+    #[serde(default = "four")]
+    pub(super) multiplier: At<u64>,
+}
+
+fn four() -> At<u64> {
+    4.into()
 }

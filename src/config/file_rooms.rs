@@ -11,7 +11,8 @@ use serde::de::{self, Deserializer, Visitor};
 use tidegate_filters::engine::TimeSpan;
 
 use super::file::seconds;
-use super::file_admission::AdmissionFile;
+use super::file_admission::{AdmissionFile, CapFile};
+use super::file_page::{LanguageFile, SseFile};
 use super::moment::MomentFile;
 use super::placed::At;
 
@@ -95,6 +96,15 @@ pub(super) struct RoomFile {
     /// How often clients look.
     #[serde(default)]
     pub(super) polling: At<PollingFile>,
+    /// The page that people wait on: an HTML file with placeholders like `{{ahead}}` (default: the gateway's own).
+    #[serde(default)]
+    pub(super) custom_page_html: Option<At<PathBuf>>,
+    /// Language of the page for those whose browser prefers none of its languages (default `en`).
+    #[serde(default)]
+    pub(super) default_template_language: LanguageFile,
+    /// Events pushed to those who are near the front.
+    #[serde(default)]
+    pub(super) sse: At<SseFile>,
     /// Other products whose clients are understood: `cloudflare`.
     #[serde(default)]
     pub(super) compat: Vec<CompatFile>,
@@ -285,21 +295,6 @@ pub(super) struct EventFile {
     /// Another `suspended`.
     #[serde(default)]
     pub(super) suspended: Option<bool>,
-}
-
-/// `admission_cap:` `inventory` times `multiplier` are admitted in all.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CapFile {
-    /// What there is to sell; at least 1.
-    pub(super) inventory: At<u64>,
-    /// How many are admitted for each piece (default 4; 1 to 1000).
-    #[serde(default = "four")]
-    pub(super) multiplier: At<u64>,
-}
-
-fn four() -> At<u64> {
-    4.into()
 }
 
 /// `identity:` of a room.

@@ -1,6 +1,8 @@
 //! Waiting rooms of the running gateway: their files, their settings, and the thread that lets time pass for them.
 
 mod journal;
+pub mod page;
+pub(crate) mod paths;
 pub(crate) mod simulate;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use tidegate_filters::waiting_room::{Opening, Room, WaitingRoom};
 use crate::config::{Config, RoomSpec};
 use crate::gateway::{Gateway, Shared};
 use journal::FileJournal;
+use page::RoomPage;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -46,7 +49,7 @@ pub(crate) fn rooms(
 ) -> Result<Vec<ConfiguredRoom>, String> {
     let keys = Arc::new(Keyring::new(&config.room_keys));
     let one = |spec: &RoomSpec| {
-        let settings = Arc::new(settings(spec, &keys, identities)?);
+        let settings = Arc::new(settings(spec, &config.room_path, &keys, identities)?);
         let key = WaitingRoom::key(&spec.name);
         let room = match shared.states.find(&key) {
             Some(room) => room,
@@ -79,6 +82,7 @@ fn open(spec: &RoomSpec, settings: &Arc<Settings>, data_dir: &Path, shared: &Sha
 
 fn settings(
     spec: &RoomSpec,
+    path: &str,
     keys: &Arc<Keyring>,
     identities: &BTreeMap<String, IdentityId>,
 ) -> Result<Settings, String> {
@@ -95,6 +99,9 @@ fn settings(
         cloudflare: spec.cloudflare,
         json: spec.json,
         admission: spec.admission,
+        base: format!("{path}/{}", spec.name).into(),
+        events: spec.page.events,
+        page: Some(Arc::new(RoomPage::new(spec.page.template.as_ref(), spec.page.language))),
         ..Settings::new(&spec.name, spec.rules.clone(), keys.clone())
     })
 }
@@ -104,6 +111,13 @@ fn settings(
 pub(crate) fn identities(config: &Config) -> Vec<String> {
     let bypass = |room: &RoomSpec| room.bypass.iter().flat_map(|text| Condition::identities(text)).collect::<Vec<_>>();
     config.rooms.iter().flat_map(|room| room.identity.iter().cloned().chain(bypass(room))).collect()
+}
+
+/// Ends the streams of those who listen in the rooms; they come back to the next process.
+pub(crate) fn dismiss(gateway: &Gateway) {
+    for (_, room) in gateway.shared.states.all::<Room>() {
+        room.dismiss();
+    }
 }
 
 /// Lets time pass for all rooms, ten times a second, on a thread that may wait for the disk.

@@ -17,11 +17,14 @@
 
 mod outlook;
 mod places;
+mod reset;
 mod restore;
 mod tick;
 mod told;
+mod turns;
 
 pub use outlook::{Outlook, Prediction, State};
+pub use turns::{Claim, Look};
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -32,7 +35,7 @@ use super::leases::{Lease, Leases};
 use super::marks::Marks;
 use super::pace::Pace;
 use super::record::Delta;
-use super::rules::{Limits, Method, Missed, Phase, Rules};
+use super::rules::{Limits, Method, Phase, Rules};
 use super::window::Window;
 
 /// A pass, or what it was renewed to.
@@ -86,19 +89,6 @@ pub enum Entry {
     Rejected(Reason),
 }
 
-/// What somebody with a number is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// Come in.
-    Pass(Admission),
-    /// Not yet. The number may be another than the one that was asked for, where a draw gave a new one.
-    Wait(u64),
-    /// You missed your turn; this is your new number at the end.
-    Moved(u64),
-    /// That number is used up.
-    Gone,
-}
-
 /// Who wants to enter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Visitor {
@@ -138,6 +128,8 @@ pub struct Line {
     /// When this process took the room over; passes from before may not be known to the journal.
     began: u64,
     epoch: u32,
+    /// The epoch as told: it lags while a reset is being written down.
+    told_epoch: u32,
     /// The next number.
     tail: u64,
     reserved: u64,
@@ -201,6 +193,7 @@ impl Line {
             ticked: now,
             began: now,
             epoch: 1,
+            told_epoch: 1,
             tail: 1,
             reserved: 1,
             frontier: 0,
@@ -242,6 +235,9 @@ impl Line {
     /// Somebody comes who has no number.
     pub fn enter(&mut self, now: u64, visitor: Visitor) -> Entry {
         self.advance(now);
+        if self.told_epoch != self.epoch {
+            return Entry::Busy;
+        }
         if let Some(entry) = self.known(visitor.subject) {
             return entry;
         }
@@ -272,45 +268,6 @@ impl Line {
         }
         let number = self.join(visitor.subject);
         if self.collecting.is_some() { Entry::Registered(number) } else { Entry::Place(number) }
-    }
-
-    /// Somebody with a number wants in, or looks whether it is their turn.
-    pub fn claim(&mut self, now: u64, asked: u64, subject: u64) -> Claim {
-        self.advance(now);
-        let number = self.resolve(asked);
-        if let Some(lease) = self.leases.get(number) {
-            return Claim::Pass(admission(number, lease));
-        }
-        if self.turns.remove(&number).is_some() {
-            return Claim::Pass(self.admit(number, subject, false));
-        }
-        if self.is_being_drawn(number) {
-            return Claim::Wait(number);
-        }
-        if self.marks.is_spent(number) {
-            return Claim::Gone;
-        }
-        self.marks.see(number);
-        let waits = number > self.published && !self.marks.is_picked(number);
-        if waits || number >= self.tail || self.late_set.contains(&number) || self.is_staged(number) {
-            return Claim::Wait(number);
-        }
-        match self.rules.missed {
-            Missed::Front => {
-                self.late.push_back(number);
-                self.late_set.insert(number);
-                Claim::Wait(number)
-            }
-            Missed::Back if self.tail < self.reserved => {
-                self.spend(number);
-                Claim::Moved(self.join(subject))
-            }
-            Missed::Back => Claim::Wait(number),
-            Missed::Expire => {
-                self.spend(number);
-                Claim::Gone
-            }
-        }
     }
 
     /// Somebody inside makes a request with a pass that was made at `issued` and ends at `expires`. `None` when the visit

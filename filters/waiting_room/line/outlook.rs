@@ -118,7 +118,7 @@ impl Line {
         let moving = !matches!(state, State::QueueAll | State::EventPrequeueing | State::SoldOut);
         Outlook {
             at: self.now,
-            epoch: self.epoch,
+            epoch: self.told_epoch,
             state,
             limits: self.limits,
             frontier: self.published,

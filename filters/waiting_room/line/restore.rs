@@ -22,7 +22,11 @@ impl Line {
 
     fn replay(&mut self, delta: &Delta) {
         self.now = self.now.max(delta.at);
-        self.epoch = delta.epoch;
+        if self.epoch != delta.epoch {
+            self.forget_everybody();
+            self.epoch = delta.epoch;
+            self.told_epoch = delta.epoch;
+        }
         self.reserved = self.reserved.max(delta.reserved);
         self.frontier = self.frontier.max(delta.frontier);
         self.admitted = delta.admitted;

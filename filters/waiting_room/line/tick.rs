@@ -49,6 +49,10 @@ impl Line {
     /// What a tick decided was written: it takes effect.
     pub(in crate::waiting_room) fn written(&mut self, delta: &Delta) {
         self.reserved = self.reserved.max(delta.reserved);
+        if delta.epoch != self.epoch {
+            // The room was reset meanwhile; what the tick decided concerns nobody any more.
+            return;
+        }
         self.credit = delta.credit;
         self.writing = 0;
         for (number, _, until, _) in &delta.visits {
@@ -59,6 +63,7 @@ impl Line {
         }
         self.draws.iter_mut().for_each(|draw| draw.told = true);
         self.published = self.frontier;
+        self.told_epoch = self.epoch;
         self.last = delta.counts();
     }
 
