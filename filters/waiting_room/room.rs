@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use super::draw::{self, Seed};
-use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Visitor};
+use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Reason, Visitor};
 use super::marks::Marks;
 use super::public::Public;
 use super::record::{Delta, History, Journal};
@@ -52,8 +52,8 @@ pub struct Counts {
     pub joined: AtomicU64,
     /// Admissions.
     pub admitted: AtomicU64,
-    /// Visitors who got no place.
-    pub rejected: AtomicU64,
+    /// Visitors who got no place, by [`Reason::index`].
+    pub rejected: [AtomicU64; Reason::ALL.len()],
     /// Requests that passed under a rule, or while the room was out of the way.
     pub bypassed: AtomicU64,
     /// Visits ended before their time.
@@ -180,6 +180,7 @@ impl Room {
     /// Lets time pass: ends what has ended, decides whose turn it is, writes it down, and then tells it. About ten times
     /// a second, from one thread that may wait for the disk.
     pub fn maintain(&self, now: u64) {
+        self.public.ticked(now);
         let mut writer = self.writer.lock();
         if writer.unwritten.is_none() {
             let mut line = self.line.lock();
@@ -224,7 +225,7 @@ impl Room {
         let counter = match entry {
             Entry::Pass(_) => &self.counts.admitted,
             Entry::Place(_) | Entry::Registered(_) => &self.counts.joined,
-            Entry::Rejected(_) => &self.counts.rejected,
+            Entry::Rejected(reason) => &self.counts.rejected[reason.index()],
             Entry::Pre | Entry::Busy => return entry,
         };
         counter.fetch_add(1, Relaxed);
@@ -360,7 +361,6 @@ impl State for Room {
         let counters = [
             ("tidegate_waiting_room_joins_total", "Numbers given.", &counts.joined),
             ("tidegate_waiting_room_admitted_total", "Admissions.", &counts.admitted),
-            ("tidegate_waiting_room_rejected_total", "Visitors who got no place.", &counts.rejected),
             ("tidegate_waiting_room_bypassed_total", "Requests that were not held up.", &counts.bypassed),
             ("tidegate_waiting_room_revoked_total", "Visits ended before their time.", &counts.ended),
             ("tidegate_waiting_room_store_errors_total", "Lines that could not be written.", &counts.unwritten),
@@ -368,6 +368,7 @@ impl State for Room {
         for (name, help, counter) in counters {
             add(name, help, SampleKind::Counter, counter.load(Relaxed) as f64);
         }
+        self.more_samples(out);
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Outlook {
     pub admitted: u64,
     /// Admissions of the last 60 seconds.
     pub last_minute: u64,
+    /// Turns that nobody took, since the process began.
+    pub missed: u64,
     /// Releases a second, measured; `None` while too little is known.
     pub rate: Option<f64>,
     /// Releases a second that the limits allow.
@@ -128,6 +130,7 @@ impl Line {
             ready: self.turns.len() as u64,
             admitted: self.admitted,
             last_minute: self.window.sum(self.now),
+            missed: self.missed,
             rate: self.pace.per_second().filter(|_| moving),
             allowed_rate: if moving { self.rate_under(self.limits) } else { 0.0 },
             shuffles: self.shuffles(),
@@ -182,6 +185,13 @@ impl Outlook {
             Method::Random => Estimate::by_chance(self.waiting, rate),
             _ => Estimate::in_order(ahead, rate),
         })
+    }
+
+    /// Milliseconds after which somebody with `ahead` others before them can have their turn, at the fastest that the limits
+    /// allow. Who looks later than a page without scripts would after that finds the turn given to the next.
+    #[must_use]
+    pub fn soonest(&self, ahead: u64) -> u64 {
+        ahead.saturating_mul(60_000) / u64::from(self.limits.new_users_per_minute.max(1))
     }
 
     /// Seconds after which it is worth looking again, roughly; `None` when nothing moves.
