@@ -176,11 +176,7 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
     let poll_after_ms = match (standing, ahead) {
         (Standing::Registered(_), _) => until_start(&outlook, spread),
         (Standing::Pre, _) => BRING_BACK,
-        (_, ahead) => {
-            let ahead = ahead.unwrap_or(0);
-            let wanted = pace::poll_after(outlook.polling, outlook.rough_wait(ahead), spread);
-            wanted.min(outlook.soonest(ahead).saturating_add(outlook.refresh))
-        }
+        (_, ahead) => outlook.poll_after(ahead.unwrap_or(0), spread),
     };
     let whole = |seconds: f64| seconds.ceil() as u64;
     let notice = room.notice();

@@ -1,7 +1,7 @@
 //! What can be told about a line: to everybody, to one of those who wait, and to whoever thinks of other limits.
 
 use super::Line;
-use crate::waiting_room::pace::Estimate;
+use crate::waiting_room::pace::{self, Estimate};
 use crate::waiting_room::rules::{Limits, Method, Phase, Polling, Rules};
 
 /// Numbers of a block whose waiters are counted beforehand.
@@ -187,11 +187,14 @@ impl Outlook {
         })
     }
 
-    /// Milliseconds after which somebody with `ahead` others before them can have their turn, at the fastest that the limits
-    /// allow. Who looks later than a page without scripts would after that finds the turn given to the next.
+    /// Milliseconds after which somebody with `ahead` others before them should look again; `spread` as for
+    /// [`pace::poll_after`]. Never so many that their turn could come, at the fastest that the limits allow, and be given to
+    /// the next before they look.
     #[must_use]
-    pub fn soonest(&self, ahead: u64) -> u64 {
-        ahead.saturating_mul(60_000) / u64::from(self.limits.new_users_per_minute.max(1))
+    pub fn poll_after(&self, ahead: u64, spread: f64) -> u64 {
+        let wanted = pace::poll_after(self.polling, self.rough_wait(ahead), spread);
+        let soonest = ahead.saturating_mul(60_000) / u64::from(self.limits.new_users_per_minute.max(1));
+        wanted.min(soonest.saturating_add(self.refresh))
     }
 
     /// Seconds after which it is worth looking again, roughly; `None` when nothing moves.
