@@ -25,7 +25,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::cookie;
 use super::document::{self, Standing};
-use super::events::Events;
+use super::events::{Events, Rhythm};
 use super::gate::{Case, Gate, no_key};
 use super::line::{Admission, Claim, Entry, Look, Visitor};
 use super::room::Room;
@@ -326,7 +326,7 @@ impl Case<'_, '_> {
             return Reply { status, retry_after: Some(POLL_INSTEAD), headers: SmallVec::new(), body };
         };
         let who = (token.number, u64::from_be_bytes(token.subject));
-        let stream = Events::new(room, seat, who, life, self.head.header_str("last-event-id"));
+        let stream = Events::new(room, seat, who, Rhythm::lasting(life), self.head.header_str("last-event-id"));
         let content_type = HeaderValue::from_static("text/event-stream");
         let body = ReplyBody::Stream { content_type, pieces: Box::new(stream) };
         let headers = smallvec![(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
@@ -344,7 +344,7 @@ impl Case<'_, '_> {
     fn tell(&self, status: StatusCode, standing: Standing, token: Option<(Kind, u64, u64)>) -> Reply {
         let document = document::status(self.room(), standing, self.spread());
         let mut text = String::from("{");
-        for (at, (name, json)) in document.members(self.settings.cloudflare).enumerate() {
+        for (at, (name, json)) in document.members().enumerate() {
             text.push_str(if at == 0 { "\"" } else { ",\"" });
             text.push_str(name);
             text.push_str("\":");

@@ -99,9 +99,9 @@ pub struct Document {
     /// Where the visitor looks, and what they can do.
     #[serde(flatten)]
     pub links: Links,
-    /// What programs written for Cloudflare's rooms read; left out where only the gateway's own page reads.
-    #[serde(flatten)]
-    pub compatible: Option<Compatible>,
+    /// What programs written for Cloudflare's rooms read, in an object of its own; `None` where the room has none.
+    #[serde(skip)]
+    pub compatible: Option<Box<Compatible>>,
     /// Seconds after which a page without scripts looks again.
     #[serde(skip)]
     pub refresh: u64,
@@ -140,8 +140,9 @@ struct Public<'a> {
 pub fn frontier(room: &Room) -> Bytes {
     let outlook = room.outlook();
     let span = outlook.tail.saturating_sub(outlook.frontier);
+    let steps = span.min(CHECKPOINTS);
     let live = |at: u64| {
-        let number = outlook.frontier + span * at / CHECKPOINTS;
+        let number = outlook.frontier + span * at / steps;
         (number, room.ahead(&outlook, number + 1))
     };
     let notice = room.notice();
@@ -152,7 +153,7 @@ pub fn frontier(room: &Room) -> Bytes {
         state: outlook.state.as_str(),
         waiting: outlook.waiting,
         rate_per_sec: outlook.rate.map(|rate| (rate * 100.0).round() / 100.0),
-        live: if span == 0 { Vec::new() } else { (1..=CHECKPOINTS).map(live).collect() },
+        live: (1..=steps).map(live).collect(),
         message: notice.as_ref().map(|notice| &*notice.text),
         message_level: notice.as_ref().map(|notice| notice.level.as_str()),
         server_time: outlook.at,
@@ -175,7 +176,7 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
     let poll_after_ms = match (standing, ahead) {
         (Standing::Registered(_), _) => until_start(&outlook, spread),
         (Standing::Pre, _) => BRING_BACK,
-        (_, ahead) => pace::poll_after(outlook.polling, outlook.rough_wait(ahead.unwrap_or(0)), spread),
+        (_, ahead) => outlook.poll_after(ahead.unwrap_or(0), spread),
     };
     let whole = |seconds: f64| seconds.ceil() as u64;
     let notice = room.notice();
@@ -206,7 +207,7 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
         message_level: notice.as_ref().map(|notice| notice.level.as_str()),
         server_time: outlook.at,
         links: links(room, ahead.filter(|_| waits)),
-        compatible: Some(Compatible::new(&outlook, standing, estimate)),
+        compatible: room.settings().cloudflare.then(|| Box::new(Compatible::new(&outlook, standing, estimate))),
         refresh: outlook.refresh / 1_000,
     }
 }
@@ -256,17 +257,15 @@ fn until_start(outlook: &Outlook, spread: f64) -> u64 {
 }
 
 impl Document {
-    /// The members of an answer, as name and JSON: `waitingRoom`, and with `cloudflare` also `cfWaitingRoom`.
-    pub(super) fn members(&self, cloudflare: bool) -> impl Iterator<Item = (&'static str, String)> {
-        let ours = ("waitingRoom", serde_json::to_string(self).unwrap_or_default());
-        let theirs = || ("cfWaitingRoom", serde_json::to_string(&self.compatible).unwrap_or_default());
-        cloudflare.then(theirs).into_iter().chain([ours])
+    /// The members of an answer, as name and JSON: `waitingRoom`, and `cfWaitingRoom` where the room has it.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let theirs = |object| ("cfWaitingRoom", serde_json::to_string(object).unwrap_or_default());
+        self.compatible.as_ref().map(theirs).into_iter().chain([("waitingRoom", self.to_json())])
     }
 
-    /// The document for the gateway's own page: without what other products call the same.
+    /// The object `waitingRoom`.
     #[must_use]
-    pub fn for_page(&self) -> String {
-        let bare = Document { compatible: None, ..self.clone() };
-        serde_json::to_string(&bare).unwrap_or_default()
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
     }
 }

@@ -26,10 +26,24 @@ use super::public::{Frame, Notice, Seat};
 use super::room::Room;
 use crate::engine::ReplyStream;
 
-/// A word so often keeps proxies from cutting a quiet stream.
-const PING: Duration = Duration::from_secs(15);
-/// The document goes out this often at most.
-const PACE: Duration = Duration::from_secs(1);
+/// How often a stream speaks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rhythm {
+    /// A word so often keeps proxies from cutting a quiet stream.
+    pub(super) ping: Duration,
+    /// The document goes out this often at most.
+    pub(super) pace: Duration,
+    /// The stream ends after this.
+    pub(super) life: Duration,
+}
+
+impl Rhythm {
+    /// The usual one.
+    pub(super) fn lasting(life: Duration) -> Self {
+        Self { ping: Duration::from_secs(15), pace: Duration::from_secs(1), life }
+    }
+}
+
 /// How long a browser waits before it comes back (milliseconds).
 const COME_BACK: u64 = 2_000;
 
@@ -40,6 +54,7 @@ pub(super) struct Events {
     number: u64,
     subject: u64,
     epoch: u32,
+    rhythm: Rhythm,
     ends: Instant,
     /// When something was last sent, and when the document was.
     spoke: Instant,
@@ -59,12 +74,12 @@ struct Told {
 }
 
 impl Events {
-    /// A stream for the holder of `number`, at most `life` long. `last` is the `Last-Event-ID`.
+    /// A stream for the holder of `number`. `last` is the `Last-Event-ID`.
     pub(super) fn new(
         room: &Arc<Room>,
         (seat, frames): (Seat, watch::Receiver<Option<Arc<Frame>>>),
         (number, subject): (u64, u64),
-        life: Duration,
+        rhythm: Rhythm,
         last: Option<&str>,
     ) -> Self {
         let now = Instant::now();
@@ -77,7 +92,8 @@ impl Events {
             number,
             subject,
             epoch: outlook.epoch,
-            ends: now + life,
+            rhythm,
+            ends: now + rhythm.life,
             spoke: now,
             sent: None,
             told,
@@ -101,7 +117,7 @@ impl Events {
             event(&mut out, "state", outlook, &json!({ "state": outlook.state.as_str() }).to_string());
         }
         self.message(frame, &mut out);
-        if self.sent.is_none_or(|sent| now >= sent + PACE) && self.told.frontier != Some(content(outlook)) {
+        if self.sent.is_none_or(|sent| now >= sent + self.rhythm.pace) && self.told.frontier != Some(content(outlook)) {
             self.told.frontier = Some(content(outlook));
             self.sent = Some(now);
             event(&mut out, "frontier", outlook, std::str::from_utf8(&frame.document).unwrap_or("null"));
@@ -146,7 +162,7 @@ impl ReplyStream for Events {
                 return Some(first.freeze());
             }
             while !self.over {
-                let ping = self.spoke + PING;
+                let ping = self.spoke + self.rhythm.ping;
                 tokio::select! {
                     biased;
                     () = sleep_until(self.ends) => return None,

@@ -313,7 +313,7 @@ impl Case<'_, '_> {
         };
         let mut problem = Problem::new("waiting-room", title);
         if self.settings.json {
-            problem.members.extend(document.members(self.settings.cloudflare));
+            problem.members.extend(document.members());
         }
         let body = ReplyBody::Problem(problem);
         Reply { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: None, headers: SmallVec::new(), body }

@@ -5,7 +5,7 @@
 //! anybody listens.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -14,13 +14,17 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::document;
-use super::line::{Outlook, State};
+use super::line::{Outlook, Reason, State};
 use super::room::Room;
+use crate::engine::{Sample, SampleKind};
 
 /// A document is at least this old before it is made anew (milliseconds). It may be cached for as long.
 const FRESH: u64 = 1_000;
 /// Even if nothing has changed a document is made anew after this, for its time to be of use (milliseconds).
 const STALE: u64 = 10_000;
+
+/// Time between two ticks, as they are meant (milliseconds).
+const TICK: u64 = 100;
 
 /// How much a notice matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -84,6 +88,9 @@ pub(super) struct Public {
     notice: ArcSwapOption<Notice>,
     frames: watch::Sender<Option<Arc<Frame>>>,
     listeners: AtomicUsize,
+    /// Room time of the last tick, and milliseconds that it was late.
+    ticked: AtomicU64,
+    lag: AtomicU64,
 }
 
 /// One of those who listen; gives the connection back when dropped.
@@ -110,7 +117,16 @@ impl Public {
             notice: ArcSwapOption::empty(),
             frames: watch::Sender::new(None),
             listeners: AtomicUsize::new(0),
+            ticked: AtomicU64::new(0),
+            lag: AtomicU64::new(0),
         }
+    }
+
+    /// Notes a tick.
+    pub(super) fn ticked(&self, now: u64) {
+        let before = self.ticked.swap(now, Relaxed);
+        let span = if before == 0 { 0 } else { now.saturating_sub(before) };
+        self.lag.store(span.saturating_sub(TICK), Relaxed);
     }
 }
 
@@ -187,6 +203,41 @@ impl Room {
     /// Sends those who listen away, since the process ends.
     pub fn dismiss(&self) {
         self.public.frames.send_replace(Some(Arc::new(self.frame(true))));
+    }
+}
+
+impl Room {
+    /// What is counted and measured about visitors who wait.
+    pub(super) fn more_samples(&self, out: &mut Vec<Sample>) {
+        let (outlook, counts) = (self.outlook_now(), &self.counts);
+        let mut add = |name, help, kind, label: Option<(&'static str, &str)>, value: f64| {
+            let room = ("room", self.name().to_string());
+            let more = label.map(|(name, value)| (name, value.to_owned()));
+            out.push(Sample { name, help, kind, labels: [room].into_iter().chain(more).collect(), value });
+        };
+        let rejected = "tidegate_waiting_room_rejected_total";
+        for reason in Reason::ALL {
+            let count = counts.rejected[reason.index()].load(Relaxed);
+            let label = Some(("reason", reason.as_str()));
+            add(rejected, "Visitors who got no place.", SampleKind::Counter, label, count as f64);
+        }
+        let counters = [
+            ("tidegate_waiting_room_abandoned_total", "Visitors who said that they leave.", counts.left.load(Relaxed)),
+            ("tidegate_waiting_room_missed_total", "Turns that nobody took.", outlook.missed),
+            ("tidegate_waiting_room_poll_too_soon_total", "Looks that came too soon.", counts.too_soon.load(Relaxed)),
+        ];
+        for (name, help, value) in counters {
+            add(name, help, SampleKind::Counter, None, value as f64);
+        }
+        let lag = self.public.lag.load(Relaxed) as f64 / 1_000.0;
+        add("tidegate_waiting_room_tick_lag_seconds", "How late the last tick was.", SampleKind::Gauge, None, lag);
+        let listeners = self.listeners() as f64;
+        add("tidegate_waiting_room_sse_connections", "Open streams of events.", SampleKind::Gauge, None, listeners);
+        if let Some(wait) = outlook.estimate(outlook.waiting) {
+            let (name, help) = ("tidegate_waiting_room_eta_seconds", "Wait of somebody who comes now.");
+            add(name, help, SampleKind::Gauge, Some(("quantile", "0.5")), wait.p50);
+            add(name, help, SampleKind::Gauge, Some(("quantile", "0.9")), wait.p90);
+        }
     }
 }
 

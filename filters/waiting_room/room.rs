@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::aimd::Health;
 use super::backends::Backends;
 use super::draw::{self, Seed};
-use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Visitor};
+use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Reason, Visitor};
 use super::marks::Marks;
 use super::public::Public;
 use super::record::{Delta, History, Journal};
@@ -55,8 +55,8 @@ pub struct Counts {
     pub joined: AtomicU64,
     /// Admissions.
     pub admitted: AtomicU64,
-    /// Visitors who got no place.
-    pub rejected: AtomicU64,
+    /// Visitors who got no place, by [`Reason::index`].
+    pub rejected: [AtomicU64; Reason::ALL.len()],
     /// Requests that passed under a rule, or while the room was out of the way.
     pub bypassed: AtomicU64,
     /// Visits ended before their time.
@@ -185,6 +185,7 @@ impl Room {
     /// Lets time pass: ends what has ended, decides whose turn it is, writes it down, and then tells it. About ten times
     /// a second, from one thread that may wait for the disk.
     pub fn maintain(&self, now: u64) {
+        self.public.ticked(now);
         let mut writer = self.writer.lock();
         if writer.unwritten.is_none() {
             let mut line = self.line.lock();
@@ -229,7 +230,7 @@ impl Room {
         let counter = match entry {
             Entry::Pass(_) => &self.counts.admitted,
             Entry::Place(_) | Entry::Registered(_) => &self.counts.joined,
-            Entry::Rejected(_) => &self.counts.rejected,
+            Entry::Rejected(reason) => &self.counts.rejected[reason.index()],
             Entry::Pre | Entry::Busy => return entry,
         };
         counter.fetch_add(1, Relaxed);

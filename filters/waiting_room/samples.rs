@@ -31,7 +31,6 @@ impl State for Room {
         let counters = [
             ("tidegate_waiting_room_joins_total", "Numbers given.", &counts.joined),
             ("tidegate_waiting_room_admitted_total", "Admissions.", &counts.admitted),
-            ("tidegate_waiting_room_rejected_total", "Visitors who got no place.", &counts.rejected),
             ("tidegate_waiting_room_bypassed_total", "Requests that were not held up.", &counts.bypassed),
             ("tidegate_waiting_room_revoked_total", "Visits ended before their time.", &counts.ended),
             ("tidegate_waiting_room_store_errors_total", "Lines that could not be written.", &counts.unwritten),
@@ -39,5 +38,6 @@ impl State for Room {
         for (name, help, counter) in counters {
             add(name, help, SampleKind::Counter, counter.load(Relaxed) as f64);
         }
+        self.more_samples(out);
     }
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::draw;
 use super::keys::Keyring;
 use super::line::{Claim, Entry, Visitor};
-use super::pace;
 use super::record::{Forgetful, History};
 use super::room::{Opening, Room};
 use super::rules::Rules;
@@ -237,7 +236,7 @@ impl World<'_> {
         if self.guests[who].told.is_none() {
             self.guests[who].told = outlook.estimate(ahead).map(|estimate| (now, estimate.expected));
         }
-        let after = pace::poll_after(outlook.polling, outlook.rough_wait(ahead), spread);
+        let after = outlook.poll_after(ahead, spread);
         self.agenda.push(Reverse((now + after, who)));
     }
 

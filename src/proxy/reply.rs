@@ -47,6 +47,11 @@ pub(crate) fn is_person(head: &RequestHead<'_>) -> bool {
         })
 }
 
+/// The word for the log about an answer that the gateway made itself.
+pub(crate) fn decision(reply: &Reply) -> &'static str {
+    if reply.status.is_client_error() || reply.status.is_server_error() { "refused" } else { "answered" }
+}
+
 /// Puts all headers of the reply but those of framing and connection into `sink` and returns its body.
 pub(crate) fn render(reply: Reply, to: &Addressee<'_>, sink: &mut impl HeaderSink) -> Body {
     let Reply { status, retry_after, headers, body } = reply;

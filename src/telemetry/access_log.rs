@@ -54,7 +54,7 @@ pub struct AccessRecord<'a> {
     pub target: &'a str,
     /// The status sent; 499 when the client got no proper end.
     pub status: u16,
-    /// `proxied`, `refused`, `failed` or `cut`.
+    /// `proxied`, `answered` (by the gateway itself), `refused`, `failed` or `cut`.
     pub decision: &'a str,
     /// Filter, and part of it, that decided.
     pub decider: Option<(&'a str, Option<&'a str>)>,

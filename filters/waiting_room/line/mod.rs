@@ -61,6 +61,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 3] = [Reason::QueueFull, Reason::SoldOut, Reason::NoRoom];
+
+    /// Its place in [`Reason::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// The word used in documents.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -177,6 +186,7 @@ pub struct Line {
     dirty: Delta,
     last: Delta,
     releases: u64,
+    missed: u64,
 }
 
 impl Line {
@@ -228,6 +238,7 @@ impl Line {
             dirty: Delta::default(),
             last: Delta::default(),
             releases: 0,
+            missed: 0,
             rules,
         }
     }

@@ -1,7 +1,7 @@
 //! What can be told about a line: to everybody, to one of those who wait, and to whoever thinks of other limits.
 
 use super::Line;
-use crate::waiting_room::pace::Estimate;
+use crate::waiting_room::pace::{self, Estimate};
 use crate::waiting_room::rules::{Limits, Method, Phase, Polling, Rules};
 
 /// Numbers of a block whose waiters are counted beforehand.
@@ -67,6 +67,8 @@ pub struct Outlook {
     pub admitted: u64,
     /// Admissions of the last 60 seconds.
     pub last_minute: u64,
+    /// Turns that nobody took, since the process began.
+    pub missed: u64,
     /// Releases a second, measured; `None` while too little is known.
     pub rate: Option<f64>,
     /// Releases a second that the limits allow.
@@ -128,6 +130,7 @@ impl Line {
             ready: self.turns.len() as u64,
             admitted: self.admitted,
             last_minute: self.window.sum(self.now),
+            missed: self.missed,
             rate: self.pace.per_second().filter(|_| moving),
             allowed_rate: if moving { self.rate_under(self.limits) } else { 0.0 },
             shuffles: self.shuffles(),
@@ -182,6 +185,16 @@ impl Outlook {
             Method::Random => Estimate::by_chance(self.waiting, rate),
             _ => Estimate::in_order(ahead, rate),
         })
+    }
+
+    /// Milliseconds after which somebody with `ahead` others before them should look again; `spread` as for
+    /// [`pace::poll_after`]. Never so many that their turn could come, at the fastest that the limits allow, and be given to
+    /// the next before they look.
+    #[must_use]
+    pub fn poll_after(&self, ahead: u64, spread: f64) -> u64 {
+        let wanted = pace::poll_after(self.polling, self.rough_wait(ahead), spread);
+        let soonest = ahead.saturating_mul(60_000) / u64::from(self.limits.new_users_per_minute.max(1));
+        wanted.min(soonest.saturating_add(self.refresh))
     }
 
     /// Seconds after which it is worth looking again, roughly; `None` when nothing moves.

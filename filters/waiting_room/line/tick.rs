@@ -143,6 +143,7 @@ impl Line {
             }
             self.turns.remove(&number);
             self.dirty.missed.push(number);
+            self.missed += 1;
             self.allowance += ONE;
             // A second chance is the last one.
             if turn.second || self.rules.missed == Missed::Expire {

@@ -74,7 +74,7 @@ impl Visitor<'_> {
             Slot::WithoutScript => return self.without_script(out),
             Slot::Languages => return self.languages(out),
             Slot::Document => {
-                out.push_str(&document.for_page().replace('<', "\\u003c"));
+                out.push_str(&document.to_json().replace('<', "\\u003c"));
                 return;
             }
         };

@@ -53,7 +53,8 @@
     show("place", place);
     show("facts", place);
     show("turn", now.state === "READY");
-    show("offers", place || now.state === "READY");
+    show("offers", place || now.state === "READY" || now.state === "PREQUEUED");
+    show("sound", now.state !== "READY");
     show("again", now.state === "EXPIRED" || now.state === "LEFT");
     const notice = failures > 1 ? word("offline") : strange > 1 ? word("cookies") : now.message;
     $("notice").textContent = notice ?? "";
