@@ -66,6 +66,9 @@ pub(super) struct Delta {
     /// First number of those who register for a draw, while they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) collecting: Option<u64>,
+    /// Numbers that a kill left in doubt, from and up to: some may have been given right before it, most were not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) gaps: Vec<(u64, u64)>,
     /// Draws that were made: first number, count, first number after the draw.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) draws: Vec<(u64, u32, u64)>,
@@ -108,9 +111,10 @@ impl Delta {
     }
 
     fn lists_nothing(&self) -> bool {
-        let Delta { draws, admissions, turns, missed, visits, ended, spent, picked, marks, .. } = self;
+        let Delta { gaps, draws, admissions, turns, missed, visits, ended, spent, picked, marks, .. } = self;
         let numbers = missed.is_empty() && spent.is_empty() && picked.is_empty() && marks.is_empty();
         numbers
+            && gaps.is_empty()
             && draws.is_empty()
             && admissions.is_empty()
             && turns.is_empty()

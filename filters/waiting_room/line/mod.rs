@@ -182,6 +182,8 @@ pub struct Line {
     /// Places that a journal from before a kill counts as taken without saying by whom, and until when.
     unknown: (u64, u64),
     ended: VecDeque<(u64, u64)>,
+    /// Numbers that kills left in doubt, from and up to.
+    gaps: Vec<(u64, u64)>,
     staged: Vec<(u64, bool)>,
     dirty: Delta,
     last: Delta,
@@ -234,6 +236,7 @@ impl Line {
             draws: Vec::new(),
             unknown: (0, 0),
             ended: VecDeque::new(),
+            gaps: Vec::new(),
             staged: Vec::new(),
             dirty: Delta::default(),
             last: Delta::default(),

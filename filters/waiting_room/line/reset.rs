@@ -18,6 +18,7 @@ impl Line {
         self.waiting = 0;
         self.admitted = 0;
         self.sold_out = false;
+        self.gone = false;
     }
 
     /// Forgets who is where; what bounds admissions by time is kept.
@@ -30,6 +31,7 @@ impl Line {
         self.staged.clear();
         self.draws.clear();
         self.ended.clear();
+        self.gaps.clear();
         self.collecting = None;
         self.unknown = (0, 0);
         self.turned_away = 0;

@@ -303,6 +303,7 @@ impl Line {
     fn prune(&mut self) {
         self.marks.prune(self.frontier, self.now, self.rules.ticket_life());
         let lowest = self.marks.lowest();
+        self.gaps.retain(|(_, end)| *end > self.frontier + 1);
         self.draws.retain(|draw| draw.base + draw.ranks.len() as u64 > lowest);
         let live = self.waiting + self.leases.len() + self.turns.len() as u64 + self.late.len() as u64;
         if self.subjects.len() as u64 > 4 * live + 4_096 {
