@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `load` | the schedule, and who comes |
 //! | `buyer` | one purchase |
+//! | `line` | waiting in the room in front of the sale |
 //! | `shop` | the interface, and what an answer means |
 //! | `tally`, `histogram` | what has happened so far, in bounded memory |
 //! | `tiers` | which limits refused, as the gateway counted |
@@ -18,6 +19,7 @@
 
 mod buyer;
 mod histogram;
+mod line;
 mod load;
 mod progress;
 mod report;
@@ -54,10 +56,10 @@ struct Args {
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     users: u32,
     /// Arrivals, all people together.
-    #[arg(long, default_value = "500/s")]
+    #[arg(long, default_value = "125/s")]
     rate: Rate,
     /// How long people keep arriving.
-    #[arg(long, default_value = "20s")]
+    #[arg(long, default_value = "10s")]
     duration: TimeSpan,
     /// What they want.
     #[arg(long, default_value = "flash-100")]
@@ -112,9 +114,10 @@ async fn main() -> ExitCode {
 /// `true` when every check passed.
 async fn run(args: Args) -> Result<bool, Failure> {
     let plan = Plan::new(&args)?;
-    let shop = Arc::new(Shop::new(&args)?);
+    let shop = Arc::new(Shop::new(&args).await?);
     let stock = shop.stock(&args.sku).await?;
     let refused = tiers::refusals(&args.admin).await;
+    let pace = tiers::pace(&args.admin).await;
     let tally = Arc::new(Tally::new());
     let progress = tokio::spawn(progress::show(Arc::clone(&tally), args.duration.0));
     let ran = load::run(plan, shop, Arc::clone(&tally)).await;
@@ -122,7 +125,7 @@ async fn run(args: Args) -> Result<bool, Failure> {
     // An error is a closed stderr; the result does not depend on it.
     let _ = progress.await;
     let refused = tiers::between(&refused, tiers::refusals(&args.admin).await);
-    let report = Report::new(&args, stock, ran, &tally, refused);
+    let report = Report::new(&args, (stock, pace), ran, &tally, refused);
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;

@@ -23,6 +23,7 @@ pub(crate) struct Report {
     stock_before: u64,
     arrived: u64,
     limited: BTreeMap<String, u64>,
+    waited_in_line: u64,
     sold_out: u64,
     ordered: u64,
     left_unpaid: u64,
@@ -41,6 +42,7 @@ pub(crate) struct Report {
 
 #[derive(Debug, Serialize)]
 struct Latencies {
+    line: Latency,
     order: Latency,
     refusal: Latency,
     purchase: Latency,
@@ -55,9 +57,17 @@ struct Check {
 }
 
 impl Report {
-    pub(crate) fn new(args: &Args, stock: u64, ran: Duration, tally: &Tally, refused: BTreeMap<String, u64>) -> Self {
+    /// `stock` and the waiting room's `pace`, people a minute, are those before the run.
+    pub(crate) fn new(
+        args: &Args,
+        (stock, pace): (u64, Option<u64>),
+        ran: Duration,
+        tally: &Tally,
+        refused: BTreeMap<String, u64>,
+    ) -> Self {
         let counts = tally.counts();
-        let checks = checks(&counts, stock);
+        let mut checks = checks(&counts, stock);
+        checks.extend(pace.into_iter().flat_map(|pace| room_checks(&counts, pace)));
         Self {
             sku: args.sku.clone(),
             users: args.users,
@@ -65,6 +75,7 @@ impl Report {
             seconds: (ran.as_secs_f64() * 10.0).round() / 10.0,
             stock_before: stock,
             arrived: counts.arrived,
+            waited_in_line: counts.line.latency().count + counts.told.len() as u64,
             sold_out: counts.sold_out,
             ordered: counts.ordered,
             left_unpaid: counts.unpaid,
@@ -72,6 +83,7 @@ impl Report {
             delivered: counts.delivered,
             flooder: counts.flooder,
             latency: Latencies {
+                line: counts.line.latency(),
                 order: counts.answered.latency(),
                 refusal: counts.refused.latency(),
                 purchase: counts.bought.latency(),
@@ -111,6 +123,7 @@ impl Report {
         let rows = [
             ("arrived", self.arrived, String::new()),
             ("limited", total(&self.limited), kinds("by ", &self.limited)),
+            ("in line", self.waited_in_line, String::new()),
             ("sold out", self.sold_out, String::new()),
             ("ordered", self.ordered, String::new()),
             (
@@ -141,9 +154,9 @@ impl Report {
     }
 
     fn print_latency(&self, out: &mut impl Write) -> io::Result<()> {
-        let Latencies { order, refusal, purchase, driver_late } = &self.latency;
+        let Latencies { line, order, refusal, purchase, driver_late } = &self.latency;
         writeln!(out, "  {:<12}{:>12}{:>12}{:>12}   from the intended start", "latency", "p50", "p99", "max")?;
-        let rows = [("order", order), ("refusal", refusal), ("purchase", purchase)];
+        let rows = [("in line", line), ("order", order), ("refusal", refusal), ("purchase", purchase)];
         for (name, Latency { p50_ms, p99_ms, max_ms, .. }) in rows.into_iter().filter(|(_, row)| row.count > 0) {
             writeln!(out, "  {name:<12}{p50_ms:>9.1} ms{p99_ms:>9.1} ms{max_ms:>9.1} ms")?;
         }
@@ -168,6 +181,40 @@ fn checks(counts: &Counts, stock: u64) -> Vec<Check> {
         check(format!("something was sold ({ordered} orders)"), *ordered > 0 || stock == 0),
         check(format!("everybody on the schedule came ({not_started} had no room in the driver)"), *not_started == 0),
     ]
+}
+
+/// Longest time in which those who wait hear that nothing is left.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// Shorter than this, a line says nothing about a pace.
+const SHORTEST_LINE: Duration = Duration::from_secs(3);
+
+/// What the waiting room promised, as the visitors saw it.
+fn room_checks(counts: &Counts, pace: u64) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut let_in = counts.let_in.clone();
+    let_in.sort_unstable();
+    let minute = |at: usize| {
+        let_in[at..].iter().take_while(|later| **later < let_in[at] + Duration::from_secs(60)).count() as u64
+    };
+    let most = (0..let_in.len()).map(minute).max().unwrap_or(0);
+    let what = format!("never more than {pace} were let in within 60 s (at most {most})");
+    checks.push(Check { what, passed: most <= pace });
+    if let (Some(first), Some(last)) = (counts.first_wait, let_in.last())
+        && *last >= first + SHORTEST_LINE
+    {
+        let span = (*last - first).as_secs_f64();
+        let seen = let_in.iter().filter(|at| **at > first).count() as f64 / span;
+        let wanted = pace as f64 / 60.0;
+        let what = format!("while people waited, {seen:.1} a second were let in ({wanted:.1} configured)");
+        checks.push(Check { what, passed: seen <= wanted * 1.3 && seen >= wanted * 0.7 });
+    }
+    if let (Some(gone), Some(last)) = (counts.gone, counts.told.iter().max()) {
+        let after = last.saturating_sub(gone);
+        let (people, seconds) = (counts.told.len(), after.as_secs_f64());
+        let what = format!("all {people} who still waited heard within a second that nothing is left ({seconds:.2} s)");
+        checks.push(Check { what, passed: after <= TOLD_WITHIN });
+    }
+    checks
 }
 
 fn kinds(prefix: &str, counts: &BTreeMap<String, u64>) -> String {

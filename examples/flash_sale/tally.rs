@@ -53,6 +53,15 @@ pub(crate) struct Counts {
     pub(crate) refused: Histogram,
     /// From the intended arrival to the keys in hand.
     pub(crate) bought: Histogram,
+    /// From a place in line to the way in.
+    pub(crate) line: Histogram,
+    /// When people got past the waiting room, as time since the start.
+    pub(crate) let_in: Vec<Duration>,
+    /// When somebody first had to wait, and when somebody first heard that nothing is left.
+    pub(crate) first_wait: Option<Duration>,
+    pub(crate) gone: Option<Duration>,
+    /// When those who waited heard it.
+    pub(crate) told: Vec<Duration>,
     /// How late the driver itself was.
     pub(crate) driver_late: Histogram,
 }
@@ -97,6 +106,11 @@ impl Tally {
             answered: Histogram::new(),
             refused: Histogram::new(),
             bought: Histogram::new(),
+            line: Histogram::new(),
+            let_in: Vec::new(),
+            first_wait: None,
+            gone: None,
+            told: Vec::new(),
             driver_late: Histogram::new(),
         };
         Self { started: Instant::now(), inner: Mutex::new(Inner { counts, keys: HashSet::new(), ended: false }) }
@@ -134,6 +148,30 @@ impl Tally {
                 counts.refused.add(after);
             }
             Ordered::Failed(kind) => add(&mut counts.failed, kind),
+        });
+    }
+
+    /// Somebody got past the waiting room; `since`: in line since then.
+    pub(crate) fn let_in(&self, since: Option<Instant>) {
+        let now = self.elapsed();
+        self.count(|counts| {
+            counts.let_in.push(now);
+            if let Some(since) = since {
+                counts.line.add(since.elapsed());
+                let began = now.saturating_sub(since.elapsed());
+                counts.first_wait = Some(counts.first_wait.map_or(began, |first| first.min(began)));
+            }
+        });
+    }
+
+    /// Somebody hears that nothing is left, in line or not.
+    pub(crate) fn sold_out(&self, in_line: bool) {
+        let now = self.elapsed();
+        self.count(|counts| {
+            counts.gone = Some(counts.gone.map_or(now, |gone| gone.min(now)));
+            if in_line {
+                counts.told.push(now);
+            }
         });
     }
 

@@ -68,6 +68,9 @@ impl Filter for Gate {
     fn on_request(&self, head: &RequestHead<'_>, cx: &mut RequestContext) -> Decision {
         let settings = self.room.settings();
         let now = self.room.time(cx.now);
+        if let Some(decision) = (Case { gate: self, settings: &settings, head, now, subject: 0 }).reenter() {
+            return decision;
+        }
         if self.is_open_to(&settings, head, cx) {
             self.room.counts.bypassed.fetch_add(1, Relaxed);
             Case { gate: self, settings: &settings, head, now, subject: 0 }.recognise(cx);
@@ -122,9 +125,6 @@ impl Case<'_, '_> {
     }
 
     fn decide(&self, cx: &mut RequestContext) -> Decision {
-        if let Some(decision) = self.reenter() {
-            return decision;
-        }
         let mut steady = self.subject != 0;
         for text in cookie::tokens(self.head, self.settings) {
             let Ok(token) = Token::open(text, self.room().tag(), &self.settings.keys, self.now / 1_000) else {

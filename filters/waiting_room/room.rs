@@ -226,14 +226,18 @@ impl Room {
 
     /// Somebody comes who has no number.
     pub fn enter(&self, now: u64, visitor: Visitor) -> Entry {
-        let entry = self.line.lock().enter(now, visitor);
-        let counter = match entry {
-            Entry::Pass(_) => &self.counts.admitted,
-            Entry::Place(_) | Entry::Registered(_) => &self.counts.joined,
-            Entry::Rejected(reason) => &self.counts.rejected[reason.index()],
-            Entry::Pre | Entry::Busy => return entry,
+        let mut line = self.line.lock();
+        let before = line.given();
+        let entry = line.enter(now, visitor);
+        let after = line.given();
+        drop(line);
+        // Somebody who is known may only have come back: that is neither a number nor an admission.
+        match entry {
+            Entry::Pass(_) => self.counts.admitted.fetch_add(after.1 - before.1, Relaxed),
+            Entry::Place(_) | Entry::Registered(_) => self.counts.joined.fetch_add(after.0 - before.0, Relaxed),
+            Entry::Rejected(reason) => self.counts.rejected[reason.index()].fetch_add(1, Relaxed),
+            Entry::Pre | Entry::Busy => 0,
         };
-        counter.fetch_add(1, Relaxed);
         entry
     }
 

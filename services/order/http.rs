@@ -55,6 +55,8 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .route("/api/products", get(products))
         .route("/api/session", post(session))
         .route("/api/orders", post(place).get(list))
+        .route("/api/sale", get(on_sale))
+        .route("/api/sale/orders", post(place_in_sale))
         .route("/api/orders/{no}", get(show))
         .route("/api/orders/{no}/cancel", post(cancel))
         .route("/api/orders/{no}/keys", post(keys))
@@ -144,9 +146,23 @@ struct PlaceRequest {
     query_password: String,
 }
 
+/// What is sold behind the waiting room.
+async fn on_sale(State(desk): Shared) -> Response {
+    axum::Json(json!({ "sku": desk.sale.sku() })).into_response()
+}
+
 async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: Bytes) -> Answer {
-    let idem_key = idempotency_key(&headers)?;
-    let request: PlaceRequest = parse(&body)?;
+    place_at(&desk, user, &headers, &body, false).await
+}
+
+/// The way in for those who waited. The product of the sale is sold nowhere else, and nothing else is sold here.
+async fn place_in_sale(State(desk): Shared, User(user): User, headers: HeaderMap, body: Bytes) -> Answer {
+    place_at(&desk, user, &headers, &body, true).await
+}
+
+async fn place_at(desk: &Arc<Desk>, user: String, headers: &HeaderMap, body: &Bytes, in_sale: bool) -> Answer {
+    let idem_key = idempotency_key(headers)?;
+    let request: PlaceRequest = parse(body)?;
     let qty = request.qty.unwrap_or(1);
     if !(1..=MAX_QTY).contains(&qty) {
         return Err(Problem::invalid(format!("qty must be 1 to {MAX_QTY}")));
@@ -156,14 +172,20 @@ async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: 
         return Err(Problem::invalid(format!("sku must be 1 to {MAX_SKU} of A-Z, a-z, 0-9, - and _")));
     }
     check_password(&request.query_password)?;
+    if (request.sku == desk.sale.sku()) != in_sale {
+        let detail = "What is in the sale is ordered at /api/sale/orders, everything else at /api/orders.";
+        return Err(Problem::new(StatusCode::CONFLICT, "SOLD_ELSEWHERE", detail));
+    }
     let wanted = Wanted { user, idem_key, sku: request.sku, qty, password: request.query_password };
     let sku = wanted.sku.clone();
     let (now, order) = match desk.place(wanted, unix_ms()).await {
         Ok(placed) => placed,
-        Err(problem) => return Ok(none_left(&desk, problem, &sku, qty)),
+        Err(problem) => return Ok(none_left(desk, problem, &sku, qty)),
     };
-    let mut answer = placed(&order).unwrap_or_else(|problem| none_left(&desk, problem, &sku, qty));
-    Sale::placed(&order, unix_ms(), &mut answer);
+    let mut answer = placed(&order).unwrap_or_else(|problem| none_left(desk, problem, &sku, qty));
+    if in_sale {
+        Sale::placed(&order, unix_ms(), &mut answer);
+    }
     if !now {
         let (name, value) = REPLAYED;
         answer.headers_mut().insert(name, value);
@@ -251,7 +273,7 @@ async fn keys(State(desk): Shared, User(user): User, Path(order_no): Path<String
     let mut answer = (status, [NO_STORE], body).into_response();
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if status.is_success() {
-        Sale::delivered(&order, unix_ms(), &mut answer);
+        desk.sale.delivered(&order, unix_ms(), &mut answer);
     }
     if let Some(seconds) = retry_after {
         answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());

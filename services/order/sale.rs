@@ -29,6 +29,11 @@ impl Sale {
         Self { sku, gone_ms: AtomicI64::new(i64::MIN) }
     }
 
+    /// The product that is on sale.
+    pub(super) fn sku(&self) -> &str {
+        &self.sku
+    }
+
     /// An order was placed: the buyer may go and pay.
     pub(super) fn placed(order: &Order, now_ms: i64, answer: &mut Response) {
         let seconds = (order.expires_ms - now_ms) / 1_000 + WAY_BACK;
@@ -57,8 +62,8 @@ impl Sale {
     }
 
     /// The buyer has seen the keys. Who looks at those of an earlier visit is not sent away for it.
-    pub(super) fn delivered(order: &Order, now_ms: i64, answer: &mut Response) {
-        if order.status == OrderStatus::Delivered && now_ms < order.expires_ms {
+    pub(super) fn delivered(&self, order: &Order, now_ms: i64, answer: &mut Response) {
+        if order.sku == self.sku && order.status == OrderStatus::Delivered && now_ms < order.expires_ms {
             say(answer, "complete");
         }
     }

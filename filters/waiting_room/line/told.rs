@@ -18,6 +18,11 @@ impl Line {
         self.gone = gone;
     }
 
+    /// Numbers and admissions given so far.
+    pub(in crate::waiting_room) fn given(&self) -> (u64, u64) {
+        (self.tail, self.admitted)
+    }
+
     pub(super) fn is_sold_out(&self) -> bool {
         self.sold_out || self.gone
     }

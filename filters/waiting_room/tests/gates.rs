@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderName, StatusCode, header, response};
 
@@ -218,6 +219,29 @@ fn a_known_person_needs_no_cookie_and_has_one_place() {
     let numbers = devices.each_mut().map(|device| document(&stage.waits(device))["ticketNumber"].clone());
     assert_eq!(numbers[0], numbers[1]);
     assert_eq!(document(&stage.waits(&mut Client { user: Some("bob"), ..client() }))["position"], 2);
+}
+
+#[test]
+fn a_known_person_who_brings_nothing_gets_their_turn_and_counts_once() {
+    let mut settings = one_place();
+    settings.identity = vec![USER];
+    let mut stage = Stage::new(settings);
+    let holder = stage.full();
+    let known = || Client { user: Some("ann"), ..client() };
+    for _ in 0..3 {
+        assert_eq!(document(&stage.waits(&mut known()))["state"], "WAITING");
+    }
+    let counts = &stage.bench.room.counts;
+    let before = [&counts.joined, &counts.admitted].map(|count| count.load(Relaxed));
+    assert_eq!(before[0], 1);
+    stage.bench.room.end(1);
+    drop(holder);
+    stage.bench.pass(300);
+    for _ in 0..3 {
+        stage.passes(&mut known());
+    }
+    let room = &stage.bench.room;
+    assert_eq!([&room.counts.joined, &room.counts.admitted].map(|count| count.load(Relaxed)), [1, before[1] + 1]);
 }
 
 #[test]

@@ -95,7 +95,8 @@ async fn number(page: &Client, script: &str) -> f64 {
 /// From the shop's first page to a key on the screen.
 async fn buys_a_key(base: &str, page: &Client) -> String {
     page.goto(base).await.expect("the shop");
-    find(page, "#buy-flash-100").await;
+    click(page, "#buy-flash-100").await;
+    find(page, "[data-sku='flash-100']:only-child").await;
     let wider = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
     assert!(number(page, wider).await < 1.0, "the page is wider than a phone");
     find(page, "#query-password").await.send_keys("my password").await.expect("typing");
