@@ -87,7 +87,7 @@ impl Buyer {
             let path = self.shop.orders(&self.wish.sku);
             let answer = self.send(Method::POST, path, Some(key), ticket.as_deref(), body).await;
             if !matches!(answer, Answer::Line { .. } | Answer::Limited { .. } | Answer::Failed { .. }) {
-                self.tally.let_in(in_line.take());
+                self.tally.let_in(&self.wish.person.token, in_line.take());
             }
             let outcome = match answer {
                 Answer::Line { document, ticket: given, after } => {
@@ -117,6 +117,7 @@ impl Buyer {
                     self.tally.sold_out(false);
                     Ordered::SoldOut
                 }
+                Answer::Refused { code } if code == "ENOUGH" => Ordered::Limited("pieces a person".to_owned()),
                 Answer::Refused { code } => Ordered::Failed(format!("order refused: {code}")),
                 Answer::Failed { kind } => Ordered::Failed(format!("order: {kind}")),
             };

@@ -1,6 +1,8 @@
-//! What has happened so far. Shared by all buyers; its memory grows with the keys that were delivered only.
+//! What has happened so far. Shared by all buyers; its memory grows with the keys that were delivered and the people who
+//! were let in only.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -77,6 +79,7 @@ pub(crate) struct Flooder {
 struct Inner {
     counts: Counts,
     keys: HashSet<String>,
+    people: HashSet<Arc<str>>,
     ended: bool,
 }
 
@@ -113,7 +116,10 @@ impl Tally {
             told: Vec::new(),
             driver_late: Histogram::new(),
         };
-        Self { started: Instant::now(), inner: Mutex::new(Inner { counts, keys: HashSet::new(), ended: false }) }
+        Self {
+            started: Instant::now(),
+            inner: Mutex::new(Inner { counts, keys: HashSet::new(), people: HashSet::new(), ended: false }),
+        }
     }
 
     /// Somebody arrives, `late` after the moment he meant to.
@@ -152,16 +158,19 @@ impl Tally {
     }
 
     /// Somebody got past the waiting room; `since`: in line since then.
-    pub(crate) fn let_in(&self, since: Option<Instant>) {
+    pub(crate) fn let_in(&self, who: &Arc<str>, since: Option<Instant>) {
         let now = self.elapsed();
-        self.count(|counts| {
+        let inner = &mut *self.inner.lock();
+        // Whoever orders twice in one visit was let in once.
+        if inner.people.insert(Arc::clone(who)) {
+            let counts = &mut inner.counts;
             counts.let_in.push(now);
             if let Some(since) = since {
                 counts.line.add(since.elapsed());
                 let began = now.saturating_sub(since.elapsed());
                 counts.first_wait = Some(counts.first_wait.map_or(began, |first| first.min(began)));
             }
-        });
+        }
     }
 
     /// Somebody hears that nothing is left, in line or not.

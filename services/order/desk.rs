@@ -116,7 +116,9 @@ impl Desk {
         let order_no = number::order(&wanted.user, now_ms, rand::rng().random());
         let password = Some(self.secret.seal(&order_no, &wanted.password).ok_or_else(Problem::internal)?);
         let pay_within_ms = i64::try_from(self.settings.pay_within.as_millis()).unwrap_or(i64::MAX);
+        let most_each = (wanted.sku == self.sale.sku()).then_some(Sale::MOST_EACH);
         Ok(NewOrder {
+            most_each,
             order_no,
             user: wanted.user,
             idem_key: wanted.idem_key,
@@ -320,6 +322,9 @@ impl From<Refusal> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", detail)
             }
             Refusal::WrongState(status) => conflict("WRONG_STATE", format!("The order is {}.", status.as_str())),
+            Refusal::Enough(most) => {
+                conflict("ENOUGH", format!("One person gets at most {most} of what is in the sale."))
+            }
             Refusal::TooLate => conflict("ORDER_EXPIRED", "The time to pay is over.".to_owned()),
             Refusal::PaymentLive(payment_no) => {
                 conflict("PAYMENT_LIVE", format!("Payment {payment_no} is not decided yet."))

@@ -21,6 +21,8 @@ pub(super) struct NewOrder {
     /// Sealed.
     pub(super) password: Option<Vec<u8>>,
     pub(super) expires_ms: i64,
+    /// Pieces that its user may have of it; `None`: no bound.
+    pub(super) most_each: Option<u32>,
 }
 
 fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
@@ -96,6 +98,17 @@ pub(super) fn create(
 ) -> Result<(bool, Order), Refusal> {
     if let Some(earlier) = find_same(connection, &new.user, &new.idem_key, &new.fingerprint)? {
         return Ok((false, earlier));
+    }
+    if let Some(most) = new.most_each {
+        let has: u32 = connection
+            .prepare_cached(
+                "SELECT coalesce(sum(qty), 0) FROM orders WHERE user_id = ?1 AND sku = ?2
+                 AND status NOT IN ('FAILED', 'CANCELLED', 'EXPIRED', 'REFUNDED')",
+            )?
+            .query_row(params![new.user, new.sku], |row| row.get(0))?;
+        if has.saturating_add(new.qty) > most {
+            return Err(Refusal::Enough(most));
+        }
     }
     connection
         .prepare_cached(

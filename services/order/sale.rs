@@ -24,6 +24,9 @@ pub(super) struct Sale {
 }
 
 impl Sale {
+    /// Pieces for one person: whoever waited is not to find that somebody took it all.
+    pub(super) const MOST_EACH: u32 = 2;
+
     /// The sale of this product.
     pub(super) fn new(sku: String) -> Self {
         Self { sku, gone_ms: AtomicI64::new(i64::MIN) }

@@ -105,9 +105,13 @@ fn shop() -> Connection {
         currency: "CNY".to_owned(),
         password: Some(vec![1]),
         expires_ms: 1_000,
+        most_each: None,
     };
     assert!(rows::create(&connection, &new, 0, 5).expect("a new order").0);
     assert!(!rows::create(&connection, &new, 1, 5).expect("the same order").0);
+    let more = NewOrder { idem_key: "k2".to_owned(), order_no: "B".to_owned(), most_each: Some(1), ..new.clone() };
+    assert!(matches!(rows::create(&connection, &more, 1, 5), Err(Refusal::Enough(1))));
+    assert!(!rows::create(&connection, &NewOrder { most_each: Some(1), ..new.clone() }, 1, 5).expect("a repeat").0);
     let other = NewOrder { fingerprint: [2; 32], ..new };
     assert!(matches!(rows::create(&connection, &other, 1, 5), Err(Refusal::KeyReused)));
     connection

@@ -5,4 +5,5 @@ mod buyer;
 mod crash;
 mod crowd;
 mod faults;
+mod flood;
 mod set_up;
