@@ -134,11 +134,11 @@ impl Buyer {
         in_line: &mut Option<Instant>,
         after: Duration,
     ) -> Option<Ordered> {
+        if document["soldOut"] == true {
+            self.tally.sold_out(in_line.is_some());
+            return Some(Ordered::SoldOut);
+        }
         let Some(held) = ticket.as_mut().filter(|_| document["state"] != "PRE") else {
-            if document["reason"] == "sold_out" || document["soldOut"] == true {
-                self.tally.sold_out(in_line.is_some());
-                return Some(Ordered::SoldOut);
-            }
             sleep(after).await;
             return None;
         };

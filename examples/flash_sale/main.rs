@@ -1,6 +1,6 @@
-//! A flash sale: many buyers, few keys, and one user who floods.
+//! A flash sale: many buyers, few keys, a waiting room in front, and one user who floods.
 //!
-//! Every arrival is a whole purchase through the gateway: order, pay, confirm in the wallet, wait for the delivery,
+//! Every arrival is a whole purchase through the gateway: wait in line, order, pay, confirm in the wallet, wait for the delivery,
 //! read the keys. The model is open: arrivals follow a schedule that does not care whether earlier ones were answered,
 //! and latency counts from the scheduled moment. A gateway that stalls therefore looks as bad as it is to buyers,
 //! where a loop that waits for each answer would simply ask less often (coordinated omission).
@@ -117,7 +117,7 @@ async fn run(args: Args) -> Result<bool, Failure> {
     let shop = Arc::new(Shop::new(&args).await?);
     let stock = shop.stock(&args.sku).await?;
     let refused = tiers::refusals(&args.admin).await;
-    let pace = tiers::pace(&args.admin).await;
+    let pace = if shop.is_behind_a_room(&args.sku) { tiers::pace(&args.admin).await } else { None };
     let tally = Arc::new(Tally::new());
     let progress = tokio::spawn(progress::show(Arc::clone(&tally), args.duration.0));
     let ran = load::run(plan, shop, Arc::clone(&tally)).await;

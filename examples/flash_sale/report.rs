@@ -186,7 +186,7 @@ fn checks(counts: &Counts, stock: u64) -> Vec<Check> {
 /// Longest time in which those who wait hear that nothing is left.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// Shorter than this, a line says nothing about a pace.
-const SHORTEST_LINE: Duration = Duration::from_secs(3);
+const SHORTEST_LINE: Duration = Duration::from_secs(2);
 
 /// What the waiting room promised, as the visitors saw it.
 fn room_checks(counts: &Counts, pace: u64) -> Vec<Check> {
@@ -199,7 +199,9 @@ fn room_checks(counts: &Counts, pace: u64) -> Vec<Check> {
     let most = (0..let_in.len()).map(minute).max().unwrap_or(0);
     let what = format!("never more than {pace} were let in within 60 s (at most {most})");
     checks.push(Check { what, passed: most <= pace });
-    if let (Some(first), Some(last)) = (counts.first_wait, let_in.last())
+    // What a quiet time has saved up is spent on the first who come.
+    let begin = counts.first_wait.map(|first| first + Duration::from_secs(1));
+    if let (Some(first), Some(last)) = (begin, let_in.last())
         && *last >= first + SHORTEST_LINE
     {
         let span = (*last - first).as_secs_f64();

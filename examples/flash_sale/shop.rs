@@ -75,9 +75,14 @@ impl Shop {
         Ok(Self { base, client, seats: Semaphore::new(connections), sale })
     }
 
+    /// Whether people wait for it.
+    pub(crate) fn is_behind_a_room(&self, sku: &str) -> bool {
+        self.sale.as_deref() == Some(sku)
+    }
+
     /// Where the product is ordered.
     pub(crate) fn orders(&self, sku: &str) -> &'static str {
-        if self.sale.as_deref() == Some(sku) { "/api/sale/orders" } else { "/api/orders" }
+        if self.is_behind_a_room(sku) { "/api/sale/orders" } else { "/api/orders" }
     }
 
     /// The events of the waiting room for whoever holds the ticket; `None`: not now. Takes no seat: it stays open.

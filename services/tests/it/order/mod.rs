@@ -49,7 +49,7 @@ impl Street {
             public_url: "http://127.0.0.1:1".to_owned(),
             jwt_secret: Secret::new(DEFAULT_JWT_SECRET),
             channel_secret: Secret::new(DEVELOPMENT_SECRET),
-            sale: "nothing".to_owned(),
+            sale: "not-here".to_owned(),
             pay_within: Duration::from_secs(60),
             channel_timeout: Duration::from_millis(400),
             answer_within: Duration::from_millis(200),

@@ -125,7 +125,7 @@ async fn an_order_placed_while_the_stock_is_away_is_finished_later() {
         public_url: "http://127.0.0.1:1".to_owned(),
         jwt_secret: super::Secret::new(super::DEFAULT_JWT_SECRET),
         channel_secret: super::Secret::new("secret"),
-        sale: "nothing".to_owned(),
+        sale: "not-here".to_owned(),
         pay_within: Duration::from_secs(60),
         channel_timeout: Duration::from_secs(1),
         answer_within: Duration::from_secs(1),
