@@ -16,6 +16,7 @@ mod payments;
 mod proxy;
 mod queue;
 mod reload;
+mod room_crowd;
 mod room_kills;
 mod saves;
 mod shop;
