@@ -315,8 +315,12 @@ impl Room {
         }
         drop(backends);
         if rate != before {
-            self.line.lock().set_health_rate(rate);
+            self.set_backend_rate(rate);
         }
+    }
+
+    pub(super) fn set_backend_rate(&self, per_minute: Option<u32>) {
+        self.line.lock().set_health_rate(per_minute);
     }
 
     /// The rate that the backends allow (admissions a minute), and how they did; `None` where the settings do not ask.
