@@ -1,0 +1,1 @@
+//! A person with a phone in the waiting room.
