@@ -6,3 +6,4 @@ mod crash;
 mod crowd;
 mod faults;
 mod set_up;
+mod waiting;

@@ -46,6 +46,11 @@ fn services_binary() -> PathBuf {
 impl Shop {
     /// Starts everything on empty stores with the demo products.
     pub(super) fn start() -> Self {
+        Self::start_with(|yaml| yaml)
+    }
+
+    /// The same, with another configuration made of the shipped one.
+    pub(super) fn start_with(edit: impl FnOnce(String) -> String) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let ports = free_ports();
         let mut yaml =
@@ -53,7 +58,7 @@ impl Shop {
         for (shipped, name) in SHIPPED {
             yaml = yaml.replace(&format!("127.0.0.1:{shipped}"), &format!("127.0.0.1:{}", ports[name]));
         }
-        std::fs::write(dir.path().join("tidegate.yaml"), yaml).expect("write");
+        std::fs::write(dir.path().join("tidegate.yaml"), edit(yaml)).expect("write");
         let shop = Self { dir, ports, running: Mutex::default() };
         for name in PROCESSES {
             shop.restart(name);

@@ -11,8 +11,8 @@ use crate::support::{Answer, Gateway, Origin, Raw, eventually, exchange, get};
 
 /// A visitor with a cookie jar, or with the header twin.
 #[derive(Clone, Default)]
-pub(super) struct Guest {
-    pub(super) ticket: Option<String>,
+pub(crate) struct Guest {
+    pub(crate) ticket: Option<String>,
     by_header: bool,
 }
 
@@ -21,7 +21,7 @@ impl Guest {
         Self { by_header: true, ..Self::default() }
     }
 
-    pub(super) fn headers(&self) -> String {
+    pub(crate) fn headers(&self) -> String {
         let ticket = self.ticket.as_ref().map(|ticket| match self.by_header {
             true => format!("X-Tidegate-Ticket: {ticket}\r\n"),
             false => format!("Cookie: a=1; tgwr_drop={ticket}\r\n"),
@@ -29,7 +29,7 @@ impl Guest {
         ticket.unwrap_or_default()
     }
 
-    pub(super) fn asks(&mut self, to: SocketAddr, method: &str, target: &str) -> Answer {
+    pub(crate) fn asks(&mut self, to: SocketAddr, method: &str, target: &str) -> Answer {
         let headers = self.headers();
         let ours = if method == "POST" { "Sec-Fetch-Site: same-origin\r\nContent-Length: 0\r\n" } else { "" };
         let answer = exchange(to, &format!("{method} {target} HTTP/1.1\r\nHost: shop.test\r\n{headers}{ours}\r\n"));
@@ -42,7 +42,7 @@ impl Guest {
     }
 
     /// Joins and returns the number.
-    pub(super) fn joins(&mut self, to: SocketAddr) -> u64 {
+    pub(crate) fn joins(&mut self, to: SocketAddr) -> u64 {
         let first = self.asks(to, "POST", "/.tidegate/wr/drop/join");
         assert_eq!((first.status, &first.json()["waitingRoom"]["state"]), (202, &"PRE".into()), "{first:?}");
         let second = self.asks(to, "POST", "/.tidegate/wr/drop/join");
@@ -51,9 +51,10 @@ impl Guest {
         told["ticketNumber"].as_u64().expect("a number")
     }
 
-    fn walks_in(&mut self, to: SocketAddr) {
-        eventually("somebody walks in", Duration::from_secs(5), || self.asks(to, "GET", "/drop").status == 200);
-        assert_eq!(self.asks(to, "GET", "/drop").status, 200);
+    /// Gets in while there is room.
+    pub(crate) fn walks_in(&mut self, to: SocketAddr) {
+        eventually("somebody walks in", Duration::from_secs(5), || self.asks(to, "GET", "/").status == 200);
+        assert_eq!(self.asks(to, "GET", "/").status, 200);
     }
 }
 
