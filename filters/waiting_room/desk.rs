@@ -316,9 +316,8 @@ impl Case<'_, '_> {
             Held::Token(_) => return self.lacks(&Held::Nothing),
             other => return self.lacks(&other),
         };
-        let near = |events: &super::settings::Events| {
-            room.ahead(&room.outlook_now(), token.number) < events.below_position
-        };
+        let near =
+            |events: &super::settings::Events| room.ahead(&room.outlook_now(), token.number) < events.below_position;
         let seat = self.settings.events.filter(near).and_then(|events| room.listen(events.max_connections));
         let Some(seat) = seat else {
             let mut problem = Problem::new("poll-instead", "Events are for those near the front; look at the status");
@@ -367,7 +366,9 @@ impl Case<'_, '_> {
     /// Why a token does not do.
     fn lacks(&self, held: &Held) -> Reply {
         let (status, code, title) = match held {
-            Held::Token(_) | Held::Nothing => (StatusCode::BAD_REQUEST, "no-ticket", "There is no place without a ticket"),
+            Held::Token(_) | Held::Nothing => {
+                (StatusCode::BAD_REQUEST, "no-ticket", "There is no place without a ticket")
+            }
             Held::Bad => (StatusCode::FORBIDDEN, "bad-ticket", "This is no ticket of this room"),
             Held::OtherEpoch => (StatusCode::CONFLICT, "room-was-reset", "The room has begun anew since"),
             Held::Expired => (StatusCode::GONE, "ticket-expired", "The ticket is good no more"),

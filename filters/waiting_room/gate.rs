@@ -342,7 +342,9 @@ impl Case<'_, '_> {
             reply.status = StatusCode::TOO_MANY_REQUESTS;
         }
         reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")));
-        reply.headers.push((header::VARY, HeaderValue::from_static("Accept, Accept-Encoding, Accept-Language, Cookie")));
+        reply
+            .headers
+            .push((header::VARY, HeaderValue::from_static("Accept, Accept-Encoding, Accept-Language, Cookie")));
         reply.headers.push((HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex")));
         if let Some(token) = token {
             reply.headers.extend(self.ticket(token, document.poll_after_ms).into_iter().flatten());

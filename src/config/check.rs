@@ -76,7 +76,8 @@ impl<'t> Checker<'_, 't> {
         let (filters, chains) = self.filters(file);
         let routes = self.routes(file, chains, server.as_ref());
         let (server, admin) = (server?, admin?);
-        let config = Config { server, admin, stores, identity, upstreams, rooms, room_path, room_keys, filters, routes };
+        let config =
+            Config { server, admin, stores, identity, upstreams, rooms, room_path, room_keys, filters, routes };
         Some(config)
     }
 

@@ -51,7 +51,11 @@ impl Checker<'_, '_> {
         let whole = text.len() > 1 && text.starts_with('/') && !text.ends_with('/');
         if !plain || !whole || !normalise(text).is_ok_and(|normal| normal == text.as_str()) {
             let help = Some("write it like `/.tidegate/wr`".to_owned());
-            self.wrong_with_help(path.at, "a path begins with `/`, does not end with it, and has plain letters only", help);
+            self.wrong_with_help(
+                path.at,
+                "a path begins with `/`, does not end with it, and has plain letters only",
+                help,
+            );
         }
         text.as_str().into()
     }

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use tidegate_filters::engine::{ByteSize, Mode, TimeSpan};
 
 use super::file_channel::{ChannelFile, HealthFile};
-use super::file_payments::{CallbackFile, PaymentFile};
 use super::file_page::room_path;
+use super::file_payments::{CallbackFile, PaymentFile};
 use super::file_rooms::{RoomFile, RoomKeyFile};
 use super::file_server::{AdminFile, NetFile, ProtocolFile, ServerFile, StoreFile};
 use super::placed::{At, Named, Raw};

@@ -16,8 +16,8 @@ use tidegate_filters::waiting_room::settings::{CommandKind, Events, SameSite, Se
 
 use super::secret::Secret;
 use super::types_payments::CallbackSpec;
-use crate::waiting_room::page::{Language, Template};
 pub use super::types_upstream::{Channel, Class, Health, StatusRange, Upstream};
+use crate::waiting_room::page::{Language, Template};
 
 /// A whole configuration file.
 #[derive(Debug)]

@@ -57,7 +57,7 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
         return decision;
     }
     if let Some(reply) = room(flow, head) {
-        return respond(reply);
+        return Decision::Respond(reply);
     }
     let route = match flow.snapshot.table.find(flow.arrival.listener, head) {
         routes::Found::Route(at) => flow.snapshot.routes[at].clone(),
@@ -88,7 +88,7 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
 }
 
 /// The answer to a request for the public side of a waiting room; `None` for any other request.
-fn room(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Reply> {
+fn room(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Box<Reply>> {
     let snapshot = flow.snapshot.clone();
     match snapshot.room_paths.find(flow.arrival.listener, head.path)? {
         Found::Asked(asked) => {

@@ -43,7 +43,7 @@ pub(crate) struct Asked<'a> {
 pub(crate) enum Found<'a> {
     Asked(Asked<'a>),
     /// Nothing has that path.
-    Nothing(Reply),
+    Nothing(Box<Reply>),
 }
 
 impl RoomPaths {
@@ -51,9 +51,11 @@ impl RoomPaths {
     pub(crate) fn new(config: &Config, rooms: &[ConfiguredRoom], id: impl Fn(&str) -> Option<IdentityId>) -> Self {
         let gates: Vec<_> = config.filters.iter().filter(|filter| filter.kind == "waiting_room").collect();
         let gated = |route: &&crate::config::Route| gates.iter().any(|gate| route.filters.contains(&gate.name));
-        let listeners = config.server.listeners.iter().map(|listener| {
-            config.routes.iter().filter(gated).any(|route| route.listener == listener.name)
-        });
+        let listeners = config
+            .server
+            .listeners
+            .iter()
+            .map(|listener| config.routes.iter().filter(gated).any(|route| route.listener == listener.name));
         let path = |(spec, room): (&crate::config::RoomSpec, &ConfiguredRoom)| {
             let bits = spec.identity.iter().filter_map(|name| id(name)).map(|id| 1u64 << id.0);
             RoomPath { room: room.room.clone(), needs: bits.fold(0, |all, bit| all | bit) }
@@ -86,11 +88,11 @@ impl RoomPaths {
 
 impl Asked<'_> {
     /// The answer.
-    pub(crate) fn answer(&self, head: &RequestHead<'_>, cx: &RequestContext) -> Reply {
-        desk::answer(self.room, self.ask, head, cx, self.life)
+    pub(crate) fn answer(&self, head: &RequestHead<'_>, cx: &RequestContext) -> Box<Reply> {
+        Box::new(desk::answer(self.room, self.ask, head, cx, self.life))
     }
 }
 
 fn nothing<'a>(code: &'static str, title: &'static str) -> Found<'a> {
-    Found::Nothing(Reply::problem(StatusCode::NOT_FOUND, code, title))
+    Found::Nothing(Box::new(Reply::problem(StatusCode::NOT_FOUND, code, title)))
 }

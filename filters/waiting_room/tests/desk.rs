@@ -113,9 +113,18 @@ fn who_looks_too_soon_is_told_when_to_come_and_that_moment_is_good() {
         }
         let (status, told) = visitor.asks(&bench, Ask::Status);
         assert_eq!(status, 200, "round {round}");
-        let token = Token::open(visitor.ticket.as_ref().unwrap().as_bytes(), bench.room.tag(), &settings(Rules::new(1, 1, 1)).keys, START / 1_000).unwrap();
+        let token = Token::open(
+            visitor.ticket.as_ref().unwrap().as_bytes(),
+            bench.room.tag(),
+            &settings(Rules::new(1, 1, 1)).keys,
+            START / 1_000,
+        )
+        .unwrap();
         assert_eq!(token.kind, Kind::Ticket);
-        assert!(token.may_look_at() <= bench.now + told["pollAfterMs"].as_u64().unwrap() / 2, "half of it is early enough");
+        assert!(
+            token.may_look_at() <= bench.now + told["pollAfterMs"].as_u64().unwrap() / 2,
+            "half of it is early enough"
+        );
         bench.pass(137);
     }
     assert!(bench.room.counts.too_soon.load(std::sync::atomic::Ordering::Relaxed) > 5);

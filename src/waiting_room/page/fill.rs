@@ -53,7 +53,13 @@ impl Visitor<'_> {
                 Some(ahead) => format!("{} · {}", grouped(ahead), language.word("title")),
                 None => language.word(if place { "title" } else { headline }).to_owned(),
             },
-            Slot::Ahead => if ahead == Some(0) { String::new() } else { known(ahead) },
+            Slot::Ahead => {
+                if ahead == Some(0) {
+                    String::new()
+                } else {
+                    known(ahead)
+                }
+            }
             Slot::Unit => ahead.map_or("", |ahead| self.unit(ahead)).to_owned(),
             Slot::Wait => match document.wait_time_seconds {
                 _ if document.paused => String::new(),

@@ -201,7 +201,9 @@ fn hashes(page: &str, element: &str) -> Result<String, String> {
             return Err("a script from elsewhere: put it into the page, nothing else is let run".to_owned());
         }
         if page[inside..end].contains(UNKNOWN) {
-            return Err(format!("a placeholder in a `<{element}>`: what differs from visitor to visitor cannot be let run"));
+            return Err(format!(
+                "a placeholder in a `<{element}>`: what differs from visitor to visitor cannot be let run"
+            ));
         }
         list.push(format!("'sha256-{}'", STANDARD.encode(Sha256::digest(&page[inside..end]))));
     }

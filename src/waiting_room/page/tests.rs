@@ -72,7 +72,11 @@ fn a_visitor_reads_their_language_or_the_rooms() {
         let page = RoomPage::new(None, default);
         let told = render(&page, target, &[("Accept-Language", accept)], Standing::Waiting(1), &room());
         let (_, language) = told.headers.iter().find(|(name, _)| name == "content-language").unwrap();
-        assert!(std::str::from_utf8(&told.bytes).unwrap().contains(&format!("<html lang=\"{}\">", language.to_str().unwrap())));
+        assert!(
+            std::str::from_utf8(&told.bytes)
+                .unwrap()
+                .contains(&format!("<html lang=\"{}\">", language.to_str().unwrap()))
+        );
         language.to_str().unwrap().to_owned()
     };
     assert_eq!(lang("/", "zh-HK,zh;q=0.9", Language::En), "zh-TW");
@@ -103,7 +107,10 @@ fn what_others_wrote_is_text() {
     room.set_notice(Some(Notice { text: "</script><b>\"now\"".to_owned(), level: Level::Info }));
     let told = render(&page, "/?\"><i>&lang=\"", &[], Standing::Waiting(1), &room);
     let html = String::from_utf8(told.bytes.to_vec()).unwrap();
-    assert!(html.contains("&lt;/script&gt;&lt;b&gt;&quot;now&quot;") && html.contains("\\u003c/script>\\u003cb>"), "{html}");
+    assert!(
+        html.contains("&lt;/script&gt;&lt;b&gt;&quot;now&quot;") && html.contains("\\u003c/script>\\u003cb>"),
+        "{html}"
+    );
     assert!(!html.contains("<b>") && !html.contains("<i>"));
 }
 
@@ -137,7 +144,10 @@ fn a_template_that_is_wrong_is_refused_with_the_line() {
 #[test]
 fn spans_and_numbers_are_said_as_people_say_them() {
     let said = |seconds| Language::En.span(seconds);
-    assert_eq!([said(0), said(12), said(60), said(61), said(5_340)].join(", "), "5 seconds, 15 seconds, 1 minute, 2 minutes, 89 minutes");
+    assert_eq!(
+        [said(0), said(12), said(60), said(61), said(5_340)].join(", "),
+        "5 seconds, 15 seconds, 1 minute, 2 minutes, 89 minutes"
+    );
     assert_eq!(said(5_400), "1 hour 30 minutes");
     assert_eq!(Language::ZhCn.span(7_200), "2 小时");
     assert_eq!([grouped(7), grouped(1_000), grouped(1_234_567)].join(" "), "7 1,000 1,234,567");

@@ -29,12 +29,17 @@ async fn until(page: &Client, css: &str, wanted: impl Fn(&str) -> bool) -> Strin
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let html = page.source().await.unwrap_or_default();
-    panic!("{css} says {last} in {}", html.split("<main>").nth(1).unwrap_or(&html).split("</main>").next().unwrap_or(""));
+    panic!(
+        "{css} says {last} in {}",
+        html.split("<main>").nth(1).unwrap_or(&html).split("</main>").next().unwrap_or("")
+    );
 }
 
 fn looks(gateway: &Gateway) -> usize {
     let log = gateway.access_log(1);
-    log.iter().filter(|line| line["path"].as_str().or(line["target"].as_str()) == Some("/.tidegate/wr/drop/status")).count()
+    log.iter()
+        .filter(|line| line["path"].as_str().or(line["target"].as_str()) == Some("/.tidegate/wr/drop/status"))
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +80,10 @@ async fn on_the_narrowest_screen_nothing_is_cut_in_any_language_or_state() {
         assert!(number(&page, least).await >= 44.0);
     }
     click(&page, "#languages a[lang='en']").await;
-    assert_eq!(until(&page, "#headline", |text| text.starts_with("You are in line")).await, "You are in line. Please keep this page");
+    assert_eq!(
+        until(&page, "#headline", |text| text.starts_with("You are in line")).await,
+        "You are in line. Please keep this page"
+    );
     assert!(page.current_url().await.expect("an address").query().is_some_and(|query| query == "lang=en"));
     gateway.admin("POST", "/-/waiting_rooms/drop/sold_out");
     until(&page, "#headline", |text| text == "Sold out").await;
@@ -86,7 +94,8 @@ async fn on_the_narrowest_screen_nothing_is_cut_in_any_language_or_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hidden_tab_looks_rarely_and_catches_up_when_it_is_seen() {
     let (origin, folder) = (Origin::ok(), tempfile::tempdir().unwrap());
-    let settings = "total_active_users: 1, new_users_per_minute: 600, polling: {min: 500ms, max: 1s}, sse: {enabled: false}";
+    let settings =
+        "total_active_users: 1, new_users_per_minute: 600, polling: {min: 500ms, max: 1s}, sse: {enabled: false}";
     let gateway = Gateway::start(&file_with(origin.address, settings, folder.path()));
     let to = gateway.public();
     Guest::default().walks_in(to);

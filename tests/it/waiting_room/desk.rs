@@ -137,7 +137,8 @@ fn a_post_without_a_pass_is_told_to_come_again_and_never_stored() {
     guest.joins(to);
     origin.forget();
     let order = |guest: &Guest| {
-        let head = format!("POST /orders HTTP/1.1\r\nHost: shop.test\r\n{}Content-Length: 5\r\n\r\nkeys!", guest.headers());
+        let head =
+            format!("POST /orders HTTP/1.1\r\nHost: shop.test\r\n{}Content-Length: 5\r\n\r\nkeys!", guest.headers());
         exchange(to, &head)
     };
     let refused = order(&guest);
@@ -258,14 +259,20 @@ fn an_operator_resets_a_room_and_nobody_keeps_what_they_had() {
     assert!(guest.clone().joins_again(to) > number);
     gateway.kill_and_start();
     assert_eq!(gateway.admin("GET", "/-/waiting_rooms/drop").json()["epoch"], 2);
-    assert_eq!(first.asks(gateway.public(), "GET", "/drop").status, 200, "a pass of the new epoch is good after a kill");
+    assert_eq!(
+        first.asks(gateway.public(), "GET", "/drop").status,
+        200,
+        "a pass of the new epoch is good after a kill"
+    );
 }
 
 impl Guest {
     /// Joins with a token from before a reset: it is brought back as a stranger's.
     fn joins_again(&mut self, to: SocketAddr) -> u64 {
         self.asks(to, "POST", "/.tidegate/wr/drop/join");
-        self.asks(to, "POST", "/.tidegate/wr/drop/join").json()["waitingRoom"]["ticketNumber"].as_u64().expect("a number")
+        self.asks(to, "POST", "/.tidegate/wr/drop/join").json()["waitingRoom"]["ticketNumber"]
+            .as_u64()
+            .expect("a number")
     }
 }
 
@@ -301,7 +308,9 @@ fn an_operators_word_and_that_nothing_is_left_reach_those_who_wait_within_a_seco
     let put = |body: &str| {
         let length = body.len();
         let json = "Content-Type: application/json";
-        let head = format!("PUT /-/waiting_rooms/drop/message HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "PUT /-/waiting_rooms/drop/message HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: {length}\r\n\r\n"
+        );
         exchange(gateway.address("admin"), &format!("{head}{body}"))
     };
     assert_eq!(put("{\"message\": \"  \"}").status, 400);
@@ -341,5 +350,8 @@ fn a_room_shows_its_own_page_and_a_saved_one_is_shown_at_once() {
     assert!(look("Accept-Language: ko\r\n").text().contains("줄에서 나가기"));
     std::fs::write(&page, "<h2>{{headline}}</h2>").unwrap();
     eventually("the new page is shown", Duration::from_secs(10), || look("").text().starts_with("<h2>"));
-    assert_eq!(get(to, "/drop", "Accept: application/json\r\n").header("content-type"), Some("application/problem+json"));
+    assert_eq!(
+        get(to, "/drop", "Accept: application/json\r\n").header("content-type"),
+        Some("application/problem+json")
+    );
 }
