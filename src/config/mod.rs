@@ -38,6 +38,7 @@ mod restart;
 mod scalars;
 mod schema;
 mod secret;
+mod session;
 mod source;
 mod suggest;
 #[cfg(test)]
