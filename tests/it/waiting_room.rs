@@ -1,6 +1,7 @@
 //! A waiting room in front of a real backend: who waits gets in when there is room, and a kill costs nobody their place.
 
 mod browser;
+mod changes;
 pub(crate) mod desk;
 mod events;
 

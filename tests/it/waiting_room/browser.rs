@@ -10,7 +10,7 @@ use crate::support::browser::{Driver, click, find, number};
 use crate::support::{Gateway, Origin};
 
 /// An element's text. Between two pages it may be gone before it is read.
-async fn text(page: &Client, css: &str) -> String {
+pub(super) async fn text(page: &Client, css: &str) -> String {
     loop {
         if let Ok(text) = find(page, css).await.text().await {
             return text;
@@ -19,7 +19,7 @@ async fn text(page: &Client, css: &str) -> String {
 }
 
 /// Waits until an element's text is as wanted.
-async fn until(page: &Client, css: &str, wanted: impl Fn(&str) -> bool) -> String {
+pub(super) async fn until(page: &Client, css: &str, wanted: impl Fn(&str) -> bool) -> String {
     let mut last = String::new();
     for _ in 0..300 {
         last = text(page, css).await;
