@@ -176,7 +176,7 @@ fn the_frontier_is_one_document_for_all_that_a_cache_can_keep() {
     raw.send(format!("{again}\r\n{again}If-None-Match: {tag}\r\n\r\n{}\r\n", again.replace("GET", "HEAD")));
     assert_eq!(raw.answer().unwrap().body, first.body);
     let same = raw.answer().unwrap();
-    assert_eq!((same.status, same.header("etag"), same.body.len()), (304, Some(tag.as_str()), 0));
+    assert_eq!((same.status, same.header("etag"), same.header("content-length")), (304, Some(tag.as_str()), None));
     let head = raw.answer_to("HEAD").unwrap();
     assert_eq!(head.header("content-length").unwrap(), first.body.len().to_string());
     for log in gateway.access_log(3).iter().rev().take(2) {
