@@ -43,7 +43,7 @@ async fn says(page: &Client, css: &str, wanted: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_waits_sees_the_place_move_has_a_turn_and_buys() {
-    let shop = Shop::start_with(with_room);
+    let shop = Shop::start_edited(with_room);
     let to: SocketAddr = shop.url("gateway").trim_start_matches("http://").parse().expect("an address");
     let mut holder = Guest::default();
     holder.walks_in(to);
