@@ -1,4 +1,6 @@
 "use strict";
+// A browser too old to read this loads the page again instead; see the short script before it.
+window.tidegate = true;
 (() => {
   const $ = (id) => document.getElementById(id);
   const words = JSON.parse($("words").textContent);

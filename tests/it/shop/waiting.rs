@@ -10,16 +10,16 @@ use super::set_up::Shop;
 use crate::support::browser::{Driver, click, find};
 use crate::waiting_room::desk::Guest;
 
-/// A room of one place before the shop's pages and before ordering.
+/// A room of one place before the shop's pages and before ordering, beside those that the file has.
 fn with_room(yaml: String) -> String {
-    let room = "waiting_rooms:
-  - {name: drop, total_active_users: 1, new_users_per_minute: 600, polling: {min: 500ms}}
-waiting_room_keys:
-  - {kid: 1, secret: \"${TIDEGATE_ROOM_KEY:-0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f}\"}
-
-filters:
-";
-    let yaml = yaml.replace("filters:\n  # Buying.", &format!("{room}  room: {{waiting_room: drop}}\n  # Buying."));
+    let room = "  - {name: drop, total_active_users: 1, new_users_per_minute: 600, polling: {min: 500ms}}\n";
+    let yaml = if yaml.contains("\nwaiting_rooms:\n") {
+        yaml.replace("\nwaiting_rooms:\n", &format!("\nwaiting_rooms:\n{room}"))
+    } else {
+        let key = "{kid: 1, secret: \"${TIDEGATE_ROOM_KEY:-0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f}\"}";
+        yaml.replace("\nfilters:\n", &format!("\nwaiting_rooms:\n{room}waiting_room_keys: [{key}]\n\nfilters:\n"))
+    };
+    let yaml = yaml.replace("\nfilters:\n", "\nfilters:\n  room: {waiting_room: drop}\n");
     let page = "    match: {path: /, methods: [GET, HEAD]}\n    filters: [reads";
     yaml.replace("filters: [limits, once]", "filters: [limits, room, once]").replace(page, &format!("{page}, room"))
 }
