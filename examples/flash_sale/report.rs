@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::Args;
+use crate::channels::Money;
 use crate::histogram::Latency;
 use crate::tally::{Counts, Flooder, Tally, total};
 
@@ -64,10 +65,12 @@ impl Report {
         ran: Duration,
         tally: &Tally,
         refused: BTreeMap<String, u64>,
+        money: Option<&Money>,
     ) -> Self {
         let counts = tally.counts();
         let mut checks = checks(&counts, stock);
         checks.extend(pace.into_iter().flat_map(|pace| room_checks(&counts, pace)));
+        checks.extend(money.into_iter().flat_map(checks_of_money));
         Self {
             sku: args.sku.clone(),
             users: args.users,
@@ -217,6 +220,19 @@ fn room_checks(counts: &Counts, pace: u64) -> Vec<Check> {
         checks.push(Check { what, passed: after <= TOLD_WITHIN });
     }
     checks
+}
+
+fn checks_of_money(money: &Money) -> Vec<Check> {
+    let check = |what: String, passed| Check { what, passed };
+    let Money { charged, charged_twice, faults, open, manual } = money;
+    vec![
+        check(format!("the channels misbehaved ({faults} times)"), *faults > 0),
+        check(
+            format!("by the channels' ledgers nobody paid twice ({charged} charged, {charged_twice} twice)"),
+            *charged_twice == 0,
+        ),
+        check(format!("every payment ended ({open} are open, for {manual} a person was called)"), *open == 0),
+    ]
 }
 
 fn kinds(prefix: &str, counts: &BTreeMap<String, u64>) -> String {

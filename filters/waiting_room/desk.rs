@@ -202,7 +202,7 @@ impl Case<'_, '_> {
             }
             Kind::Pre => self.tell(StatusCode::OK, Standing::Pre, None),
             _ if self.now < token.may_look_at() => self.too_soon(&token),
-            _ => self.look(&token),
+            _ => self.seen(self.look(&token), &token),
         }
     }
 
@@ -216,11 +216,16 @@ impl Case<'_, '_> {
         Reply { status: StatusCode::TOO_MANY_REQUESTS, retry_after: Some(wait), headers, body }
     }
 
-    fn look(&self, token: &Token) -> Reply {
+    fn look(&self, token: &Token) -> Look {
+        self.room().look(self.now, token.number, u64::from_be_bytes(token.subject))
+    }
+
+    /// What somebody in line is told who has looked.
+    fn seen(&self, look: Look, token: &Token) -> Reply {
         let subject = u64::from_be_bytes(token.subject);
         let kind = token.kind;
         let ticket = |number| Some((Kind::Ticket, number, subject));
-        match self.room().look(self.now, token.number, subject) {
+        match look {
             Look::Inside(admission) => self.welcome(admission, subject),
             Look::Turn(number, until) => self.tell(StatusCode::OK, Standing::Ready(number, until), ticket(number)),
             Look::Wait(number) if kind == Kind::Registration && number == token.number => {
@@ -242,9 +247,9 @@ impl Case<'_, '_> {
                 return self.tell(StatusCode::OK, standing, None);
             }
             // Who has a place keeps it, and has shown to keep cookies.
-            Held::Token(token) => match self.room().look(self.now, token.number, u64::from_be_bytes(token.subject)) {
+            Held::Token(token) => match self.look(&token) {
                 Look::Gone => steady = true,
-                _ => return self.look(&token),
+                look => return self.seen(look, &token),
             },
             Held::Expired => steady = true,
             Held::Nothing | Held::Bad | Held::OtherEpoch => (),

@@ -8,7 +8,7 @@
 //! again with the pass.
 //!
 //! **Never queued.** What a rule lets pass (payment callbacks), and CORS preflights, to which browsers add no cookie. HEAD,
-//! OPTIONS and prefetches are told to wait without taking a number.
+//! OPTIONS, prefetches and requests for parts of a page are told to wait without taking a number.
 //!
 //! **Fails.** Without a key to sign with, nobody new is admitted: 503.
 
@@ -29,6 +29,9 @@ use super::token::{Kind, Token};
 use crate::channels::UpstreamFacts;
 use crate::engine::{Decision, Filter, HeaderEdit, Problem, Reply, ReplyBody, RequestContext, RequestHead, Stages};
 
+/// What `Sec-Fetch-Dest` says of a request for a part of a page.
+const BESIDE: [&str; 10] =
+    ["image", "script", "style", "font", "audio", "video", "track", "manifest", "serviceworker", "worker"];
 /// How long a token lasts that only has to be brought back (seconds).
 const PRE_LIFE: u64 = 600;
 
@@ -209,10 +212,14 @@ impl Case<'_, '_> {
         }
     }
 
-    /// Requests that neither take a number nor a place.
+    /// Requests that neither take a number nor a place: what a browser asks for on its own, beside the page that it shows.
     fn takes_nothing(&self) -> bool {
         let purpose = self.head.header("sec-purpose").or_else(|| self.head.header("purpose"));
-        matches!(self.head.method, "HEAD" | "OPTIONS") || purpose.is_some_and(|value| value.starts_with(b"prefetch"))
+        let beside = self.head.header_str("sec-fetch-dest").is_some_and(|dest| BESIDE.contains(&dest));
+        matches!(self.head.method, "HEAD" | "OPTIONS")
+            || matches!(self.head.path, "/favicon.ico" | "/robots.txt")
+            || beside
+            || purpose.is_some_and(|value| value.starts_with(b"prefetch"))
     }
 
     pub(super) fn remember(&self, number: u64, cx: &mut RequestContext) {

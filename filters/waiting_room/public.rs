@@ -84,7 +84,8 @@ pub(super) struct Frame {
 /// What a room has for everybody.
 pub(super) struct Public {
     published: ArcSwap<Published>,
-    making: Mutex<()>,
+    /// Held by whoever makes a document; counts them.
+    making: Mutex<u64>,
     notice: ArcSwapOption<Notice>,
     frames: watch::Sender<Option<Arc<Frame>>>,
     listeners: AtomicUsize,
@@ -113,7 +114,7 @@ impl Public {
         };
         Self {
             published: ArcSwap::from_pointee(never),
-            making: Mutex::new(()),
+            making: Mutex::new(0),
             notice: ArcSwapOption::empty(),
             frames: watch::Sender::new(None),
             listeners: AtomicUsize::new(0),
@@ -160,17 +161,21 @@ impl Room {
             return held.clone();
         }
         // One makes it; those who ask meanwhile get the one before.
-        let Some(_making) = self.public.making.try_lock() else {
-            return if held.made == 0 { Arc::new(self.make()) } else { held.clone() };
+        let mut made = match self.public.making.try_lock() {
+            Some(made) => made,
+            None if held.made > 0 => return held.clone(),
+            None => self.public.making.lock(),
         };
-        let fresh = Arc::new(self.make());
+        *made += 1;
+        let fresh = Arc::new(self.make(*made));
         self.public.published.store(fresh.clone());
         fresh
     }
 
-    fn make(&self) -> Published {
+    fn make(&self, count: u64) -> Published {
         let outlook = self.outlook_now();
-        let etag = format!("\"{}-{}\"", outlook.epoch, outlook.at);
+        // Two documents of one tick may differ; two of one count come from two processes, hence at two times.
+        let etag = format!("\"{:x}-{count:x}\"", outlook.at);
         Published {
             bytes: document::frontier(self),
             etag: HeaderValue::from_str(&etag).unwrap_or_else(|_| HeaderValue::from_static("\"0\"")),

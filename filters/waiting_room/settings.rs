@@ -151,7 +151,7 @@ impl Settings {
             json: true,
             admission: None,
             base: format!("/.tidegate/wr/{name}").into(),
-            events: Some(Events { below_position: 5_000, max_connections: 10_000 }),
+            events: Some(Events { below_position: 5_000, max_connections: 5_000 }),
             page: None,
         }
     }

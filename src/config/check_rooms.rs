@@ -12,9 +12,10 @@ use super::check::{Checker, DAY};
 use super::check_identity::BUILT_IN;
 use super::file_rooms::{
     CommandFile, CompatFile, EventFile, MethodFile, MissedFile, OverflowFile, RoomFile, RoomKeyFile, SameSiteFile,
-    SecureFile, SessionFile,
+    SecureFile,
 };
 use super::placed::At;
+use super::session::SessionFile;
 use super::tree::{Id, Tree};
 use super::types::RoomSpec;
 

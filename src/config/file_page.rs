@@ -34,13 +34,13 @@ pub(super) struct SseFile {
     pub(super) enabled: bool,
     /// They are for those with fewer people before them (default 5000; 1 to 100000000). Others poll.
     pub(super) below_position: At<u64>,
-    /// Connections at once (default 10000; 1 to 1000000). Whoever comes then polls.
+    /// Connections at once (default 5000; 1 to 1000000), some 50 KiB of memory each. Whoever comes then polls.
     pub(super) max_connections: At<u64>,
 }
 
 impl Default for SseFile {
     fn default() -> Self {
-        Self { enabled: true, below_position: 5_000.into(), max_connections: 10_000.into() }
+        Self { enabled: true, below_position: 5_000.into(), max_connections: 5_000.into() }
     }
 }
 

@@ -1,13 +1,10 @@
 //! `waiting_rooms` and `waiting_room_keys` as they stand in the file. Names are those that other waiting rooms use.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
 use tidegate_filters::engine::TimeSpan;
 
 use super::file::seconds;
@@ -15,6 +12,7 @@ use super::file_admission::{AdmissionFile, CapFile};
 use super::file_page::{LanguageFile, SseFile};
 use super::moment::MomentFile;
 use super::placed::At;
+use super::session::SessionFile;
 
 /// A waiting room. Routes use it as `{waiting_room: <name>}`.
 #[derive(Deserialize, JsonSchema)]
@@ -96,7 +94,10 @@ pub(super) struct RoomFile {
     /// How often clients look.
     #[serde(default)]
     pub(super) polling: At<PollingFile>,
-    /// The page that people wait on: an HTML file with placeholders like `{{ahead}}` (default: the gateway's own).
+    /// The page that people wait on: an HTML file with placeholders (default: the gateway's own, which
+    /// `tidegate waiting-room page` prints). Known are `lang title headline detail room state message ahead unit wait number
+    /// serving pace hidden refresh without_script languages document style script words`, each in double braces, and
+    /// `t.NAME` for the gateway's own words. Scripts and styles stand in the page itself.
     #[serde(default)]
     pub(super) custom_page_html: Option<At<PathBuf>>,
     /// Language of the page for those whose browser prefers none of its languages (default `en`).
@@ -341,47 +342,4 @@ pub(super) struct RoomKeyFile {
     /// It verifies until here (default: as long as it stands here).
     #[serde(default)]
     pub(super) not_after: Option<At<MomentFile>>,
-}
-
-/// A length of a visit: with a unit, or a bare number of minutes.
-#[derive(Clone, Copy)]
-pub(super) struct SessionFile(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for SessionFile {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Session;
-        impl Visitor<'_> for Session {
-            type Value = SessionFile;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration like `5m`, or a number of minutes")
-            }
-
-            fn visit_u64<E: de::Error>(self, minutes: u64) -> Result<SessionFile, E> {
-                Ok(SessionFile(Duration::from_secs(minutes.saturating_mul(60))))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<SessionFile, E> {
-                match text.parse() {
-                    Ok(minutes) => self.visit_u64(minutes),
-                    Err(_) => text.parse().map(|TimeSpan(span)| SessionFile(span)).map_err(E::custom),
-                }
-            }
-        }
-        from.deserialize_any(Session)
-    }
-}
-
-impl JsonSchema for SessionFile {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Session".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [generator.subschema_for::<TimeSpan>(), { "type": "integer", "minimum": 1 }] })
-    }
 }

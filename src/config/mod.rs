@@ -17,6 +17,7 @@ mod check_payments;
 mod check_rooms;
 mod check_routes;
 mod check_server;
+mod check_tls;
 mod check_upstreams;
 mod decode;
 mod decode_error;
@@ -40,6 +41,7 @@ mod restart;
 mod scalars;
 mod schema;
 mod secret;
+mod session;
 mod source;
 mod suggest;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tidegate_filters::waiting_room::settings::{CommandKind, Events, SameSite, Se
 
 use super::secret::Secret;
 use super::types_payments::CallbackSpec;
-pub use super::types_upstream::{Channel, Class, Health, StatusRange, Upstream};
+pub use super::types_upstream::{Channel, Class, Health, StatusRange, TlsIdentity, Upstream, UpstreamTls};
 use crate::waiting_room::page::{Language, Template};
 
 /// A whole configuration file.

@@ -57,7 +57,7 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
         return decision;
     }
     if let Some(reply) = room(flow, head) {
-        return respond(reply);
+        return Decision::Respond(reply);
     }
     let route = match flow.snapshot.table.find(flow.arrival.listener, head) {
         routes::Found::Route(at) => flow.snapshot.routes[at].clone(),
@@ -74,7 +74,7 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
     let needs = route.needs;
     flow.cx.set_identity(IdentityId::ROUTE, route.identity.clone());
     flow.snapshot.identities.resolve(needs, flow.arrival.peer, head, unix_now, &mut flow.cx);
-    let pinned = head.header_str(PIN).filter(|_| route.upstream.channels.len() > 1);
+    let pinned = head.header_str(PIN).filter(|_| route.upstream.channels.len() > 1 || route.upstream.plan.is_some());
     flow.pinned = pinned.and_then(|name| route.upstream.channel_named(name));
     flow.enter(route);
     if (flow.arrival.at.0 / 1_000).is_multiple_of(TIMED_ONE_IN) {
@@ -88,7 +88,7 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
 }
 
 /// The answer to a request for the public side of a waiting room; `None` for any other request.
-fn room(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Reply> {
+fn room(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Box<Reply>> {
     let snapshot = flow.snapshot.clone();
     match snapshot.room_paths.find(flow.arrival.listener, head.path)? {
         Found::Asked(asked) => {

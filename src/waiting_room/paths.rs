@@ -43,7 +43,7 @@ pub(crate) struct Asked<'a> {
 pub(crate) enum Found<'a> {
     Asked(Asked<'a>),
     /// Nothing has that path.
-    Nothing(Reply),
+    Nothing(Box<Reply>),
 }
 
 impl RoomPaths {
@@ -88,11 +88,11 @@ impl RoomPaths {
 
 impl Asked<'_> {
     /// The answer.
-    pub(crate) fn answer(&self, head: &RequestHead<'_>, cx: &RequestContext) -> Reply {
-        desk::answer(self.room, self.ask, head, cx, self.life)
+    pub(crate) fn answer(&self, head: &RequestHead<'_>, cx: &RequestContext) -> Box<Reply> {
+        Box::new(desk::answer(self.room, self.ask, head, cx, self.life))
     }
 }
 
 fn nothing<'a>(code: &'static str, title: &'static str) -> Found<'a> {
-    Found::Nothing(Reply::problem(StatusCode::NOT_FOUND, code, title))
+    Found::Nothing(Box::new(Reply::problem(StatusCode::NOT_FOUND, code, title)))
 }

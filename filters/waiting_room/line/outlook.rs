@@ -7,6 +7,9 @@ use crate::waiting_room::rules::{Limits, Method, Phase, Polling, Rules};
 /// Numbers of a block whose waiters are counted beforehand.
 const BLOCK: u64 = 4_096;
 
+/// So many who do not know how long they wait look as often as one would.
+const CROWD: u64 = 10_000;
+
 /// What a room does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -192,9 +195,19 @@ impl Outlook {
     /// the next before they look.
     #[must_use]
     pub fn poll_after(&self, ahead: u64, spread: f64) -> u64 {
-        let wanted = pace::poll_after(self.polling, self.rough_wait(ahead), spread);
+        let wait = match self.state {
+            State::SoldOut => Some(f64::INFINITY),
+            _ => self.rough_wait(ahead),
+        };
+        // While nothing is known or nothing moves, a long line looks more rarely than a short one.
+        let crowd = if wait.is_none() { 1 + self.waiting / CROWD } else { 1 };
+        let wanted = pace::poll_after(self.polling, wait, spread).saturating_mul(crowd).min(self.longest_pause());
         let soonest = ahead.saturating_mul(60_000) / u64::from(self.limits.new_users_per_minute.max(1));
         wanted.min(soonest.saturating_add(self.refresh))
+    }
+
+    fn longest_pause(&self) -> u64 {
+        self.polling.max.max(self.polling.min) * 13 / 10
     }
 
     /// Seconds after which it is worth looking again, roughly; `None` when nothing moves.

@@ -180,6 +180,14 @@ fn heads_and_prefetches_take_nothing_and_preflights_pass() {
     }
     assert_eq!(stage.bench.room.outlook().active, 0);
     stage.full();
+    let mut visitor = client();
+    stage.waits(&mut visitor);
+    for (target, dest) in [("/favicon.ico", ""), ("/robots.txt", ""), ("/a.png", "image"), ("/a.js", "script")] {
+        let headers = vec![("Sec-Fetch-Dest", dest)];
+        let mut beside = Client { target: target.to_owned(), headers, ..visitor.clone() };
+        assert_eq!(value(&stage.waits(&mut beside), &header::SET_COOKIE), None, "{target}");
+    }
+    assert_eq!(stage.bench.room.outlook().tail, 1);
     let headers = vec![("Access-Control-Request-Method", "POST")];
     stage.passes(&mut Client { method: "OPTIONS", headers, ..client() });
 }

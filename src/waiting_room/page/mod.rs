@@ -25,7 +25,7 @@ use fill::Visitor;
 use gzip::{Gzip, Packed};
 use template::{Part, Slot};
 
-pub use template::{Template, read};
+pub use template::{BUILT_IN as TEMPLATE, Template, read};
 pub use words::Language;
 
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
@@ -52,7 +52,7 @@ enum Piece {
 }
 
 static BUILT_IN: LazyLock<Arc<Assembled>> = LazyLock::new(|| {
-    let template = read(template::BUILT_IN).expect("invariant: a test reads the gateway's own page");
+    let template = read(TEMPLATE).expect("invariant: a test reads the gateway's own page");
     Arc::new(Assembled::new(&template))
 });
 

@@ -1,4 +1,6 @@
 "use strict";
+// A browser too old to read this loads the page again instead; see the short script before it.
+window.tidegate = true;
 (() => {
   const $ = (id) => document.getElementById(id);
   const words = JSON.parse($("words").textContent);
@@ -122,17 +124,46 @@
     }
   };
 
+  // People before us, from how many wait up to each of some numbers: exact where the numbers are close.
+  const place = (live, frontier) => {
+    const mine = now.ticketNumber - 1;
+    let [from, people] = [frontier, 0];
+    for (const [number, count] of live) {
+      if (number > mine) return people + Math.round((count - people) * Math.max(0, mine - from) / (number - from));
+      [from, people] = [number, count];
+    }
+    return people;
+  };
+
   // Near the front the turn is pushed. Not to hidden tabs: a browser has few connections.
   const listen = () => {
     const wanted = now.state === "WAITING" && now.eventsUrl && !document.hidden && window.EventSource;
     if (!wanted && source) { source.close(); source = null; }
     if (!wanted || source) return;
     source = new EventSource(now.eventsUrl);
-    const again = () => soon(Math.max(0, 1100 - (Date.now() - looked)));
-    source.addEventListener("turn", again);
-    source.addEventListener("state", (event) => { const { state } = JSON.parse(event.data); if (state !== now.roomState) again(); });
+    source.addEventListener("turn", (event) => {
+      const { readyUntil } = JSON.parse(event.data);
+      // Without a time the turn was taken elsewhere, or is over: the address itself says what is next.
+      return readyUntil ? take({ ...now, state: "READY", readyUntil, positionAhead: 0, serverTime: null }) : location.reload();
+    });
+    source.addEventListener("state", (event) => {
+      const { state } = JSON.parse(event.data);
+      if (state === "reset") return location.reload();
+      now.roomState = state;
+      now.soldOut = state === "sold_out";
+      now.paused = state === "queue_all" || now.degraded;
+      paint();
+    });
     source.addEventListener("message", (event) => { now.message = JSON.parse(event.data).message; paint(); });
-    source.addEventListener("frontier", (event) => { now.servingNumber = JSON.parse(event.data).frontier; paint(); });
+    source.addEventListener("frontier", (event) => {
+      const { frontier, live, waiting, ratePerSec } = JSON.parse(event.data);
+      const ahead = place(live, frontier);
+      // What is left to wait shrinks with the line until the next look says it anew.
+      if (now.waitTimeSeconds && now.positionAhead) now.waitTimeSeconds *= (ahead + 1) / (now.positionAhead + 1);
+      Object.assign(now, { servingNumber: frontier, positionAhead: ahead, queueLength: waiting });
+      if (ratePerSec != null) now.ratePerMinute = ratePerSec * 60;
+      paint();
+    });
   };
 
   const ring = () => {

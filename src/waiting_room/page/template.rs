@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use super::words::{Language, is_word};
 
 /// The gateway's own page.
-pub(super) const BUILT_IN: &str = include_str!("page.html");
+pub const BUILT_IN: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// Stands in for what is not known yet while a policy is worked out.

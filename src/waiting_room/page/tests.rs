@@ -12,7 +12,7 @@ use tidegate_filters::waiting_room::settings::{Page as _, Rendered, Settings};
 use tidegate_filters::waiting_room::{Forgetful, History, Level, Notice, Opening, Reason, Room};
 
 use super::words::{grouped, is_word};
-use super::{Language, RoomPage, read, template};
+use super::{Language, RoomPage, TEMPLATE, read};
 
 fn room() -> Room {
     Room::open(Opening {
@@ -138,7 +138,7 @@ fn a_template_that_is_wrong_is_refused_with_the_line() {
     assert!(why("<script>").contains("does not end"));
     assert!(why("<style>p{width:{{ahead}}px}</style>").contains("cannot be let run"));
     assert!(read("<script type=\"application/json\">{{document}}</script>").is_ok());
-    assert!(read(template::BUILT_IN).is_ok());
+    assert!(read(TEMPLATE).is_ok());
 }
 
 #[test]

@@ -7,3 +7,4 @@ mod crowd;
 mod faults;
 mod flood;
 mod set_up;
+mod waiting;
