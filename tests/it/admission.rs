@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{Gateway, Origin, eventually, get, one_route};
 
-fn file(origin: SocketAddr, folder: &Path) -> String {
+fn file(origin: SocketAddr, folder: &Path, filters: &str) -> String {
     let key = folder.join("room.key");
     std::fs::write(&key, "0f".repeat(32)).unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -24,7 +24,7 @@ fn file(origin: SocketAddr, folder: &Path) -> String {
 waiting_room_keys: [{{kid: 1, secret_file: \"{}\"}}]",
         key.display()
     );
-    one_route(origin, "", "    filters: [{waiting_room: drop}]", &rooms)
+    one_route(origin, "", &format!("    filters: [{filters}]"), &rooms)
 }
 
 fn room(gateway: &Gateway) -> Value {
@@ -59,7 +59,7 @@ fn a_slow_backend_gets_fewer_people_and_all_of_them_when_it_has_recovered() {
         std::io::Write::write_all(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
     });
     let folder = tempfile::tempdir().unwrap();
-    let gateway = Gateway::start(&file(origin.address, folder.path()));
+    let gateway = Gateway::start(&file(origin.address, folder.path(), "{waiting_room: drop}"));
     let public = gateway.public();
     let mut pass = None;
     eventually("somebody walks in", Duration::from_secs(5), || {
@@ -101,4 +101,23 @@ fn a_slow_backend_gets_fewer_people_and_all_of_them_when_it_has_recovered() {
     assert!((25..=45).contains(&fast), "{fast} in two seconds, at {}", room(&gateway));
     over.store(true, SeqCst);
     inside.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn an_open_breaker_brings_the_least_rate_at_once() {
+    let origin = Origin::with(|_, stream| {
+        std::io::Write::write_all(stream, b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno").is_ok()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let filters = "{waiting_room: drop}, {circuit_breaker: {consecutive_failures: 3, open_for: 1m}}";
+    let gateway = Gateway::start(&file(origin.address, folder.path(), filters));
+    let told = |rate: u64| room(&gateway)["admission_control"]["rate_per_minute"] == rate;
+    eventually("all may come", Duration::from_secs(5), || told(1_200));
+    for _ in 0..4 {
+        ask(gateway.public(), None);
+    }
+    eventually("the room knows", Duration::from_secs(5), || {
+        room(&gateway)["admission_control"]["breaker_open"] == true
+    });
+    assert_eq!(rate(&gateway), 60);
 }
