@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `frontier` | GET | the public document, the same bytes for all; 304 |
 //! | `status` | GET | how this visitor stands; 429 to who looks twice as often as asked, by the token alone |
-//! | `events` | GET | the same as it changes ([`super::events`]); 503 to who is far from the front |
+//! | `events` | GET | the same as it changes, as server-sent events; 503 to who is far from the front |
 //! | `join` | POST | a place: 200; 202: bring the token back first |
 //! | `claim` | POST | the way in: 200; 202 not yet; 409 after a reset; 410 too late |
 //! | `leave` | POST | 200 |
@@ -63,7 +63,8 @@ enum Held {
     Bad,
     /// Made before the room was reset.
     OtherEpoch,
-    Expired,
+    /// It says who somebody was.
+    Expired(Token),
 }
 
 impl Ask {
@@ -174,7 +175,7 @@ impl Case<'_, '_> {
             } else if !useful {
                 held = Held::Bad;
             } else if !self.is_fresh(&token) || (token.kind == Kind::Pass && self.room().is_ended(token.number)) {
-                held = Held::Expired;
+                held = Held::Expired(token);
             } else {
                 return Held::Token(token);
             }
@@ -251,7 +252,7 @@ impl Case<'_, '_> {
                 Look::Gone => steady = true,
                 look => return self.seen(look, &token),
             },
-            Held::Expired => steady = true,
+            Held::Expired(_) => steady = true,
             Held::Nothing | Held::Bad | Held::OtherEpoch => (),
         }
         if self.is_out_of_the_way() {
@@ -282,7 +283,7 @@ impl Case<'_, '_> {
             let (issued, expires) = (u64::from(token.issued) * 1_000, u64::from(token.expires) * 1_000);
             return match self.room().visit(self.now, token.number, subject, issued, expires) {
                 Some(admission) => self.welcome(admission, subject),
-                None => self.lacks(&Held::Expired),
+                None => self.lacks(&Held::Expired(token)),
             };
         }
         if self.is_out_of_the_way() {
@@ -296,17 +297,17 @@ impl Case<'_, '_> {
             Claim::Wait(number) | Claim::Moved(number) => {
                 self.tell(StatusCode::ACCEPTED, Standing::Waiting(number), Some((Kind::Ticket, number, subject)))
             }
-            Claim::Gone => self.lacks(&Held::Expired),
+            Claim::Gone => self.lacks(&Held::Expired(token)),
         }
     }
 
     fn leave(&self) -> Reply {
         match self.held() {
-            Held::Token(token) if token.kind != Kind::Pre => {
+            Held::Token(token) | Held::Expired(token) if token.kind != Kind::Pre => {
                 self.room().leave(self.now, token.number);
                 self.room().counts.left.fetch_add(1, Relaxed);
             }
-            Held::Token(_) | Held::Expired | Held::OtherEpoch => (),
+            Held::Token(_) | Held::Expired(_) | Held::OtherEpoch => (),
             other => return self.lacks(&other),
         }
         let mut reply = self.tell(StatusCode::OK, Standing::Left, None);
@@ -376,7 +377,7 @@ impl Case<'_, '_> {
             }
             Held::Bad => (StatusCode::FORBIDDEN, "bad-ticket", "This is no ticket of this room"),
             Held::OtherEpoch => (StatusCode::CONFLICT, "room-was-reset", "The room has begun anew since"),
-            Held::Expired => (StatusCode::GONE, "ticket-expired", "The ticket is good no more"),
+            Held::Expired(_) => (StatusCode::GONE, "ticket-expired", "The ticket is good no more"),
         };
         let join = serde_json::Value::from(format!("{}/join", self.settings.base)).to_string();
         let mut problem = Problem::new(code, title);

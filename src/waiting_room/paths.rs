@@ -3,6 +3,7 @@
 //! Only on listeners that have a room on some route: elsewhere the path is nobody's. No filter runs, since whoever asks is
 //! in line already or wants to be; what it costs is bounded by the room itself.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::config::Config;
 pub(crate) struct RoomPaths {
     /// With a slash at its end.
     prefix: Box<str>,
-    rooms: Box<[RoomPath]>,
+    rooms: HashMap<Arc<str>, RoomPath, ahash::RandomState>,
     listeners: Box<[bool]>,
     /// How long a stream may last: less than a request may, so that it ends by itself.
     life: Duration,
@@ -58,7 +59,7 @@ impl RoomPaths {
             .map(|listener| config.routes.iter().filter(gated).any(|route| route.listener == listener.name));
         let path = |(spec, room): (&crate::config::RoomSpec, &ConfiguredRoom)| {
             let bits = spec.identity.iter().filter_map(|name| id(name)).map(|id| 1u64 << id.0);
-            RoomPath { room: room.room.clone(), needs: bits.fold(0, |all, bit| all | bit) }
+            (spec.name.clone(), RoomPath { room: room.room.clone(), needs: bits.fold(0, |all, bit| all | bit) })
         };
         Self {
             prefix: format!("{}/", config.room_path).into(),
@@ -75,7 +76,7 @@ impl RoomPaths {
             return None;
         }
         let (name, word) = rest.split_once('/').unwrap_or((rest, ""));
-        let Some(room) = self.rooms.iter().find(|room| **room.room.name() == *name) else {
+        let Some(room) = self.rooms.get(name) else {
             return Some(nothing("unknown-waiting-room", "No waiting room is named so"));
         };
         let Some(ask) = Ask::of(word) else {

@@ -6,7 +6,7 @@ window.tidegate = true;
   const words = JSON.parse($("words").textContent);
   let now = JSON.parse($("first").textContent);
   let lang = document.documentElement.lang in words ? document.documentElement.lang : "en";
-  let timer = 0, offset = 0, best = 0, said = 0, saidText = "", failures = 0, strange = 0, busy = false, looked = 0, source = null;
+  let timer = 0, offset = 0, best = 0, said = 0, saidText = "", failures = 0, strange = 0, busy = false, looked = 0, ended = 0, source = null;
   const word = (name, with_ = {}) => (words[lang][name] ?? "").replace(/\{(\w+)\}/g, (_, key) => with_[key] ?? "");
   const number = (value) => new Intl.NumberFormat(lang).format(value);
   const show = (id, on) => { $(id).hidden = !on; };
@@ -80,7 +80,7 @@ window.tidegate = true;
     if (now.state === "READY" && now.readyUntil) {
       const left = remaining(now.readyUntil);
       $("left").textContent = word("left", { t: clock(left) });
-      if (left === 0 && !busy) soon(500);
+      if (left === 0 && !busy && ended !== now.readyUntil) { ended = now.readyUntil; soon(500); }
     }
     if (now.state === "PREQUEUED" && now.startsAt) $("headline").textContent = `${word("starts")} ${clock(remaining(now.startsAt))}`;
   };

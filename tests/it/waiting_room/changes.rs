@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::browser::{text, until};
 use super::desk::{Guest, full};
 use super::file_with;
-use crate::support::browser::Driver;
+use crate::support::browser::{Driver, click};
 use crate::support::{Gateway, Origin};
 
 /// A moment so many seconds from now, as the file has it.
@@ -87,5 +87,26 @@ async fn a_page_that_loses_its_gateway_says_so_and_finds_its_place_again() {
     page.execute(look, Vec::new()).await.expect("a script");
     until(&page, "#notice", str::is_empty).await;
     assert_eq!(text(&page, "#ticket").await, number, "the place is kept");
+    page.close().await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lets_their_turn_pass_is_told_so_and_can_line_up_again() {
+    let (origin, folder) = (Origin::ok(), tempfile::tempdir().unwrap());
+    let settings = "total_active_users: 1, new_users_per_minute: 600, claim_window: 2s, polling: {min: 500ms, max: 1s}";
+    let gateway = Gateway::start(&file_with(origin.address, settings, folder.path()));
+    let mut holder = Guest::default();
+    holder.walks_in(gateway.public());
+    let driver = Driver::start();
+    let page = driver.phone("en-US").await;
+    page.goto(&format!("http://{}/drop", gateway.public())).await.expect("the room");
+    until(&page, "#ticket", |number| number == "2").await;
+    let left = holder.asks(gateway.public(), "POST", "/.tidegate/wr/drop/leave");
+    assert_eq!(left.json()["waitingRoom"]["state"], "LEFT", "{left:?}");
+    until(&page, "#headline", |text| text == "It is your turn").await;
+    // A missed turn comes once more, then it is over.
+    until(&page, "#headline", |text| text == "Your turn has passed").await;
+    click(&page, "#again a").await;
+    until(&page, "body", |body| body == "ok").await;
     page.close().await.expect("closed");
 }
