@@ -158,6 +158,9 @@ async fn classify(answer: Response) -> Reply {
     if !status.is_success() && matches!(outcome, "not-sent" | "not-processed") {
         return Reply::NotSent(format!("{} {outcome}", status.as_u16()));
     }
+    if !status.is_success() && outcome == "unknown" {
+        return Reply::Unknown(format!("{} unknown", status.as_u16()));
+    }
     let unknown = status == StatusCode::ACCEPTED && outcome == "unknown";
     match status {
         status if status.is_success() => match answer.json::<Value>().await {
