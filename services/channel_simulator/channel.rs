@@ -69,7 +69,7 @@ impl Channel {
             return Err(StartError::Setup(why));
         }
         let path = settings.data_dir.join(format!("channel-{name}.sqlite"));
-        let store = Store::open(&path, schema::MIGRATIONS, Options::default())?;
+        let store = Store::open(&path, &[schema::SCHEMA], Options::default())?;
         let api_v3_key = settings
             .api_v3_key
             .bytes()

@@ -52,7 +52,7 @@ impl Desk {
     /// Opens the data; what a crash left behind is due at once.
     pub(super) async fn open(settings: Settings) -> Result<Self, StartError> {
         let secret = Secret::open(&settings.data_dir)?;
-        let store = Store::open(&settings.data_dir.join(DATA_FILE), schema::MIGRATIONS, Options::default())?;
+        let store = Store::open(&settings.data_dir.join(DATA_FILE), &[schema::SCHEMA], Options::default())?;
         let now_ms = unix_ms();
         let recovered = store.write(move |connection| payments::look_at_all(connection, now_ms)).await;
         recovered.map_err(|error| match error {

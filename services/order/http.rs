@@ -17,7 +17,7 @@ use super::channel::Reply;
 use super::desk::{Desk, Wanted};
 use super::model::{Method, Order, OrderStatus, Payment, PaymentStatus, Refusal};
 use super::{desk, inspect, metrics, notify, page, payments, redrive, rows, token, view};
-use crate::support::{PROBLEM_JSON, Problem, unix_ms};
+use crate::support::{PROBLEM_JSON, Problem, idempotency_key, unix_ms};
 
 /// Most keys in one order; the card-key service has the same.
 const MAX_QTY: u32 = 10;
@@ -27,9 +27,6 @@ const MAX_SKU: usize = 64;
 
 /// Bytes of a query password.
 const PASSWORD: std::ops::RangeInclusive<usize> = 6..=128;
-
-/// Longest idempotency key in bytes.
-const MAX_KEY: usize = 255;
 
 /// Orders in a list.
 const LISTED: u32 = 20;
@@ -299,22 +296,6 @@ async fn close(State(desk): Shared, User(user): User, Path((no, payment_no)): Pa
     let payment = desk.close_payment(payment, unix_ms()).await?;
     let status = if payment.status.is_live() { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, [NO_STORE], axum::Json(view::payment(&payment))).into_response())
-}
-
-/// The one idempotency key of a request; with and without quotes it is the same.
-fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
-    let invalid = || {
-        let detail = format!("one Idempotency-Key header of 1 to {MAX_KEY} visible ASCII characters is needed");
-        Problem::new(StatusCode::BAD_REQUEST, "IDEMPOTENCY_KEY_REQUIRED", detail)
-    };
-    let mut values = headers.get_all("idempotency-key").iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(invalid());
-    };
-    let value = value.to_str().map_err(|_| invalid())?.trim();
-    let key = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-    let visible = !key.is_empty() && key.len() <= MAX_KEY && key.bytes().all(|byte| byte.is_ascii_graphic());
-    visible.then(|| key.to_owned()).ok_or_else(invalid)
 }
 
 fn check_password(password: &str) -> Result<(), Problem> {

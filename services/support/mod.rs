@@ -13,7 +13,7 @@ mod secret;
 mod shard;
 pub mod signature;
 
-pub use clock::unix_ms;
+pub use clock::{moment, rfc3339, unix_ms};
 pub use counter::Counter;
 pub use hex::{hex, unhex};
 pub use idempotency::idempotency_key;

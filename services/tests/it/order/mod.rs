@@ -75,6 +75,30 @@ impl Street {
         self.caller.notify("alipay", body, &signature).await
     }
 
+    /// The payer pays and the channel says so, which must be taken in.
+    async fn charge_and_tell(&self, notify_id: &str, payment_no: &str) {
+        self.bank.charge(payment_no);
+        assert_eq!(self.notify(notify_id, payment_no).await.0, 200);
+    }
+
+    /// An order that is paid and delivered; answers its number and its payment's.
+    async fn sold(&self, key: &str) -> (String, String) {
+        let order_no = self.caller.ordered(key).await;
+        let payment_no = self.caller.paying(&order_no).await;
+        self.charge_and_tell(key, &payment_no).await;
+        self.caller.until(&order_no, "DELIVERED").await;
+        (order_no, payment_no)
+    }
+
+    /// An order whose first payment was closed and whose second one waits for the payer; answers all numbers.
+    async fn paying_again(&self, key: &str) -> (String, String, String) {
+        let order_no = self.caller.ordered(key).await;
+        let first = self.caller.paying(&order_no).await;
+        self.caller.closed(&order_no, &first).await;
+        let second = self.caller.paying(&order_no).await;
+        (order_no, first, second)
+    }
+
     /// Where the order service listens.
     pub(crate) fn base(&self) -> &str {
         &self.caller.base
@@ -198,6 +222,12 @@ impl Caller {
         let started = self.pay(order_no, "alipay").await;
         assert_eq!((started.0, &started.2["status"]), (201, &json!("PENDING")), "{}", started.2);
         started.2["payment_no"].as_str().expect("a number").to_owned()
+    }
+
+    /// Has a payment closed, which must succeed.
+    async fn closed(&self, order_no: &str, payment_no: &str) {
+        let close = format!("/api/orders/{order_no}/payments/{payment_no}/close");
+        assert_eq!(self.post(&close, Value::Null).await.2["status"], "CLOSED");
     }
 
     async fn notify(&self, channel: &str, body: String, signature: &str) -> Answer {
