@@ -16,6 +16,9 @@ use super::{Settings, coordinator, lost, notices, rows, schema, tcc};
 use crate::outbox::{self, Failure, Message, Publish};
 use crate::support::{Counter, Files, Problem, Shard, StartError, Stop, unix_ms};
 
+/// What the names of the files begin with.
+pub(super) const SERVICE: &str = "accounts";
+
 /// Numbers are random in part; this many in a row are not all taken.
 const NUMBERS: u32 = 8;
 
@@ -46,11 +49,10 @@ impl Bank {
     /// When a file cannot be opened, or when the folder holds files of another number of shards.
     pub async fn open(folder: &Path, settings: Settings) -> Result<Arc<Self>, StartError> {
         let files = settings.shards;
-        refuse_other_layout(folder, files)?;
+        files.refuse_other_layout(folder, SERVICE)?;
         let mut stores = Vec::with_capacity(files.count());
-        for file in 0..files.count() {
-            let path = folder.join(file_name(file, files));
-            let store = Store::open(&path, schema::MIGRATIONS, Options::default())?;
+        for name in files.names(SERVICE) {
+            let store = Store::open(&folder.join(name), schema::MIGRATIONS, Options::default())?;
             let now_ms = unix_ms();
             let recovered: Result<(), WriteError<rusqlite::Error>> = store
                 .write(move |connection| {
@@ -192,19 +194,4 @@ fn shard_of(account: &str) -> Result<Shard, Problem> {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// The number of files is in their names: rows are looked for in the file that the number of files implies.
-pub(super) fn file_name(file: usize, files: Files) -> String {
-    format!("accounts-{file}-of-{files}.sqlite")
-}
-
-fn refuse_other_layout(folder: &Path, files: Files) -> Result<(), StartError> {
-    for other in [1, 4, 16].into_iter().filter_map(Files::new).filter(|&other| other != files) {
-        if folder.join(file_name(0, other)).exists() {
-            let why = format!("the accounts are spread over {other} files, not {files}: start with --shards {other}");
-            return Err(StartError::Setup(why));
-        }
-    }
-    Ok(())
 }

@@ -21,7 +21,7 @@ pub struct Args {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:7001")]
     listen: SocketAddr,
-    /// Folder for order.sqlite and order.key.
+    /// Folder for the data files and order.key.
     #[arg(long, default_value = "data")]
     data_dir: PathBuf,
     /// Where the card-key service listens.
@@ -51,7 +51,7 @@ pub struct Args {
     /// Milliseconds between two looks for work that is due.
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     sweep_every_ms: u64,
-    /// Over how many files the accounts are spread: 1, 4 or 16. Fixed when the first account is opened.
+    /// Over how many files the orders and the accounts are spread, by user: 1, 4 or 16. Fixed at the first start.
     #[arg(long, default_value = "1")]
     shards: Files,
 }
@@ -77,6 +77,7 @@ impl Args {
             not_found_min_age: Duration::from_secs(self.not_found_min_age),
             retry_unit: RETRY_UNIT,
             sweep_every,
+            shards: self.shards,
             accounts: accounts::Settings { sweep_every, ..accounts::Settings::new(self.shards) },
         }
     }

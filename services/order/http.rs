@@ -94,7 +94,9 @@ fn seconds() -> i64 {
 }
 
 async fn ready(State(desk): Shared) -> Answer {
-    desk.store.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
+    for file in desk.files.all() {
+        file.store.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
+    }
     Ok("ready\n".into_response())
 }
 
@@ -105,10 +107,11 @@ async fn figures(State(desk): Shared) -> Answer {
 
 /// 200 when everything adds up, 500 with the violations when not.
 async fn check(State(desk): Shared) -> Answer {
-    let now_ms = unix_ms();
-    let (figures, violations) = desk
-        .read(move |connection| Ok((inspect::figures(connection, now_ms)?, inspect::violations(connection)?)))
-        .await?;
+    let figures = inspect::of_all(&desk.files, unix_ms()).await?;
+    let mut violations = Vec::new();
+    for file in desk.files.all() {
+        violations.extend(file.store.read(inspect::violations).await?);
+    }
     let status = if violations.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     let mut answer = json!(figures);
     answer["violations"] = json!(violations);
@@ -178,13 +181,15 @@ fn placed(order: &Order) -> Answer {
 }
 
 async fn list(State(desk): Shared, User(user): User) -> Answer {
-    let orders = desk.read(move |connection| Ok(rows::of_user(connection, &user, LISTED)?)).await?;
+    let file = desk.files.of_user(&user);
+    let orders = file.read(move |connection| Ok(rows::of_user(connection, &user, LISTED)?)).await?;
     let orders: Vec<Value> = orders.iter().map(view::summary).collect();
     Ok(([NO_STORE], axum::Json(json!({ "orders": orders }))).into_response())
 }
 
 async fn show(State(desk): Shared, User(user): User, Path(order_no): Path<String>) -> Answer {
-    let full = desk.read(move |connection| {
+    let file = desk.file(&order_no)?;
+    let full = file.read(move |connection| {
         let order = rows::get_owned(connection, &order_no, &user)?;
         let payments = payments::of_order(connection, &order_no)?;
         Ok(view::full(&order, &payments, &rows::events(connection, &order_no)?))
@@ -285,7 +290,8 @@ async fn confirm(State(desk): Shared, User(user): User, Path((no, payment_no)): 
     }
     let due_ms = unix_ms() + super::backoff_ms(desk.settings.retry_unit, 0);
     let number = payment_no.clone();
-    desk.write(move |connection| Ok(payments::look_again(connection, &number, 0, due_ms)?)).await?;
+    let file = desk.file_of_payment(&payment_no)?;
+    file.write(move |connection| Ok(payments::look_again(connection, &number, 0, due_ms)?)).await?;
     let payment = desk.payment(&payment_no).await?;
     Ok((StatusCode::ACCEPTED, [NO_STORE], axum::Json(view::payment(&payment))).into_response())
 }

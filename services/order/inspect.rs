@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 use serde::Serialize;
 
+use super::files::OrderFiles;
 use super::model::{OrderStatus, PaymentStatus};
+use crate::support::Problem;
 
 /// Where everything stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Figures {
     /// Orders by state; states without any are there with 0.
     pub(super) orders: BTreeMap<&'static str, i64>,
@@ -19,7 +21,23 @@ pub(super) struct Figures {
     pub(super) oldest_open_payment_ms: i64,
 }
 
-/// Counts everything.
+/// Counts everything in all files.
+pub(super) async fn of_all(files: &OrderFiles, now_ms: i64) -> Result<Figures, Problem> {
+    let mut sum = Figures::default();
+    for file in files.all() {
+        let one = file.store.read(move |connection| figures(connection, now_ms)).await?;
+        for (all, here) in [(&mut sum.orders, one.orders), (&mut sum.payments, one.payments)] {
+            for (state, count) in here {
+                *all.entry(state).or_default() += count;
+            }
+        }
+        sum.outbox += one.outbox;
+        sum.oldest_open_payment_ms = sum.oldest_open_payment_ms.max(one.oldest_open_payment_ms);
+    }
+    Ok(sum)
+}
+
+/// Counts everything in one file.
 pub(super) fn figures(connection: &Connection, now_ms: i64) -> rusqlite::Result<Figures> {
     let mut orders: BTreeMap<_, _> = OrderStatus::ALL.iter().map(|status| (status.as_str(), 0)).collect();
     for (status, count) in counts::<OrderStatus>(connection, "SELECT status, count(*) FROM orders GROUP BY status")? {

@@ -19,8 +19,8 @@ pub(super) struct Counters {
 /// All figures in the text exposition format.
 pub(super) async fn text(desk: &Desk) -> Result<String, Problem> {
     let now_ms = unix_ms();
-    let figures = desk.read(move |connection| Ok(inspect::figures(connection, now_ms)?)).await?;
-    let stats = desk.store.stats();
+    let figures = inspect::of_all(&desk.files, now_ms).await?;
+    let stats = desk.files.stats();
     let counters = &desk.counters;
     let mut out = String::new();
     let totals = [

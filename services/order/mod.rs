@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | `desk` | the operations, each durable before it is answered |
 //! | `settle` | what follows from the outcome of a payment |
+//! | `files` | the files, and the way to the right one |
 //! | `rows`, `payments`, `schema`, `model` | the rows and their states |
 //! | `resolver`, `sounding`, `redrive` | finding out how payments ended, and where they are, also when a bill says so |
 //! | `work` | the background |
@@ -29,6 +30,7 @@
 mod channel;
 pub mod cli;
 mod desk;
+mod files;
 mod http;
 mod inspect;
 mod metrics;
@@ -60,10 +62,10 @@ use desk::Desk;
 
 use crate::accounts;
 use crate::reconciliation::{self, Runs};
-use crate::support::{Running, Secret, StartError, Stop, signature};
+use crate::support::{Files, Running, Secret, StartError, Stop, signature};
 
-/// Name of the data file inside the data folder.
-const DATA_FILE: &str = "order.sqlite";
+/// What the names of the data files inside the data folder begin with.
+pub(crate) const SERVICE: &str = "order";
 
 /// Signs the tokens of buyers unless another secret is given; the gateway's example configuration has the same.
 pub const DEFAULT_JWT_SECRET: &str = "development-only-secret-of-the-bundled-shop";
@@ -98,6 +100,8 @@ pub struct Settings {
     pub retry_unit: Duration,
     /// How often rows that are due are looked for.
     pub sweep_every: Duration,
+    /// Over how many files the orders are spread. Files that were written with another number are not opened.
+    pub shards: Files,
     /// The accounts that are served beside the orders.
     pub accounts: accounts::Settings,
 }

@@ -61,7 +61,8 @@ pub(super) async fn receive(
     }
     let (notice, report) = parse(&body)?;
     let from = origin(&desk, by, &notice, &report).await?;
-    let taken = desk.write(move |connection| take_in(connection, by, from, &notice, &report, now_ms)).await?;
+    let file = desk.file_of_payment(&notice.payment_no)?;
+    let taken = file.write(move |connection| take_in(connection, by, from, &notice, &report, now_ms)).await?;
     match taken {
         Taken::Mismatch => {
             desk.counters.mismatches.add(1);
@@ -71,7 +72,7 @@ pub(super) async fn receive(
         Taken::Earlier => desk.counters.notified_again.add(1),
         Taken::Now => {
             desk.counters.notified.add(1);
-            desk.ring();
+            file.ring();
         }
     }
     Ok(axum::Json(json!({ "code": "SUCCESS" })).into_response())
@@ -94,7 +95,7 @@ async fn origin(desk: &Desk, by: Method, notice: &Notice, report: &Report) -> Re
     let look = move |connection: &rusqlite::Connection| {
         Ok((payments::notified(connection, by, &id)?.is_some(), payments::get(connection, &number)?))
     };
-    let (known, payment) = desk.read(look).await?;
+    let (known, payment) = desk.file_of_payment(&notice.payment_no)?.read(look).await?;
     let same_trade = report.trade_no.is_some() && payment.trade_no == report.trade_no;
     let its_own = payment.channel.is_some() && by.channel() == payment.channel;
     if known || its_own || (by == payment.method && same_trade) {

@@ -45,7 +45,8 @@ pub(super) async fn resolve(desk: Arc<Desk>, payment: Payment) {
 /// Sends a payment to its channel again, unless somebody has decided otherwise since it was looked at.
 async fn send_again(desk: &Desk, payment: Payment) {
     let (number, now_ms) = (payment.payment_no.clone(), unix_ms());
-    let noted = desk.write(move |connection| Ok(payments::send_again(connection, &number, now_ms)?)).await;
+    let file = desk.home(&payment);
+    let noted = file.write(move |connection| Ok(payments::send_again(connection, &number, now_ms)?)).await;
     match noted {
         Ok(true) => {
             let payment = Payment { not_found: 0, ..payment };
@@ -91,7 +92,8 @@ fn told(state: Told) -> Reply {
 
 async fn not_sent(desk: &Desk, payment: &Payment, why: String) {
     let (payment_no, now_ms) = (payment.payment_no.clone(), unix_ms());
-    let done = desk.write(move |connection| settle::not_sent(connection, &payment_no, &why, now_ms)).await;
+    let file = desk.home(payment);
+    let done = file.write(move |connection| settle::not_sent(connection, &payment_no, &why, now_ms)).await;
     finish(desk, payment, done.map(|()| true));
 }
 
@@ -101,6 +103,7 @@ pub(super) async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, from: O
     let not_found = if reply == Reply::NotFound { payment.not_found + 1 } else { 0 };
     let due_ms = now_ms + backoff_ms(desk.settings.retry_unit, payment.tries);
     let written = desk
+        .home(payment)
         .write(move |connection| {
             let believed = match &reply {
                 Reply::Told(report) => settle::apply(connection, &payment_no, from, report, source, now_ms)?,
@@ -131,7 +134,7 @@ pub(super) async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, from: O
 /// Wakes the background when something may follow from what was written.
 pub(super) fn finish(desk: &Desk, payment: &Payment, done: Result<bool, crate::support::Problem>) {
     match done {
-        Ok(true) => desk.ring(),
+        Ok(true) => desk.home(payment).ring(),
         Ok(false) => {}
         // The payment stays open, and its turn comes again.
         Err(problem) => {

@@ -79,7 +79,8 @@ pub(super) async fn sound(desk: &Desk, payment: Payment) {
 
 async fn over(desk: &Desk, payment: &Payment, declined: Option<Channel>) {
     let (number, now_ms) = (payment.payment_no.clone(), unix_ms());
-    let done = desk.write(move |connection| settle::nowhere(connection, &number, declined, now_ms)).await;
+    let file = desk.home(payment);
+    let done = file.write(move |connection| settle::nowhere(connection, &number, declined, now_ms)).await;
     finish(desk, payment, done.map(|()| true));
 }
 
@@ -88,6 +89,7 @@ async fn nobody(desk: &Desk, payment: &Payment, times: u32) {
     let (number, now_ms) = (payment.payment_no.clone(), unix_ms());
     let due_ms = now_ms + backoff_ms(desk.settings.retry_unit, payment.tries);
     let written = desk
+        .home(payment)
         .write(move |connection| {
             settle::unknown(connection, &number, None, "no channel knows it", now_ms)?;
             Ok(payments::look_again(connection, &number, times, due_ms)?)

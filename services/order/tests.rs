@@ -6,12 +6,14 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use super::channel::Reply;
+use super::files::{OrderFile, OrderFiles};
 use super::model::{Channel, Method, OrderStatus, PaymentStatus, Refusal, TaskKind};
 use super::rows::NewOrder;
 use super::secret::Secret;
 use super::settle::{self, Report, Told};
 use super::sounding::{self, Found};
 use super::{backoff_ms, inspect, number, payments, rows, schema, token};
+use crate::support::Files;
 
 const SECRET: &[u8] = b"secret";
 
@@ -313,4 +315,32 @@ fn a_payment_stays_where_it_is_and_another_charge_of_it_is_paid_back_there() {
     assert!(kinds.contains(&"PAYMENT_PLACED".to_owned()) && kinds.contains(&"REFUND_DONE".to_owned()));
     assert_eq!(payments::get(&connection, &number).expect("known").refund, None, "its own charge is kept");
     assert_sound(&connection);
+}
+
+#[tokio::test]
+async fn a_user_his_orders_and_their_payments_lie_in_one_file_however_many_there_are() {
+    for count in [1, 4, 16] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let layout = Files::new(count).expect("allowed");
+        let files = OrderFiles::open(folder.path(), layout).await.expect("opened");
+        let at = |file: Option<&OrderFile>| {
+            let file: *const OrderFile = file.expect("a file");
+            files.all().iter().position(|one| std::ptr::eq(one, file)).expect("one of them")
+        };
+        let mut seen = vec![false; layout.count()];
+        for n in 0..400 {
+            let user = format!("u_{n}");
+            let order_no = number::order(&user, 1_800_000_000_000, n);
+            let home = at(Some(files.of_user(&user)));
+            assert_eq!(at(files.of_number(&order_no)), home);
+            assert_eq!(at(files.of_number(&format!("{order_no}-1"))), home);
+            assert_eq!(at(files.of_number(&format!("{order_no}-1@wechat"))), home);
+            seen[home] = true;
+        }
+        assert!(seen.iter().all(|&one| one), "files without an order: {seen:?}");
+        assert!(files.of_number("nothing").is_none() && files.of_number("").is_none());
+        drop(files);
+        let other = Files::new(if count == 4 { 1 } else { 4 }).expect("allowed");
+        assert!(OrderFiles::open(folder.path(), other).await.is_err(), "rows would be looked for elsewhere");
+    }
 }

@@ -43,7 +43,7 @@ pub struct Args {
     /// The bill: for wechat the CSV file, plain or GZIP; for alipay the ZIP file.
     #[arg(long, required_unless_present = "daily")]
     bill: Option<PathBuf>,
-    /// Folder with order.sqlite; reconciliation.sqlite is made there.
+    /// Folder with the order service's files; reconciliation.sqlite is made there.
     #[arg(long, default_value = "data")]
     data_dir: PathBuf,
     /// How close to midnight something may be missing and be carried over to the next run, in minutes.

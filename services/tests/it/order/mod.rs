@@ -22,6 +22,28 @@ use tidegate_services::support::{Files, Running, Secret, unix_ms};
 
 use channel::{Bank, notice};
 
+/// How the tests run an order service: four files, and no patience.
+fn settings(folder: &Path, card_key: &str, egress: &str) -> Settings {
+    let shards = Files::new(4).expect("allowed");
+    Settings {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        data_dir: folder.to_owned(),
+        card_key: card_key.to_owned(),
+        egress: egress.to_owned(),
+        public_url: "http://127.0.0.1:1".to_owned(),
+        jwt_secret: Secret::new(DEFAULT_JWT_SECRET),
+        channel_secret: Secret::new(DEVELOPMENT_SECRET),
+        pay_within: Duration::from_secs(60),
+        channel_timeout: Duration::from_millis(400),
+        answer_within: Duration::from_millis(200),
+        not_found_min_age: Duration::from_millis(500),
+        retry_unit: Duration::from_millis(30),
+        sweep_every: Duration::from_millis(25),
+        shards,
+        accounts: accounts::Settings::new(shards),
+    }
+}
+
 /// An answer: status, the header that marks a repetition, body.
 pub(crate) type Answer = (u16, bool, Value);
 
@@ -40,22 +62,7 @@ impl Street {
         let folder = TempDir::new().expect("a folder");
         let (card_key, keys) = sell_keys(folder.path(), stock).await;
         let (bank, egress) = Bank::start().await;
-        let mut settings = Settings {
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            data_dir: folder.path().to_owned(),
-            card_key: keys.clone(),
-            egress,
-            public_url: "http://127.0.0.1:1".to_owned(),
-            jwt_secret: Secret::new(DEFAULT_JWT_SECRET),
-            channel_secret: Secret::new(DEVELOPMENT_SECRET),
-            pay_within: Duration::from_secs(60),
-            channel_timeout: Duration::from_millis(400),
-            answer_within: Duration::from_millis(200),
-            not_found_min_age: Duration::from_millis(500),
-            retry_unit: Duration::from_millis(30),
-            sweep_every: Duration::from_millis(25),
-            accounts: accounts::Settings::new(Files::new(4).expect("allowed")),
-        };
+        let mut settings = settings(folder.path(), &keys, &egress);
         change(&mut settings);
         let order = order::start(settings).await.expect("the service starts");
         let caller = Caller::new(&format!("http://{}", order.address)).await;

@@ -117,22 +117,7 @@ async fn an_order_placed_while_the_stock_is_away_is_finished_later() {
     // The card-key service comes back elsewhere; the order service is started anew and told where.
     let (card_key, base) = super::sell_keys(street.folder.path(), 0).await;
     street.services[1].stop();
-    let settings = tidegate_services::order::Settings {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        data_dir: street.folder.path().to_owned(),
-        card_key: base.clone(),
-        egress: "http://127.0.0.1:1".to_owned(),
-        public_url: "http://127.0.0.1:1".to_owned(),
-        jwt_secret: super::Secret::new(super::DEFAULT_JWT_SECRET),
-        channel_secret: super::Secret::new("secret"),
-        pay_within: Duration::from_secs(60),
-        channel_timeout: Duration::from_secs(1),
-        answer_within: Duration::from_secs(1),
-        not_found_min_age: Duration::from_secs(1),
-        retry_unit: Duration::from_millis(20),
-        sweep_every: Duration::from_millis(20),
-        accounts: super::accounts::Settings::new(super::Files::new(4).expect("allowed")),
-    };
+    let settings = super::settings(street.folder.path(), &base, "http://127.0.0.1:1");
     let order = tidegate_services::order::start(settings).await.expect("the service starts");
     let caller = Caller { base: format!("http://{}", order.address), ..street.caller.clone() };
     let listed = caller.get("/api/orders").await.2;
