@@ -51,6 +51,9 @@ pub struct Args {
     /// Milliseconds between two looks for work that is due.
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     sweep_every_ms: u64,
+    /// SKUs that are asked for at the start, before a sale begins; separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    preheat: Vec<String>,
     /// Over how many files the orders and the accounts are spread, by user: 1, 4 or 16. Fixed at the first start.
     #[arg(long, default_value = "1")]
     shards: Files,
@@ -76,6 +79,7 @@ impl Args {
             answer_within: ANSWER_WITHIN,
             not_found_min_age: Duration::from_secs(self.not_found_min_age),
             retry_unit: RETRY_UNIT,
+            preheat: self.preheat,
             sweep_every,
             shards: self.shards,
             accounts: accounts::Settings { sweep_every, ..accounts::Settings::new(self.shards) },

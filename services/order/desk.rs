@@ -12,11 +12,13 @@ use super::channel::Channels;
 use super::files::{OrderFile, OrderFiles};
 use super::metrics::Counters;
 use super::model::{Method, Order, OrderStatus, Payment, Refusal};
+use super::near::Found;
 use super::rows::{self, NewOrder};
 use super::secret::Secret;
 use super::stock::{Answer, Stock, Unreachable};
+use super::stream::Streams;
 use super::{Settings, number, payments, resolver, settle};
-use crate::support::{Problem, StartError, unix_ms};
+use crate::support::{Problem, StartError, Stop, unix_ms};
 
 /// Whoever places an order reserves at once; the background takes over after this long, in milliseconds.
 const RESERVE_GRACE_MS: i64 = 5_000;
@@ -41,12 +43,15 @@ pub(super) struct Desk {
     pub(super) channels: Channels,
     pub(super) settings: Settings,
     pub(super) counters: Counters,
+    pub(super) streams: Streams,
+    /// When it is asked for, streams end.
+    pub(super) stop: Stop,
     secret: Secret,
 }
 
 impl Desk {
     /// Opens the data; what a crash left behind is due at once.
-    pub(super) async fn open(settings: Settings) -> Result<Self, StartError> {
+    pub(super) async fn open(settings: Settings, stop: Stop) -> Result<Self, StartError> {
         let secret = Secret::open(&settings.data_dir)?;
         let files = OrderFiles::open(&settings.data_dir, settings.shards).await?;
         // A proxy or a redirect would take an order's password, or a payment, somewhere else.
@@ -55,7 +60,7 @@ impl Desk {
         let stock = Stock::new(&settings.card_key, client.clone());
         let channels = Channels::new(&settings.egress, &settings.public_url, client, settings.channel_timeout);
         let counters = Counters::default();
-        Ok(Self { files, stock, channels, settings, counters, secret })
+        Ok(Self { files, stock, channels, settings, counters, streams: Streams::new(), stop, secret })
     }
 
     /// Places an order, once per idempotency key. `true` when that happened now.
@@ -89,10 +94,10 @@ impl Desk {
 
     /// Turns a wish into an order with a number and a price.
     async fn price(&self, wanted: Wanted, fingerprint: [u8; 32], now_ms: i64) -> Result<NewOrder, Problem> {
-        let catalogue = self.stock.catalogue(now_ms).await?;
-        let product = catalogue.product(&wanted.sku).ok_or_else(unknown_sku)?;
+        let Found { value, fresh } = self.stock.product(&wanted.sku, now_ms).await?;
+        let product = value.ok_or_else(unknown_sku)?;
         // In a flash sale most requests come after the last key is gone. They cost no row.
-        if catalogue.is_fresh(now_ms) && product.stock < u64::from(wanted.qty) {
+        if fresh && product.stock < u64::from(wanted.qty) {
             return Err(sold_out());
         }
         let amount = product.price.checked_mul(i64::from(wanted.qty));

@@ -20,12 +20,15 @@ pub(super) struct OrderFile {
     pub(super) store: Store,
     /// Rung whenever there may be something to do in the background.
     pub(super) bell: watch::Sender<()>,
+    /// Rung whenever there may be an event to take in.
+    pub(super) events: watch::Sender<()>,
 }
 
 impl OrderFile {
     /// Wakes the background: there may be something to do.
     pub(super) fn ring(&self) {
         self.bell.send_replace(());
+        self.events.send_replace(());
     }
 
     /// Runs an operation in the writer and turns its refusal into an answer.
@@ -76,7 +79,7 @@ impl OrderFiles {
                 WriteError::Op(error) => StartError::Store(error.into()),
                 WriteError::Store(error) => StartError::Store(error),
             })?;
-            all.push(OrderFile { store, bell: watch::Sender::new(()) });
+            all.push(OrderFile { store, bell: watch::Sender::new(()), events: watch::Sender::new(()) });
         }
         Ok(Self { files, all })
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::channel::Reply;
 use super::desk::{Desk, Wanted};
 use super::model::{Method, Order, OrderStatus, Payment, PaymentStatus, Refusal};
-use super::{desk, inspect, metrics, notify, page, payments, redrive, rows, token, view};
+use super::{desk, notify, operations, page, payments, rows, stream, token, view};
 use crate::support::{PROBLEM_JSON, Problem, idempotency_key, unix_ms};
 
 /// Most keys in one order; the card-key service has the same.
@@ -35,6 +35,10 @@ const LISTED: u32 = 20;
 const MAX_BODY: usize = 256 * 1024;
 
 const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+const CATALOGUE: [(HeaderName, HeaderValue); 2] = [
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=1")),
+];
 const REPLAYED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
 
@@ -44,11 +48,9 @@ type Answer = Result<Response, Problem>;
 /// All routes. The gateway leads to `/`, `/shop`, `/api` and `/notify`; the rest is for the machine itself.
 pub(super) fn router(desk: Arc<Desk>) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(figures))
-        .route("/admin/check", get(check))
+        .merge(operations::routes())
         .route("/api/products", get(products))
+        .route("/api/products/{sku}", get(product))
         .route("/api/session", post(session))
         .route("/api/orders", post(place).get(list))
         .route("/api/orders/{no}", get(show))
@@ -57,8 +59,10 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .route("/api/orders/{no}/payments", post(pay))
         .route("/api/orders/{no}/payments/{payment_no}/confirm", post(confirm))
         .route("/api/orders/{no}/payments/{payment_no}/close", post(close))
+        .route("/api/events", get(stream::events))
+        .route("/api/events/ticket", post(stream::ticket))
+        .route("/api/ws", get(stream::websocket))
         .route("/notify/{channel}", post(notify::receive))
-        .route("/admin/payments/{payment_no}/resolve", post(redrive::handle))
         .merge(page::routes())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
@@ -70,7 +74,7 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
 }
 
 /// The user named by a good token.
-struct User(String);
+pub(super) struct User(pub(super) String);
 
 impl FromRequestParts<Arc<Desk>> for User {
     type Rejection = Response;
@@ -93,35 +97,15 @@ fn seconds() -> i64 {
     unix_ms() / 1_000
 }
 
-async fn ready(State(desk): Shared) -> Answer {
-    for file in desk.files.all() {
-        file.store.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
-    }
-    Ok("ready\n".into_response())
-}
-
-async fn figures(State(desk): Shared) -> Answer {
-    let text = metrics::text(&desk).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
-}
-
-/// 200 when everything adds up, 500 with the violations when not.
-async fn check(State(desk): Shared) -> Answer {
-    let figures = inspect::of_all(&desk.files, unix_ms()).await?;
-    let mut violations = Vec::new();
-    for file in desk.files.all() {
-        violations.extend(file.store.read(inspect::violations).await?);
-    }
-    let status = if violations.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    let mut answer = json!(figures);
-    answer["violations"] = json!(violations);
-    Ok((status, axum::Json(answer)).into_response())
-}
-
 async fn products(State(desk): Shared) -> Answer {
-    let catalogue = desk.stock.catalogue(unix_ms()).await?;
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=1")];
-    Ok((headers, catalogue.body.clone()).into_response())
+    Ok((CATALOGUE, desk.stock.catalogue(unix_ms()).await?).into_response())
+}
+
+async fn product(State(desk): Shared, Path(sku): Path<String>) -> Answer {
+    check_sku(&sku)?;
+    let found = desk.stock.product(&sku, unix_ms()).await?;
+    let product = found.value.ok_or_else(desk::unknown_sku)?;
+    Ok((CATALOGUE, product.body.clone()).into_response())
 }
 
 /// Makes somebody up: the demo has no accounts.
@@ -148,10 +132,7 @@ async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: 
     if !(1..=MAX_QTY).contains(&qty) {
         return Err(Problem::invalid(format!("qty must be 1 to {MAX_QTY}")));
     }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if request.sku.is_empty() || request.sku.len() > MAX_SKU || !request.sku.bytes().all(plain) {
-        return Err(Problem::invalid(format!("sku must be 1 to {MAX_SKU} of A-Z, a-z, 0-9, - and _")));
-    }
+    check_sku(&request.sku)?;
     check_password(&request.query_password)?;
     let wanted = Wanted { user, idem_key, sku: request.sku, qty, password: request.query_password };
     let (now, order) = desk.place(wanted, unix_ms()).await?;
@@ -304,6 +285,15 @@ async fn close(State(desk): Shared, User(user): User, Path((no, payment_no)): Pa
     Ok((status, [NO_STORE], axum::Json(view::payment(&payment))).into_response())
 }
 
+/// What cannot be a product is not looked for.
+pub(super) fn check_sku(sku: &str) -> Result<(), Problem> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if (1..=MAX_SKU).contains(&sku.len()) && sku.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!("sku must be 1 to {MAX_SKU} of A-Z, a-z, 0-9, - and _")))
+}
+
 fn check_password(password: &str) -> Result<(), Problem> {
     if PASSWORD.contains(&password.len()) {
         return Ok(());
@@ -312,6 +302,6 @@ fn check_password(password: &str) -> Result<(), Problem> {
 }
 
 /// The body as JSON. What the parser says names members and positions, not values of ours.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::invalid(error.to_string()))
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::files::OrderFiles;
 use super::model::{OrderStatus, PaymentStatus};
+use crate::outbox;
 use crate::support::Problem;
 
 /// Where everything stands.
@@ -17,6 +18,8 @@ pub(super) struct Figures {
     pub(super) payments: BTreeMap<&'static str, i64>,
     /// Tasks not done yet.
     pub(super) outbox: i64,
+    /// Events not taken in yet, those among them that failed four times, and those that were given up.
+    pub(super) events: [u64; 3],
     /// Age of the oldest payment without an outcome; 0 when there is none.
     pub(super) oldest_open_payment_ms: i64,
 }
@@ -32,6 +35,9 @@ pub(super) async fn of_all(files: &OrderFiles, now_ms: i64) -> Result<Figures, P
             }
         }
         sum.outbox += one.outbox;
+        for (all, here) in sum.events.iter_mut().zip(one.events) {
+            *all += here;
+        }
         sum.oldest_open_payment_ms = sum.oldest_open_payment_ms.max(one.oldest_open_payment_ms);
     }
     Ok(sum)
@@ -48,14 +54,16 @@ pub(super) fn figures(connection: &Connection, now_ms: i64) -> rusqlite::Result<
     for (status, count) in counts::<PaymentStatus>(connection, by_status)? {
         payments.insert(status.as_str(), count);
     }
-    let outbox = connection.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0))?;
+    let tasks = connection.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0))?;
     let oldest: Option<i64> = connection.query_row(
         "SELECT min(created_ms) FROM payments WHERE status IN ('CREATED', 'PENDING', 'UNKNOWN')",
         [],
         |row| row.get(0),
     )?;
     let oldest_open_payment_ms = oldest.map_or(0, |created_ms| now_ms - created_ms);
-    Ok(Figures { orders, payments, outbox, oldest_open_payment_ms })
+    let outbox::Depth { waiting, dead, parked } = outbox::depth(connection)?;
+    let events = [waiting, dead, parked];
+    Ok(Figures { orders, payments, outbox: tasks, events, oldest_open_payment_ms })
 }
 
 fn counts<T: rusqlite::types::FromSql>(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<(T, i64)>> {

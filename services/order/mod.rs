@@ -18,9 +18,12 @@
 //! | `rows`, `payments`, `schema`, `model` | the rows and their states |
 //! | `resolver`, `sounding`, `redrive` | finding out how payments ended, and where they are, also when a bill says so |
 //! | `work` | the background |
+//! | `near` | what is asked for all the time, in memory |
 //! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
 //! | `notify` | notifications of the channels |
+//! | `events`, `stream` | what follows from changes for others: counts, and notices to buyers as they come |
 //! | `http`, `view`, `token` | the interface for buyers, and who they are |
+//! | `operations` | the interface for operators |
 //! | `secret`, `number` | the key of this service, order numbers |
 //! | `inspect`, `metrics` | does everything add up |
 //! | `page` | the shop: HTML, CSS and JavaScript, no build step |
@@ -30,13 +33,16 @@
 mod channel;
 pub mod cli;
 mod desk;
+mod events;
 mod files;
 mod http;
 mod inspect;
 mod metrics;
 mod model;
+mod near;
 mod notify;
 mod number;
+mod operations;
 mod page;
 mod payments;
 mod redrive;
@@ -47,6 +53,7 @@ mod secret;
 mod settle;
 mod sounding;
 mod stock;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -98,6 +105,8 @@ pub struct Settings {
     pub not_found_min_age: Duration,
     /// Unit of the waiting times between tries: 1, 2, 4, 8, 15, 30, then 60 of them.
     pub retry_unit: Duration,
+    /// Products that are asked for at the start, before a sale.
+    pub preheat: Vec<String>,
     /// How often rows that are due are looked for.
     pub sweep_every: Duration,
     /// Over how many files the orders are spread. Files that were written with another number are not opened.
@@ -128,9 +137,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     }
     let (listen, data_dir) = (settings.listen, settings.data_dir.clone());
     let bank = accounts::Bank::open(&data_dir, settings.accounts.clone()).await?;
-    let desk = Arc::new(Desk::open(settings).await?);
     let stop = Stop::new();
+    let desk = Arc::new(Desk::open(settings, stop.clone()).await?);
     let mut workers = work::start(&desk, &stop);
+    workers.push(tokio::spawn(work::preheat(Arc::clone(&desk), stop.clone())));
+    workers.extend(events::start(&desk, &stop));
     workers.extend(bank.work(&stop));
     let repair = Arc::new(redrive::Here(Arc::clone(&desk)));
     let reconciling = reconciliation::Desk::new(Runs::open(&data_dir)?, &data_dir, repair);

@@ -80,6 +80,25 @@ CREATE TABLE tasks (
 ) STRICT;
 CREATE INDEX tasks_due ON tasks (next_ms);
 
+-- What buyers are told, in the order of seq.
+CREATE TABLE notices (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_id TEXT NOT NULL,
+    order_no TEXT NOT NULL,
+    status TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    UNIQUE (order_no, status)
+) STRICT;
+CREATE INDEX notices_of_user ON notices (user_id, seq);
+
+-- Keys by what has become of them, counted from events.
+CREATE TABLE sales (
+    sku TEXT NOT NULL,
+    what TEXT NOT NULL CHECK (what IN ('reserved', 'returned', 'issued')),
+    keys INTEGER NOT NULL CHECK (keys > 0),
+    PRIMARY KEY (sku, what)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE order_events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     order_no TEXT NOT NULL,

@@ -5,13 +5,14 @@
 //! a loop each, so that channels that hang do not keep paid orders from their keys; and each file has its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::desk::Desk;
 use super::files::OrderFile;
 use super::model::{OrderStatus, Payment, TaskKind};
-use super::stock::Answer;
+use super::stock::{Answer, Preheated};
 use super::{backoff_ms, payments, resolver, rows, settle};
 use crate::support::{Problem, Stop, unix_ms};
 
@@ -49,6 +50,27 @@ pub(super) fn start(desk: &Arc<Desk>, stop: &Stop) -> Vec<JoinHandle<()>> {
         }
     }
     tasks
+}
+
+/// Asks for the products of a sale at the start, until somebody answers.
+pub(super) async fn preheat(desk: Arc<Desk>, stop: Stop) {
+    let mut wanted = desk.settings.preheat.clone();
+    for tries in 0.. {
+        let Preheated { ready, unknown, failed } = desk.stock.preheat(&wanted, unix_ms()).await;
+        if !unknown.is_empty() {
+            tracing::warn!(?unknown, "products of a sale that do not exist");
+        }
+        if failed.is_empty() {
+            tracing::info!(ready = ready.len(), "products are near at hand");
+            return;
+        }
+        wanted = failed;
+        let wait_ms = backoff_ms(desk.settings.retry_unit, tries).unsigned_abs();
+        tokio::select! {
+            () = stop.requested() => return,
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+        }
+    }
 }
 
 async fn work_on(field: Field, file: usize, desk: Arc<Desk>, stop: Stop) {

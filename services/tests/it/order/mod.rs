@@ -5,6 +5,7 @@ mod channel;
 mod crash;
 mod doubts;
 mod engine;
+mod events;
 mod ordering;
 mod paying;
 
@@ -38,6 +39,7 @@ fn settings(folder: &Path, card_key: &str, egress: &str) -> Settings {
         answer_within: Duration::from_millis(200),
         not_found_min_age: Duration::from_millis(500),
         retry_unit: Duration::from_millis(30),
+        preheat: Vec::new(),
         sweep_every: Duration::from_millis(25),
         shards,
         accounts: accounts::Settings::new(shards),

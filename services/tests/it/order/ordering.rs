@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use super::{Caller, Street, code};
@@ -191,4 +191,35 @@ async fn settings_under_which_a_live_payment_could_be_given_up_are_refused() {
     ]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("may still be on its way"));
+}
+
+#[tokio::test]
+async fn products_of_a_sale_are_near_at_hand_before_it_begins() {
+    let street = Street::open(5, |settings| settings.preheat = vec!["card".to_owned()]).await;
+    let caller = &street.caller;
+    let asked = async || {
+        let metrics = Client::new().get(format!("{}/metrics", caller.base)).send().await.expect("an answer");
+        let metrics = metrics.text().await.expect("text");
+        let line = metrics.lines().find(|line| line.starts_with("order_products_asked_total ")).expect("a figure");
+        line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()).expect("a number")
+    };
+    while asked().await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let body = json!({ "skus": ["card", "nothing"] });
+    let warmed = caller.post("/admin/preheat", body).await.2;
+    assert_eq!(warmed, json!({ "ready": ["card"], "unknown": ["nothing"], "failed": [] }));
+    assert_eq!(code(&caller.post("/admin/preheat", json!({ "skus": ["../x"] })).await), (400, "INVALID_REQUEST"));
+    let before = asked().await;
+    for _ in 0..20 {
+        assert_eq!(caller.get("/api/products/card").await.2["price"], 4_900);
+        assert_eq!(code(&caller.get("/api/products/nothing").await), (404, "UNKNOWN_SKU"));
+    }
+    assert!(asked().await <= before + 1, "at most once a second");
+    // The stock goes away; its products stay.
+    street.services[0].stop();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(caller.get("/api/products/card").await.2["price"], 4_900);
+    caller.assert_sound().await;
+    street.services[1].stop();
 }
