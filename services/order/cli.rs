@@ -39,6 +39,9 @@ pub struct Args {
     /// Secret that signs the notifications of channels, or the environment variable TIDEGATE_CHANNEL_SECRET.
     #[arg(long)]
     channel_secret: Option<String>,
+    /// JSON file with the channels that speak a dialect of their own, for example {"alipay": {"dialect": "alipay", "url": "http://127.0.0.1:7101", "app_id": "…", "seller_id": "…", "keys": "FOLDER"}}; also wechat (appid, mchid, keys, api_v3_key) and epay (pid, key).
+    #[arg(long)]
+    merchants: Option<PathBuf>,
     /// Seconds to pay within.
     #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=3_000))]
     pay_within: u64,
@@ -74,6 +77,7 @@ impl Args {
             public_url: self.public_url,
             jwt_secret: secret(self.jwt_secret, "TIDEGATE_JWT_SECRET", super::DEFAULT_JWT_SECRET),
             channel_secret: secret(self.channel_secret, SECRET_VARIABLE, DEVELOPMENT_SECRET),
+            merchants: self.merchants,
             pay_within: Duration::from_secs(self.pay_within),
             channel_timeout: Duration::from_secs(self.channel_timeout),
             answer_within: ANSWER_WITHIN,

@@ -58,7 +58,7 @@ impl Desk {
         let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().redirect(Policy::none()).build();
         let client = client.map_err(|error| StartError::Setup(format!("cannot make an HTTP client: {error}")))?;
         let stock = Stock::new(&settings.card_key, client.clone());
-        let channels = Channels::new(&settings.egress, &settings.public_url, client, settings.channel_timeout);
+        let channels = Channels::new(&settings, client)?;
         let counters = Counters::default();
         Ok(Self { files, stock, channels, settings, counters, streams: Streams::new(), stop, secret })
     }

@@ -62,7 +62,7 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .route("/api/events", get(stream::events))
         .route("/api/events/ticket", post(stream::ticket))
         .route("/api/ws", get(stream::websocket))
-        .route("/notify/{channel}", post(notify::receive))
+        .route("/notify/{channel}", get(notify::receive).post(notify::receive))
         .merge(page::routes())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "There is nothing at this path."))
         .method_not_allowed_fallback(async || {

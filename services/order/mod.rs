@@ -20,6 +20,7 @@
 //! | `work` | the background |
 //! | `near` | what is asked for all the time, in memory |
 //! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
+//! | `merchant` | channels that speak Alipay's, WeChat Pay's or Epay's dialect |
 //! | `notify` | notifications of the channels |
 //! | `events`, `stream` | what follows from changes for others: counts, and notices to buyers as they come |
 //! | `http`, `view`, `token` | the interface for buyers, and who they are |
@@ -37,6 +38,7 @@ mod events;
 mod files;
 mod http;
 mod inspect;
+mod merchant;
 mod metrics;
 mod model;
 mod near;
@@ -92,8 +94,10 @@ pub struct Settings {
     pub public_url: String,
     /// Signs the tokens of buyers.
     pub jwt_secret: Secret,
-    /// Signs the notifications of channels.
+    /// Signs the notifications of channels that speak plain JSON.
     pub channel_secret: Secret,
+    /// File that says which channels speak a dialect, and who we are there; absent: all speak plain JSON.
+    pub merchants: Option<PathBuf>,
     /// Time to pay.
     pub pay_within: Duration,
     /// Longest a call to a channel may take.

@@ -30,12 +30,12 @@ pub(super) async fn start(desk: Arc<Desk>, payment: Payment) {
 /// Asks for a payment that is due, or closes it if that is wanted.
 pub(super) async fn resolve(desk: Arc<Desk>, payment: Payment) {
     let Some(channel) = payment.channel else {
-        return sounding::sound(&desk, payment).await;
+        return sounding::sound(&desk, &payment).await;
     };
     if payment.close_wanted {
         return close(desk, payment).await;
     }
-    match desk.channels.query(&payment.payment_no, channel).await {
+    match desk.channels.query(&payment, channel).await {
         // The same payment again, with the same number and key: at worst the channel says that it has it already.
         Reply::NotFound if payment.not_found + 1 >= BELIEVED => send_again(&desk, payment).await,
         reply => absorb(&desk, &payment, reply, Some(channel), "query").await,
@@ -62,9 +62,9 @@ async fn send_again(desk: &Desk, payment: Payment) {
 /// Has the channel close a payment; what it says instead counts as well.
 pub(super) async fn close(desk: Arc<Desk>, payment: Payment) {
     let Some(channel) = payment.channel else {
-        return sounding::sound(&desk, payment).await;
+        return sounding::sound(&desk, &payment).await;
     };
-    let reply = match desk.channels.close(&payment.payment_no, channel).await {
+    let reply = match desk.channels.close(&payment, channel).await {
         told @ Reply::Told(_) => told,
         Reply::NotFound => {
             // No call can still be on its way. Should one be, its success is a late payment.
@@ -75,7 +75,7 @@ pub(super) async fn close(desk: Arc<Desk>, payment: Payment) {
             }
         }
         // Refused, perhaps because it is paid.
-        Reply::NotSent(_) | Reply::Unknown(_) => desk.channels.query(&payment.payment_no, channel).await,
+        Reply::NotSent(_) | Reply::Unknown(_) => desk.channels.query(&payment, channel).await,
     };
     absorb(&desk, &payment, reply, Some(channel), "close").await;
 }

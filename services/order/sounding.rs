@@ -49,31 +49,30 @@ pub(super) fn found(replies: &[(Channel, Reply)]) -> Found {
 }
 
 /// Asks everybody, once.
-pub(super) async fn sound(desk: &Desk, payment: Payment) {
-    let number = payment.payment_no.as_str();
+pub(super) async fn sound(desk: &Desk, payment: &Payment) {
     let ask = |channel: &Channel| {
         let channel = *channel;
-        async move { (channel, desk.channels.query(number, channel).await) }
+        async move { (channel, desk.channels.query(payment, channel).await) }
     };
     let replies = join_all(Channel::ALL.iter().map(ask)).await;
     match found(&replies) {
         Found::At(places) => {
             for (channel, report) in places {
-                absorb(desk, &payment, Reply::Told(report), Some(channel), "search").await;
+                absorb(desk, payment, Reply::Told(report), Some(channel), "search").await;
             }
         }
-        Found::Open => absorb(desk, &payment, Reply::Unknown("not everybody answers".to_owned()), None, "search").await,
-        Found::Nowhere(declined) if is_old(desk, &payment) && payment.not_found + 1 >= BELIEVED => {
+        Found::Open => absorb(desk, payment, Reply::Unknown("not everybody answers".to_owned()), None, "search").await,
+        Found::Nowhere(declined) if is_old(desk, payment) && payment.not_found + 1 >= BELIEVED => {
             let absent = replies.iter().filter(|(_, reply)| *reply == Reply::NotFound);
-            let close = absent.map(async |(channel, _)| desk.channels.close(number, *channel).await);
+            let close = absent.map(async |(channel, _)| desk.channels.close(payment, *channel).await);
             let closed = join_all(close).await.iter().all(|reply| match reply {
                 Reply::NotFound => true,
                 Reply::Told(report) => matches!(report.state, Told::Closed | Told::Declined),
                 Reply::NotSent(_) | Reply::Unknown(_) => false,
             });
-            if closed { over(desk, &payment, declined).await } else { nobody(desk, &payment, 0).await }
+            if closed { over(desk, payment, declined).await } else { nobody(desk, payment, 0).await }
         }
-        Found::Nowhere(_) => nobody(desk, &payment, payment.not_found + 1).await,
+        Found::Nowhere(_) => nobody(desk, payment, payment.not_found + 1).await,
     }
 }
 

@@ -3,6 +3,7 @@
 mod anywhere;
 mod channel;
 mod crash;
+mod dialects;
 mod doubts;
 mod engine;
 mod events;
@@ -34,6 +35,7 @@ fn settings(folder: &Path, card_key: &str, egress: &str) -> Settings {
         public_url: "http://127.0.0.1:1".to_owned(),
         jwt_secret: Secret::new(DEFAULT_JWT_SECRET),
         channel_secret: Secret::new(DEVELOPMENT_SECRET),
+        merchants: None,
         pay_within: Duration::from_secs(60),
         channel_timeout: Duration::from_millis(400),
         answer_within: Duration::from_millis(200),

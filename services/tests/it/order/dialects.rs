@@ -1,0 +1,353 @@
+//! The order service as a merchant of channels that speak a dialect, each end to end with a channel simulator: paid,
+//! given up, paid back, and every notification that must not be believed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tidegate_services::channel_simulator::{self, dialects};
+use tidegate_services::support::dialect::params::Params;
+use tidegate_services::support::dialect::rsa::SigningKey;
+use tidegate_services::support::dialect::{alipay, epay, wechat};
+use tidegate_services::support::signature::DEVELOPMENT_SECRET;
+use tidegate_services::support::{Running, Secret, unix_ms};
+
+use super::{Answer, Street, answer, ask, code, history};
+
+/// Channels and what they speak here.
+const SPOKEN: [(&str, &str); 3] = [("alipay", "alipay"), ("wechat", "wechat"), ("union", "epay")];
+
+/// A shop and a channel that speaks a dialect to it.
+struct Abroad {
+    street: Street,
+    channel: &'static str,
+    simulator: Running,
+    base: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Abroad {
+    async fn open(channel: &'static str, stock: usize, plan: Value) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = folder.path().join("keys");
+        std::fs::create_dir(&keys).expect("a folder");
+        for name in ["platform-private.pem", "merchant-private.pem"] {
+            std::fs::copy(key_file(name), keys.join(name)).expect("a copy");
+        }
+        let simulator = channel_simulator::start(simulator(folder.path(), channel)).await.expect("the channel starts");
+        let base = format!("http://{}", simulator.address);
+        let put = Client::new().put(format!("{base}/sim/plan")).json(&plan);
+        assert_eq!(answer(put).await.expect("an answer").0, 200);
+        // Asking for the keys makes their public halves.
+        ask(&Client::new(), Method::GET, &format!("{base}/sim/keys")).await;
+        let file = folder.path().join("merchants.json");
+        std::fs::write(&file, merchant(channel, &base).to_string()).expect("written");
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listen = probe.local_addr().expect("an address");
+        drop(probe);
+        let egress = base.clone();
+        let street = Street::open(stock, |settings| {
+            settings.egress = egress;
+            settings.listen = listen;
+            settings.public_url = format!("http://{listen}");
+            settings.merchants = Some(file);
+            settings.channel_timeout = Duration::from_secs(3);
+            settings.answer_within = Duration::from_secs(3);
+            settings.not_found_min_age = Duration::from_secs(3);
+        });
+        Self { street: street.await, channel, simulator, base, _folder: folder }
+    }
+
+    /// An order whose payment waits for the payer; answers both numbers.
+    async fn paying(&self, key: &str) -> (String, String) {
+        let order_no = self.street.caller.ordered(key).await;
+        let started = self.street.caller.pay(&order_no, self.channel).await;
+        assert_eq!((started.0, &started.2["status"]), (201, &json!("PENDING")), "{}", started.2);
+        (order_no, started.2["payment_no"].as_str().expect("a number").to_owned())
+    }
+
+    /// The payer pays.
+    async fn charge(&self, payment_no: &str) {
+        let paid = ask(&Client::new(), Method::POST, &format!("{}/sim/pay/{payment_no}", self.base)).await;
+        assert_eq!((paid.0, &paid.2["status"]), (200, &json!("SUCCESS")), "{}", paid.2);
+    }
+
+    /// What the channel holds of a payment's money.
+    async fn net(&self, payment_no: &str) -> Value {
+        ask(&Client::new(), Method::GET, &format!("{}/sim/truth?payment_no={payment_no}", self.base)).await.2["net"]
+            .clone()
+    }
+
+    async fn metric(&self, name: &str) -> u64 {
+        let metrics = Client::new().get(format!("{}/metrics", self.street.caller.base)).send().await;
+        let metrics = metrics.expect("an answer").text().await.expect("text");
+        let line = metrics.lines().find(|line| line.split(' ').next() == Some(name)).expect("a figure");
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+    }
+
+    async fn close(self) {
+        self.simulator.stop();
+        self.street.close().await;
+        self.simulator.wait().await;
+    }
+}
+
+fn key_file(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name)
+}
+
+fn simulator(folder: &Path, channel: &str) -> channel_simulator::Settings {
+    channel_simulator::Settings {
+        service: "channel-simulator",
+        name: channel.to_owned(),
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        data_dir: folder.to_owned(),
+        secret: Secret::new(DEVELOPMENT_SECRET),
+        auto_confirm: false,
+        time_scale: 0.001,
+        public_url: None,
+        plan: None,
+        control: None,
+        keys: Some(folder.join("keys")),
+        api_v3_key: Secret::new(dialects::DEVELOPMENT_API_V3_KEY),
+        epay_key: Secret::new(dialects::DEVELOPMENT_EPAY_KEY),
+    }
+}
+
+/// Who the shop is at the simulator.
+fn merchant(channel: &str, base: &str) -> Value {
+    let entry = match channel {
+        "alipay" => json!({ "dialect": "alipay", "app_id": "2021000000000001", "seller_id": "2088000000000001",
+            "keys": "keys", "url": base }),
+        "wechat" => json!({ "dialect": "wechat", "appid": "wx0000000000000001", "mchid": "1900000001", "keys": "keys",
+            "api_v3_key": dialects::DEVELOPMENT_API_V3_KEY, "url": base }),
+        _ => json!({ "dialect": "epay", "pid": "1001", "key": dialects::DEVELOPMENT_EPAY_KEY, "url": base }),
+    };
+    json!({ channel: entry })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_in_each_dialect_is_told_in_it_and_delivered_once_and_probes_are_refused() {
+    // A probe with a wrong signature goes before every notification, and two copies with it.
+    let plan = json!({ "callback": { "bad_signature_ratio": 1.0, "duplicate_ratio": 1.0, "copies": 2 } });
+    for (channel, dialect) in SPOKEN {
+        let abroad = Abroad::open(channel, 2, plan.clone()).await;
+        let (order_no, payment_no) = abroad.paying("a").await;
+        abroad.charge(&payment_no).await;
+        let order = abroad.street.caller.until(&order_no, "DELIVERED").await;
+        assert_eq!(history(&order).iter().filter(|kind| **kind == "PAID").count(), 1, "{dialect}");
+        // The channel hears exactly the answer that ends it.
+        let mut callbacks = Value::Null;
+        for _ in 0..300 {
+            let stats = ask(&Client::new(), Method::GET, &format!("{}/sim/stats", abroad.base)).await.2;
+            callbacks = stats["callbacks"].clone();
+            if callbacks["acknowledged"] == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(callbacks["acknowledged"], 1, "{dialect}: {callbacks}");
+        assert!(abroad.metric("order_notifications_unsigned_total").await >= 1, "{dialect}: the probe");
+        assert_eq!(abroad.metric("order_notifications_total").await, 1, "{dialect}: taken in once");
+        assert_eq!(abroad.net(&payment_no).await, 4_900, "{dialect}");
+        assert_eq!(abroad.street.stock().await, [1, 0, 1], "{dialect}");
+        abroad.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_each_dialect_a_lost_notification_is_asked_for_and_a_cancelled_order_is_closed() {
+    let plan = json!({ "callback": { "drop_ratio": 1.0 } });
+    for (channel, dialect) in SPOKEN {
+        let abroad = Abroad::open(channel, 2, plan.clone()).await;
+        let (paid, payment_no) = abroad.paying("paid").await;
+        abroad.charge(&payment_no).await;
+        abroad.street.caller.until(&paid, "DELIVERED").await;
+        assert_eq!(abroad.metric("order_notifications_total").await, 0, "{dialect}: it was lost");
+        let (given_up, payment_no) = abroad.paying("given-up").await;
+        let cancel = abroad.street.caller.post(&format!("/api/orders/{given_up}/cancel"), Value::Null).await;
+        assert!([200, 202].contains(&cancel.0), "{dialect}: {}", cancel.2);
+        let order = abroad.street.caller.until(&given_up, "CANCELLED").await;
+        assert_eq!(order["payments"][0]["status"], "CLOSED", "{dialect}");
+        assert_eq!(abroad.net(&payment_no).await, 0, "{dialect}");
+        abroad.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_each_dialect_money_for_which_there_are_no_keys_goes_back() {
+    for (channel, dialect) in SPOKEN {
+        let abroad = Abroad::open(channel, 1, json!({})).await;
+        let (order_no, payment_no) = abroad.paying("a").await;
+        // The seller gives the reserved key to somebody else.
+        let keys = &abroad.street.keys;
+        ask(&Client::new(), Method::DELETE, &format!("{keys}/v1/reservations/{order_no}")).await;
+        let by_hand = json!({ "order_no": "BY-HAND", "sku": "card", "qty": 1 });
+        let issued = answer(Client::new().post(format!("{keys}/v1/allocations")).json(&by_hand)).await;
+        assert_eq!(issued.expect("an answer").0, 200);
+        abroad.charge(&payment_no).await;
+        let order = abroad.street.caller.until(&order_no, "REFUNDED").await;
+        assert_eq!(order["payments"][0]["refund"], "DONE", "{dialect}");
+        assert_eq!(abroad.net(&payment_no).await, 0, "{dialect}");
+        abroad.close().await;
+    }
+}
+
+/// Notifications that a channel could sign and that must not count: what is sent, and what is answered.
+fn doubtful(channel: &str, payment_no: &str) -> Vec<(Deed, u16)> {
+    let key = SigningKey::from_pem(&std::fs::read_to_string(key_file("platform-private.pem")).expect("a key"));
+    let key = key.expect("a key");
+    match channel {
+        "alipay" => [
+            ("2021000000000001", "2088000000000001", "48.99", "TRADE_SUCCESS", 400),
+            ("2021000000000009", "2088000000000001", "49.00", "TRADE_SUCCESS", 400),
+            ("2021000000000001", "2088000000000009", "49.00", "TRADE_SUCCESS", 400),
+            ("2021000000000001", "2088000000000001", "", "TRADE_SUCCESS", 400),
+            ("2021000000000001", "2088000000000001", "49.00", "WAIT_BUYER_PAY", 200),
+        ]
+        .into_iter()
+        .enumerate()
+        .map(|(n, (app, seller, amount, state, status))| {
+            let n = format!("n-{n}");
+            let mut params: Params = [
+                ("notify_id", &*n),
+                ("app_id", app),
+                ("seller_id", seller),
+                ("out_trade_no", payment_no),
+                ("trade_no", "T"),
+                ("trade_status", state),
+                ("total_amount", amount),
+            ]
+            .into_iter()
+            .collect();
+            alipay::sign_notification(&mut params, &key);
+            (Deed { query: String::new(), headers: Vec::new(), body: params.to_form() }, status)
+        })
+        .collect(),
+        "wechat" => [
+            ("wx0000000000000001", "1900000001", 4_899, "SUCCESS", 400, ""),
+            ("wx0000000000000009", "1900000001", 4_900, "SUCCESS", 400, ""),
+            ("wx0000000000000001", "1900000009", 4_900, "SUCCESS", 400, ""),
+            ("wx0000000000000001", "1900000001", 4_900, "SUCCESS", 401, wechat::SIGNTEST),
+            ("wx0000000000000001", "1900000001", 4_900, "NOTPAY", 204, ""),
+        ]
+        .into_iter()
+        .enumerate()
+        .map(|(n, (appid, mchid, total, state, status, prefix))| {
+            let plain = json!({ "appid": appid, "mchid": mchid, "out_trade_no": payment_no, "transaction_id": "T",
+                "trade_state": state, "amount": { "total": total, "currency": "CNY" } });
+            let api_key = dialects::DEVELOPMENT_API_V3_KEY.as_bytes().try_into().expect("32 bytes");
+            let sealed = wechat::seal(api_key, b"abcdefghijkl", "transaction", &plain.to_string());
+            let body = json!({ "id": format!("n-{n}"), "event_type": "TRANSACTION.SUCCESS", "resource": {
+                "algorithm": "AEAD_AES_256_GCM", "nonce": "abcdefghijkl", "associated_data": "transaction",
+                "ciphertext": sealed } });
+            let (body, seconds) = (body.to_string(), (unix_ms() / 1_000).to_string());
+            let signature = key.sign(wechat::answer_text(&seconds, "nonce", &body).as_bytes());
+            let headers = vec![
+                ("wechatpay-timestamp", seconds),
+                ("wechatpay-nonce", "nonce".to_owned()),
+                ("wechatpay-signature", format!("{prefix}{signature}")),
+                ("wechatpay-serial", key.public().serial()),
+            ];
+            (Deed { query: String::new(), headers, body }, status)
+        })
+        .collect(),
+        _ => [
+            ("1001", "48.99", "TRADE_SUCCESS", 400),
+            ("1002", "49.00", "TRADE_SUCCESS", 400),
+            ("1001", "", "TRADE_SUCCESS", 400),
+            ("1001", "49.00", "TRADE_CLOSED", 200),
+        ]
+        .into_iter()
+        .enumerate()
+        .map(|(n, (pid, amount, state, status))| {
+            let trade_no = format!("T-{n}");
+            let mut params: Params = [
+                ("pid", pid),
+                ("trade_no", &trade_no),
+                ("out_trade_no", payment_no),
+                ("type", "alipay"),
+                ("name", "x"),
+                ("money", amount),
+                ("trade_status", state),
+            ]
+            .into_iter()
+            .collect();
+            epay::sign(&mut params, dialects::DEVELOPMENT_EPAY_KEY);
+            (Deed { query: format!("?{}", params.to_form()), headers: Vec::new(), body: String::new() }, status)
+        })
+        .collect(),
+    }
+}
+
+/// A notification to be sent.
+struct Deed {
+    query: String,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Abroad {
+    async fn tell(&self, deed: Deed) -> (u16, String) {
+        let method = if deed.body.is_empty() { Method::GET } else { Method::POST };
+        let url = format!("{}/notify/{}{}", self.street.caller.base, self.channel, deed.query);
+        let mut request = Client::new().request(method, url).body(deed.body);
+        for (name, value) in deed.headers {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_each_dialect_a_good_signature_is_not_enough() {
+    for (channel, dialect) in SPOKEN {
+        let abroad = Abroad::open(channel, 2, json!({})).await;
+        let (order_no, payment_no) = abroad.paying("a").await;
+        for (n, (deed, status)) in doubtful(channel, &payment_no).into_iter().enumerate() {
+            let (answered, text) = abroad.tell(deed).await;
+            assert_eq!(answered, status, "{dialect} {n}: {text}");
+            let word = match (dialect, status) {
+                ("alipay", 200) | ("epay", 200) => "success",
+                ("wechat", 204) => "",
+                ("alipay", _) => "failure",
+                ("epay", _) => "fail",
+                _ => "\"FAIL\"",
+            };
+            assert!(if status < 300 { text == word } else { text.contains(word) }, "{dialect} {n}: {text}");
+        }
+        // The plain dialect is not spoken there.
+        let plain: Answer = abroad.street.caller.notify(channel, "{}".to_owned(), "t=1,v1=00").await;
+        assert_eq!(plain.0, 401, "{dialect}");
+        let order = abroad.street.caller.until(&order_no, "PENDING_PAYMENT").await;
+        assert_eq!(order["payments"][0]["status"], "PENDING", "{dialect}");
+        // The right one still counts.
+        abroad.charge(&payment_no).await;
+        abroad.street.caller.until(&order_no, "DELIVERED").await;
+        abroad.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_that_could_not_be_closed_and_is_paid_late_is_delivered_or_paid_back() {
+    // Aggregators cannot close: the order ends, and the payer pays all the same.
+    let abroad = Abroad::open("union", 1, json!({})).await;
+    let caller = &abroad.street.caller;
+    let (late, late_payment) = abroad.paying("late").await;
+    caller.post(&format!("/api/orders/{late}/cancel"), Value::Null).await;
+    caller.until(&late, "CANCELLED").await;
+    abroad.charge(&late_payment).await;
+    for _ in 0..400 {
+        if abroad.net(&late_payment).await == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(abroad.net(&late_payment).await, 0, "it was given up, so the money goes back");
+    let order = caller.until(&late, "CANCELLED").await;
+    assert!(history(&order).contains(&"LATE_PAYMENT"));
+    assert_eq!(code(&caller.keys(&late, "secret-99").await), (409, "WRONG_STATE"));
+    abroad.close().await;
+}
