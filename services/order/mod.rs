@@ -69,6 +69,8 @@ use std::time::Duration;
 
 use desk::Desk;
 
+pub use merchant::Bills;
+
 use crate::accounts;
 use crate::reconciliation::{self, Runs};
 use crate::support::{Files, Running, Secret, StartError, Stop, signature};

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::super::channel::Reply;
 use super::super::model::Payment;
 use super::super::settle::{Report, Told};
+use super::bill::Address;
 use super::{Delivered, Notice, Untrue, Wire, by_status};
+use crate::reconciliation::day::Day;
 use crate::support::dialect::params::Params;
 use crate::support::dialect::rsa::{SigningKey, VerifyingKey};
 use crate::support::dialect::{alipay, beijing, money};
@@ -33,6 +35,7 @@ struct Content {
     trade_no: Option<String>,
     trade_status: String,
     total_amount: String,
+    bill_download_url: String,
 }
 
 impl Content {
@@ -121,6 +124,18 @@ impl Merchant {
         });
         match self.call("alipay.trade.refund", "", business).await {
             Ok(content) if content.code == "10000" => Ok(()),
+            Ok(content) => Err(format!("{} {}", content.code, content.sub_code)),
+            Err(reply) => Err(format!("{reply:?}")),
+        }
+    }
+
+    /// Where the bill of a day is.
+    pub(super) async fn bill(&self, day: Day) -> Result<Address, String> {
+        let business = json!({ "bill_type": "trade", "bill_date": day.to_string() });
+        match self.call("alipay.data.dataservice.bill.downloadurl.query", "", business).await {
+            Ok(content) if content.code == "10000" => {
+                Ok(Address { call: self.wire.client.get(content.bill_download_url), sha1: None })
+            }
             Ok(content) => Err(format!("{} {}", content.code, content.sub_code)),
             Err(reply) => Err(format!("{reply:?}")),
         }

@@ -8,8 +8,11 @@
 //! and state have been looked at.
 
 mod alipay;
+mod bill;
 mod epay;
 mod wechat;
+
+pub use bill::Bills;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::super::channel::Reply;
 use super::super::model::Payment;
 use super::super::settle::{Report, Told};
+use super::bill::Address;
 use super::{Delivered, Notice, Untrue, Wire, json as read};
+use crate::reconciliation::day::Day;
 use crate::support::dialect::rsa::{SigningKey, VerifyingKey};
 use crate::support::dialect::wechat::{self, Authorization};
 use crate::support::unix_ms;
@@ -78,9 +80,8 @@ struct Resource {
 }
 
 impl Merchant {
-    /// An answer that is genuine: its status and its text.
-    async fn call(&self, method: Method, target: &str, body: Option<Value>) -> Result<(StatusCode, String), Reply> {
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
+    /// The header that signs a call. `target` is path and query.
+    fn authorization(&self, method: &Method, target: &str, body: &str) -> String {
         let authorization = Authorization {
             mchid: self.mchid.clone(),
             serial_no: self.own.public().serial(),
@@ -88,7 +89,13 @@ impl Merchant {
             timestamp: now_seconds(),
             signature: String::new(),
         };
-        let authorization = authorization.sign(method.as_str(), target, &body, &self.own).to_header();
+        authorization.sign(method.as_str(), target, body, &self.own).to_header()
+    }
+
+    /// An answer that is genuine: its status and its text.
+    async fn call(&self, method: Method, target: &str, body: Option<Value>) -> Result<(StatusCode, String), Reply> {
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let authorization = self.authorization(&method, target, &body);
         let call = self.wire.client.request(method, format!("{}{target}", self.wire.base));
         let call = call.header("authorization", authorization).header("accept", "application/json");
         let (status, headers, text) =
@@ -159,6 +166,22 @@ impl Merchant {
             Some("SUCCESS") if status.is_success() => Ok(()),
             other => Err(format!("status {}: {other:?}", status.as_u16())),
         }
+    }
+
+    /// Where the bill of a day is. The call for it is signed, its answer is not: the hash stands for that.
+    pub(super) async fn bill(&self, day: Day) -> Result<Address, String> {
+        let target = format!("/v3/bill/tradebill?bill_date={day}&bill_type=ALL");
+        let (status, text) = self.call(Method::GET, &target, None).await.map_err(|reply| format!("{reply:?}"))?;
+        let said: Value = serde_json::from_str(&text).unwrap_or_default();
+        let (Some(url), Some(hash), Some("SHA1")) =
+            (said["download_url"].as_str(), said["hash_value"].as_str(), said["hash_type"].as_str())
+        else {
+            return Err(format!("status {}: {}", status.as_u16(), said["code"].as_str().unwrap_or("no address")));
+        };
+        let url = reqwest::Url::parse(url).map_err(|error| error.to_string())?;
+        let target = format!("{}?{}", url.path(), url.query().unwrap_or(""));
+        let call = self.wire.client.get(url).header("authorization", self.authorization(&Method::GET, &target, ""));
+        Ok(Address { call, sha1: Some(hash.to_owned()) })
     }
 
     pub(super) fn notice(&self, delivered: &Delivered<'_>) -> Result<Option<Notice>, Untrue> {

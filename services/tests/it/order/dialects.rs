@@ -1,131 +1,21 @@
 //! The order service as a merchant of channels that speak a dialect, each end to end with a channel simulator: paid,
 //! given up, paid back, and every notification that must not be believed.
 
-use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use tidegate_services::channel_simulator::{self, dialects};
+use tidegate_services::channel_simulator::dialects;
 use tidegate_services::support::dialect::params::Params;
 use tidegate_services::support::dialect::rsa::SigningKey;
 use tidegate_services::support::dialect::{alipay, epay, wechat};
-use tidegate_services::support::signature::DEVELOPMENT_SECRET;
-use tidegate_services::support::{Running, Secret, unix_ms};
+use tidegate_services::support::unix_ms;
 
-use super::{Answer, Street, answer, ask, code, history};
+use super::abroad::{Abroad, key_file};
+use super::{Answer, answer, ask, code, history};
 
 /// Channels and what they speak here.
 const SPOKEN: [(&str, &str); 3] = [("alipay", "alipay"), ("wechat", "wechat"), ("union", "epay")];
-
-/// A shop and a channel that speaks a dialect to it.
-struct Abroad {
-    street: Street,
-    channel: &'static str,
-    simulator: Running,
-    base: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Abroad {
-    async fn open(channel: &'static str, stock: usize, plan: Value) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let keys = folder.path().join("keys");
-        std::fs::create_dir(&keys).expect("a folder");
-        for name in ["platform-private.pem", "merchant-private.pem"] {
-            std::fs::copy(key_file(name), keys.join(name)).expect("a copy");
-        }
-        let simulator = channel_simulator::start(simulator(folder.path(), channel)).await.expect("the channel starts");
-        let base = format!("http://{}", simulator.address);
-        let put = Client::new().put(format!("{base}/sim/plan")).json(&plan);
-        assert_eq!(answer(put).await.expect("an answer").0, 200);
-        // Asking for the keys makes their public halves.
-        ask(&Client::new(), Method::GET, &format!("{base}/sim/keys")).await;
-        let file = folder.path().join("merchants.json");
-        std::fs::write(&file, merchant(channel, &base).to_string()).expect("written");
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let listen = probe.local_addr().expect("an address");
-        drop(probe);
-        let egress = base.clone();
-        let street = Street::open(stock, |settings| {
-            settings.egress = egress;
-            settings.listen = listen;
-            settings.public_url = format!("http://{listen}");
-            settings.merchants = Some(file);
-            settings.channel_timeout = Duration::from_secs(3);
-            settings.answer_within = Duration::from_secs(3);
-            settings.not_found_min_age = Duration::from_secs(3);
-        });
-        Self { street: street.await, channel, simulator, base, _folder: folder }
-    }
-
-    /// An order whose payment waits for the payer; answers both numbers.
-    async fn paying(&self, key: &str) -> (String, String) {
-        let order_no = self.street.caller.ordered(key).await;
-        let started = self.street.caller.pay(&order_no, self.channel).await;
-        assert_eq!((started.0, &started.2["status"]), (201, &json!("PENDING")), "{}", started.2);
-        (order_no, started.2["payment_no"].as_str().expect("a number").to_owned())
-    }
-
-    /// The payer pays.
-    async fn charge(&self, payment_no: &str) {
-        let paid = ask(&Client::new(), Method::POST, &format!("{}/sim/pay/{payment_no}", self.base)).await;
-        assert_eq!((paid.0, &paid.2["status"]), (200, &json!("SUCCESS")), "{}", paid.2);
-    }
-
-    /// What the channel holds of a payment's money.
-    async fn net(&self, payment_no: &str) -> Value {
-        ask(&Client::new(), Method::GET, &format!("{}/sim/truth?payment_no={payment_no}", self.base)).await.2["net"]
-            .clone()
-    }
-
-    async fn metric(&self, name: &str) -> u64 {
-        let metrics = Client::new().get(format!("{}/metrics", self.street.caller.base)).send().await;
-        let metrics = metrics.expect("an answer").text().await.expect("text");
-        let line = metrics.lines().find(|line| line.split(' ').next() == Some(name)).expect("a figure");
-        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
-    }
-
-    async fn close(self) {
-        self.simulator.stop();
-        self.street.close().await;
-        self.simulator.wait().await;
-    }
-}
-
-fn key_file(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name)
-}
-
-fn simulator(folder: &Path, channel: &str) -> channel_simulator::Settings {
-    channel_simulator::Settings {
-        service: "channel-simulator",
-        name: channel.to_owned(),
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        data_dir: folder.to_owned(),
-        secret: Secret::new(DEVELOPMENT_SECRET),
-        auto_confirm: false,
-        time_scale: 0.001,
-        public_url: None,
-        plan: None,
-        control: None,
-        keys: Some(folder.join("keys")),
-        api_v3_key: Secret::new(dialects::DEVELOPMENT_API_V3_KEY),
-        epay_key: Secret::new(dialects::DEVELOPMENT_EPAY_KEY),
-    }
-}
-
-/// Who the shop is at the simulator.
-fn merchant(channel: &str, base: &str) -> Value {
-    let entry = match channel {
-        "alipay" => json!({ "dialect": "alipay", "app_id": "2021000000000001", "seller_id": "2088000000000001",
-            "keys": "keys", "url": base }),
-        "wechat" => json!({ "dialect": "wechat", "appid": "wx0000000000000001", "mchid": "1900000001", "keys": "keys",
-            "api_v3_key": dialects::DEVELOPMENT_API_V3_KEY, "url": base }),
-        _ => json!({ "dialect": "epay", "pid": "1001", "key": dialects::DEVELOPMENT_EPAY_KEY, "url": base }),
-    };
-    json!({ channel: entry })
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payment_in_each_dialect_is_told_in_it_and_delivered_once_and_probes_are_refused() {

@@ -1,6 +1,8 @@
 //! The order service over HTTP, with a real card-key service behind it and a scripted payment channel.
 
+mod abroad;
 mod anywhere;
+mod bills;
 mod channel;
 mod crash;
 mod dialects;
