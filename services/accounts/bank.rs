@@ -69,6 +69,19 @@ impl Bank {
         Ok(Arc::new(Self { files, stores, settings, counters: Counters::default(), bell: watch::Sender::new(()) }))
     }
 
+    /// Opens the files of a folder only to look at them: nothing is recovered, and nothing works on them. Absent when there
+    /// are none.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub fn look(folder: &Path) -> Result<Option<Self>, StartError> {
+        let Some(files) = Files::found(folder, SERVICE) else { return Ok(None) };
+        let open = |name: String| Store::open(&folder.join(name), schema::MIGRATIONS, Options::default());
+        let stores = files.names(SERVICE).map(open).collect::<Result<_, _>>()?;
+        let (settings, counters) = (Settings::new(files), Counters::default());
+        Ok(Some(Self { files, stores, settings, counters, bell: watch::Sender::new(()) }))
+    }
+
     /// Starts recovery and the delivery of events; both end after `stop` was requested.
     pub fn work(self: &Arc<Self>, stop: &Stop) -> Vec<JoinHandle<()>> {
         let mut tasks = Vec::new();

@@ -37,7 +37,7 @@ mod desk;
 mod events;
 mod files;
 mod http;
-mod inspect;
+pub(crate) mod inspect;
 mod merchant;
 mod metrics;
 mod model;

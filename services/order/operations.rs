@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::desk::Desk;
 use super::http::{check_sku, parse};
 use super::{events, inspect, metrics, redrive};
+use crate::check;
 use crate::outbox::{self, Parked};
 use crate::support::{Problem, rfc3339, unix_ms};
 
@@ -32,6 +33,7 @@ pub(super) fn routes() -> Router<Arc<Desk>> {
         .route("/readyz", get(ready))
         .route("/metrics", get(figures))
         .route("/admin/check", get(check))
+        .route("/admin/invariants", get(invariants))
         .route("/admin/preheat", post(preheat))
         .route("/admin/sales", get(sales))
         .route("/admin/outbox", get(parked))
@@ -53,14 +55,27 @@ async fn figures(State(desk): Shared) -> Answer {
 
 /// 200 when everything adds up, 500 with the violations when not.
 async fn check(State(desk): Shared) -> Answer {
-    let figures = inspect::of_all(&desk.files, unix_ms()).await?;
+    let now_ms = unix_ms();
+    let figures = inspect::of_all(&desk.files, now_ms).await?;
     let mut violations = Vec::new();
     for file in desk.files.all() {
-        violations.extend(file.store.read(inspect::violations).await?);
+        violations.extend(file.store.read(move |connection| inspect::violations(connection, now_ms)).await?);
     }
     let status = if violations.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     let mut answer = json!(figures);
     answer["violations"] = json!(violations);
+    Ok((status, axum::Json(answer)).into_response())
+}
+
+/// All invariants over all files of the data folder, those of other services in it included: 200 when they hold, 500
+/// with the violations when not.
+async fn invariants(State(desk): Shared) -> Answer {
+    let found = check::check_in_use(&desk.settings.data_dir).await.map_err(|error| {
+        tracing::error!(%error, "the files could not be looked into");
+        Problem::internal()
+    })?;
+    let status = if found.violations.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    let answer = json!({ "violations": found.violations, "files": found.seen });
     Ok((status, axum::Json(answer)).into_response())
 }
 

@@ -6,20 +6,16 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::model::Channel;
 use super::ours::{OurPayment, OurRefund, Ours, OursError, Standing};
 use crate::order::SERVICE;
-use crate::support::{Files, Shard};
+use crate::support::{Files, Shard, look_into};
 
 /// Rows of one page.
 const PAGE: u32 = 2_000;
-
-/// The writer may hold the file for a moment.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SELECT: &str =
     "SELECT p.payment_no, p.order_no, p.amount, p.currency, p.status, p.updated_ms, p.trade_no, p.refund,
@@ -71,12 +67,7 @@ struct OrderFile {
 
 impl OrderFile {
     fn open(path: &Path, channel: Channel, from_ms: i64, to_ms: i64) -> Result<Self, OursError> {
-        // Not SQLITE_OPEN_READ_ONLY: that cannot recover the shared index of a file left by a crash.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)
-            .map_err(|error| OursError(format!("{}: {error}", path.display())))?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "query_only", true)?;
+        let connection = look_into(path).map_err(|error| OursError(format!("{}: {error}", path.display())))?;
         connection.execute_batch("BEGIN")?;
         Ok(Self { connection, channel, from_ms, to_ms, page: VecDeque::new(), after: Some(String::new()) })
     }

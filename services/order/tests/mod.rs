@@ -136,7 +136,7 @@ fn tasks(connection: &Connection) -> Vec<(TaskKind, String)> {
 }
 
 fn assert_sound(connection: &Connection) {
-    assert_eq!(inspect::violations(connection).expect("readable"), Vec::<String>::new());
+    assert_eq!(inspect::violations(connection, 0).expect("readable"), Vec::<String>::new());
 }
 
 #[test]
@@ -239,9 +239,9 @@ fn history_can_be_added_to_and_nothing_else() {
 fn an_inconsistency_is_found() {
     let connection = payable();
     connection.execute("UPDATE orders SET status = 'DELIVERED'", []).expect("a wrong row");
-    let found = inspect::violations(&connection).expect("readable");
-    assert!(found.iter().any(|text| text.starts_with("order paid or delivered without a payment")), "{found:?}");
-    assert!(found.iter().any(|text| text.starts_with("history does not end with the state")), "{found:?}");
+    let found = inspect::violations(&connection, 0).expect("readable");
+    assert!(found.iter().any(|text| text.starts_with("I2: order paid or delivered without a payment")), "{found:?}");
+    assert!(found.iter().any(|text| text.starts_with("I6: history does not end with the state")), "{found:?}");
 }
 
 #[test]

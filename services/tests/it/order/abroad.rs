@@ -14,20 +14,20 @@ use tidegate_services::support::{Running, Secret};
 use super::{Street, answer, ask};
 
 /// A shop and a channel that speaks a dialect to it.
-pub(super) struct Abroad {
-    pub(super) street: Street,
-    pub(super) channel: &'static str,
+pub(crate) struct Abroad {
+    pub(crate) street: Street,
+    pub(crate) channel: &'static str,
     simulator: Running,
-    pub(super) base: String,
-    folder: TempDir,
+    pub(crate) base: String,
+    pub(crate) folder: TempDir,
 }
 
 impl Abroad {
-    pub(super) async fn open(channel: &'static str, stock: usize, plan: Value) -> Self {
+    pub(crate) async fn open(channel: &'static str, stock: usize, plan: Value) -> Self {
         Self::open_with(channel, stock, plan, |_| {}).await
     }
 
-    pub(super) async fn open_with(
+    pub(crate) async fn open_with(
         channel: &'static str,
         stock: usize,
         plan: Value,
@@ -64,7 +64,7 @@ impl Abroad {
     }
 
     /// An order whose payment waits for the payer; answers both numbers.
-    pub(super) async fn paying(&self, key: &str) -> (String, String) {
+    pub(crate) async fn paying(&self, key: &str) -> (String, String) {
         let order_no = self.street.caller.ordered(key).await;
         let started = self.street.caller.pay(&order_no, self.channel).await;
         assert_eq!((started.0, &started.2["status"]), (201, &json!("PENDING")), "{}", started.2);
@@ -72,18 +72,18 @@ impl Abroad {
     }
 
     /// The payer pays.
-    pub(super) async fn charge(&self, payment_no: &str) {
+    pub(crate) async fn charge(&self, payment_no: &str) {
         let paid = ask(&Client::new(), Method::POST, &format!("{}/sim/pay/{payment_no}", self.base)).await;
         assert_eq!((paid.0, &paid.2["status"]), (200, &json!("SUCCESS")), "{}", paid.2);
     }
 
     /// What the channel holds of a payment's money.
-    pub(super) async fn net(&self, payment_no: &str) -> Value {
+    pub(crate) async fn net(&self, payment_no: &str) -> Value {
         ask(&Client::new(), Method::GET, &format!("{}/sim/truth?payment_no={payment_no}", self.base)).await.2["net"]
             .clone()
     }
 
-    pub(super) async fn metric(&self, name: &str) -> u64 {
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
         let metrics = Client::new().get(format!("{}/metrics", self.street.caller.base)).send().await;
         let metrics = metrics.expect("an answer").text().await.expect("text");
         let line = metrics.lines().find(|line| line.split(' ').next() == Some(name)).expect("a figure");
@@ -91,16 +91,16 @@ impl Abroad {
     }
 
     /// The file that says who the shop is.
-    pub(super) fn merchants(&self) -> PathBuf {
+    pub(crate) fn merchants(&self) -> PathBuf {
         merchants(self.folder.path())
     }
 
     /// Has the channel follow another plan.
-    pub(super) async fn plan(&self, plan: Value) {
+    pub(crate) async fn plan(&self, plan: Value) {
         put_plan(&self.base, &plan).await;
     }
 
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         self.simulator.stop();
         self.street.close().await;
         self.simulator.wait().await;
@@ -116,7 +116,7 @@ fn merchants(folder: &Path) -> PathBuf {
     folder.join("merchants.json")
 }
 
-pub(super) fn key_file(name: &str) -> std::path::PathBuf {
+pub(crate) fn key_file(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name)
 }
 

@@ -1,6 +1,6 @@
 //! The order service over HTTP, with a real card-key service behind it and a scripted payment channel.
 
-mod abroad;
+pub(crate) mod abroad;
 mod anywhere;
 mod bills;
 mod channel;
@@ -55,10 +55,10 @@ pub(crate) type Answer = (u16, bool, Value);
 
 /// Everything a test needs, inside its process.
 pub(crate) struct Street {
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     keys: String,
     bank: Bank,
-    caller: Caller,
+    pub(crate) caller: Caller,
     services: Vec<Running>,
 }
 
@@ -184,7 +184,7 @@ fn code(answer: &Answer) -> (u16, &str) {
 /// A buyer.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    base: String,
+    pub(crate) base: String,
     client: Client,
     token: String,
 }
@@ -210,7 +210,7 @@ impl Caller {
         self.try_send(Method::GET, path, "", Value::Null).await.expect("the service answers")
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.try_send(Method::POST, path, "", body).await.expect("the service answers")
     }
 
@@ -266,7 +266,7 @@ impl Caller {
         order
     }
 
-    async fn check(&self) -> Value {
+    pub(crate) async fn check(&self) -> Value {
         self.get("/admin/check").await.2
     }
 
