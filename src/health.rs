@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use tidegate_filters::channels::EndpointHealth;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::Health;
 use crate::gateway::Gateway;
 use crate::snapshot::{Snapshot, Upstream};
+use crate::upstream_tls::Tls;
 
 /// How often the snapshot is looked at; a change of settings takes effect within it.
 const LOOK: Duration = Duration::from_millis(200);
@@ -66,11 +67,12 @@ async fn watch(gateway: Arc<Gateway>, name: Arc<str>) {
 async fn round(upstream: &Arc<Upstream>, health: &Arc<Health>) {
     let mut probes = JoinSet::new();
     for (channel, facts) in upstream.channels.iter().zip(&upstream.facts.channels) {
-        for (peer, endpoint) in channel.peers.iter().zip(&facts.endpoints) {
+        let tls = channel.tls.iter().cloned().map(Some).chain(std::iter::repeat(None));
+        for ((peer, endpoint), tls) in channel.peers.iter().zip(&facts.endpoints).zip(tls) {
             let Some(address) = address(peer) else { continue };
             let (upstream, health, endpoint) = (upstream.clone(), health.clone(), endpoint.clone());
             probes.spawn(async move {
-                let result = tokio::time::timeout(health.timeout, probe(address, &endpoint, &health)).await;
+                let result = tokio::time::timeout(health.timeout, probe(address, tls, &endpoint, &health)).await;
                 judge(&upstream, &endpoint, result.unwrap_or_else(|_| Err("no answer in time".to_owned())));
             });
         }
@@ -90,8 +92,24 @@ fn judge(upstream: &Upstream, endpoint: &EndpointHealth, result: Result<(), Stri
 }
 
 /// One question to one endpoint. The error says what was wrong with the answer.
-async fn probe(address: SocketAddr, endpoint: &EndpointHealth, health: &Health) -> Result<(), String> {
-    let mut stream = TcpStream::connect(address).await.map_err(|error| error.kind().to_string())?;
+async fn probe(
+    address: SocketAddr,
+    tls: Option<Tls>,
+    endpoint: &EndpointHealth,
+    health: &Health,
+) -> Result<(), String> {
+    let stream = TcpStream::connect(address).await.map_err(|error| error.kind().to_string())?;
+    match tls {
+        None => ask(stream, endpoint, health).await,
+        Some(tls) => ask(tls.connect(stream).await?, endpoint, health).await,
+    }
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    endpoint: &EndpointHealth,
+    health: &Health,
+) -> Result<(), String> {
     let head = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: tidegate-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         health.path, endpoint.address

@@ -39,4 +39,5 @@ pub mod reload;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;
+mod upstream_tls;
 pub mod waiting_room;

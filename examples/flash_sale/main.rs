@@ -11,12 +11,14 @@
 //! | `buyer` | one purchase |
 //! | `shop` | the interface, and what an answer means |
 //! | `tally`, `histogram` | what has happened so far, in bounded memory |
+//! | `channels` | payment channels that misbehave, and their ledgers |
 //! | `tiers` | which limits refused, as the gateway counted |
 //! | `progress`, `report` | what people see: while it runs, at the end |
 //!
 //! `./dev flood` runs it against what `./dev run` has started.
 
 mod buyer;
+mod channels;
 mod histogram;
 mod load;
 mod progress;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use clap::Parser;
 use tidegate_filters::engine::{Rate, TimeSpan};
 
+use channels::Channels;
 use load::Plan;
 use report::Report;
 use shop::Shop;
@@ -83,6 +86,8 @@ struct Args {
     /// How long paying and delivery of one order may take.
     #[arg(long, default_value = "60s")]
     settle: TimeSpan,
+    #[command(flatten)]
+    misbehaviour: channels::Faults,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -115,6 +120,10 @@ async fn run(args: Args) -> Result<bool, Failure> {
     let shop = Arc::new(Shop::new(&args)?);
     let stock = shop.stock(&args.sku).await?;
     let refused = tiers::refusals(&args.admin).await;
+    let misbehaving = match &args.misbehaviour.faults {
+        Some(plan) => Some(Channels::misbehave(plan, &args.misbehaviour.simulators, &args.admin).await?),
+        None => None,
+    };
     let tally = Arc::new(Tally::new());
     let progress = tokio::spawn(progress::show(Arc::clone(&tally), args.duration.0));
     let ran = load::run(plan, shop, Arc::clone(&tally)).await;
@@ -122,7 +131,11 @@ async fn run(args: Args) -> Result<bool, Failure> {
     // An error is a closed stderr; the result does not depend on it.
     let _ = progress.await;
     let refused = tiers::between(&refused, tiers::refusals(&args.admin).await);
-    let report = Report::new(&args, stock, ran, &tally, refused);
+    let money = match misbehaving {
+        Some(channels) => Some(channels.settle(args.settle.0).await?),
+        None => None,
+    };
+    let report = Report::new(&args, stock, ran, &tally, refused, money.as_ref());
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::Args;
+use crate::channels::Money;
 use crate::histogram::Latency;
 use crate::tally::{Counts, Flooder, Tally, total};
 
@@ -55,9 +56,17 @@ struct Check {
 }
 
 impl Report {
-    pub(crate) fn new(args: &Args, stock: u64, ran: Duration, tally: &Tally, refused: BTreeMap<String, u64>) -> Self {
+    pub(crate) fn new(
+        args: &Args,
+        stock: u64,
+        ran: Duration,
+        tally: &Tally,
+        refused: BTreeMap<String, u64>,
+        money: Option<&Money>,
+    ) -> Self {
         let counts = tally.counts();
-        let checks = checks(&counts, stock);
+        let mut checks = checks(&counts, stock);
+        checks.extend(money.into_iter().flat_map(checks_of_money));
         Self {
             sku: args.sku.clone(),
             users: args.users,
@@ -167,6 +176,19 @@ fn checks(counts: &Counts, stock: u64) -> Vec<Check> {
         check(format!("every paid order was delivered ({delivered} of {paid})"), delivered == paid),
         check(format!("something was sold ({ordered} orders)"), *ordered > 0 || stock == 0),
         check(format!("everybody on the schedule came ({not_started} had no room in the driver)"), *not_started == 0),
+    ]
+}
+
+fn checks_of_money(money: &Money) -> Vec<Check> {
+    let check = |what: String, passed| Check { what, passed };
+    let Money { charged, charged_twice, faults, open, manual } = money;
+    vec![
+        check(format!("the channels misbehaved ({faults} times)"), *faults > 0),
+        check(
+            format!("by the channels' ledgers nobody paid twice ({charged} charged, {charged_twice} twice)"),
+            *charged_twice == 0,
+        ),
+        check(format!("every payment ended ({open} are open, for {manual} a person was called)"), *open == 0),
     ]
 }
 

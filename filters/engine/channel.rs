@@ -19,6 +19,12 @@ impl ChannelSet {
         Self(if count >= 64 { u64::MAX } else { (1 << count) - 1 })
     }
 
+    /// One channel.
+    #[must_use]
+    pub fn only(id: ChannelId) -> Self {
+        Self(1 << id.0)
+    }
+
     /// Whether the channel is in the set.
     #[must_use]
     pub fn has(self, id: ChannelId) -> bool {

@@ -7,8 +7,7 @@ use tidegate_filters::engine::Rate;
 
 use super::check::{Checker, DAY};
 use super::file::UpstreamFile;
-use super::file_channel::{AmountFile, ChannelFile, HealthFile};
-use super::file_server::ProtocolFile;
+use super::file_channel::{AmountFile, ChannelFile, HealthFile, UpstreamProtocolFile};
 use super::placed::{At, Named};
 use super::types::{Channel, Class, Health, StoreSpec, Upstream};
 
@@ -53,7 +52,8 @@ impl Checker<'_, '_> {
             read_timeout: self.timeout(&file.read_timeout, upstream.at),
             write_timeout: self.timeout(&file.write_timeout, upstream.at),
             idle_timeout: self.timeout(&file.idle_timeout, upstream.at),
-            h2: file.protocol == ProtocolFile::H2c,
+            h2: file.protocol.value != UpstreamProtocolFile::H1,
+            tls: self.tls(upstream),
             health: file.health.as_ref().map(|health| self.health(health)),
         }
     }

@@ -9,10 +9,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_filters::engine::{ByteSize, Mode, TimeSpan};
 
-use super::file_channel::{ChannelFile, HealthFile};
+use super::file_channel::{ChannelFile, HealthFile, UpstreamProtocolFile, UpstreamTlsFile};
 use super::file_payments::{CallbackFile, PaymentFile};
 use super::file_rooms::{RoomFile, RoomKeyFile};
-use super::file_server::{AdminFile, NetFile, ProtocolFile, ServerFile, StoreFile};
+use super::file_server::{AdminFile, NetFile, ServerFile, StoreFile};
 use super::placed::{At, Named, Raw};
 use super::types::Class;
 
@@ -168,9 +168,12 @@ pub(super) struct UpstreamFile {
     /// How long an idle connection is kept (default 50s: below what servers commonly keep).
     #[serde(default = "fifty_seconds")]
     pub(super) idle_timeout: At<TimeSpan>,
-    /// What is spoken to it: `h1` (default) or `h2c`.
-    #[serde(default = "h1")]
-    pub(super) protocol: ProtocolFile,
+    /// What is spoken to it: `h1` (default), `h2` (with `tls`) or `h2c` (without).
+    #[serde(default)]
+    pub(super) protocol: At<UpstreamProtocolFile>,
+    /// TLS to its endpoints; default: none.
+    #[serde(default)]
+    pub(super) tls: Option<At<UpstreamTlsFile>>,
     /// What its requests are, which decides what may be tried again: `read`, `write` (default), `payment` or `callback`.
     #[serde(default)]
     pub(super) class: Class,
@@ -196,10 +199,6 @@ fn ten_seconds() -> At<TimeSpan> {
 
 fn fifty_seconds() -> At<TimeSpan> {
     seconds(50)
-}
-
-fn h1() -> ProtocolFile {
-    ProtocolFile::H1
 }
 
 /// One route.

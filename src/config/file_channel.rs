@@ -1,5 +1,7 @@
 //! The format of channels and of their probes, as serde and editors see it.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_filters::channels::{Cost, Hours};
@@ -67,6 +69,37 @@ fn one() -> At<u64> {
 
 fn yes() -> bool {
     true
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum UpstreamProtocolFile {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/2 without TLS, by prior knowledge.
+    H2c,
+}
+
+/// `tls:` of an upstream. Paths are relative to the configuration file.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamTlsFile {
+    /// The name that the upstream's certificate must carry and that is asked for (SNI); default: each endpoint's host.
+    #[serde(default)]
+    pub(super) server_name: Option<At<String>>,
+    /// PEM file with the authorities that are trusted; default: the system's.
+    #[serde(default)]
+    pub(super) ca: Option<At<PathBuf>>,
+    /// PEM file with the certificate chain that the gateway shows when it is asked for one; together with `key`.
+    #[serde(default)]
+    pub(super) certificate: Option<At<PathBuf>>,
+    /// PEM file with the private key for `certificate`; readable by owner and group at most.
+    #[serde(default)]
+    pub(super) key: Option<At<PathBuf>>,
 }
 
 /// `amount:`; in minor units, both ends included.

@@ -15,6 +15,7 @@ mod check_payments;
 mod check_rooms;
 mod check_routes;
 mod check_server;
+mod check_tls;
 mod check_upstreams;
 mod decode;
 mod decode_error;

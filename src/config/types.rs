@@ -16,7 +16,7 @@ use tidegate_filters::waiting_room::settings::{CommandKind, SameSite, Secure};
 
 use super::secret::Secret;
 use super::types_payments::CallbackSpec;
-pub use super::types_upstream::{Channel, Class, Health, StatusRange, Upstream};
+pub use super::types_upstream::{Channel, Class, Health, StatusRange, TlsIdentity, Upstream, UpstreamTls};
 
 /// A whole configuration file.
 #[derive(Debug)]

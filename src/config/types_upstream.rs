@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tidegate_filters::channels::{Cost, Hours};
 use tidegate_filters::engine::Rate;
 
+use super::secret::Secret;
 use super::types_payments::{ChannelPayment, PaymentSpec};
 
 /// An upstream.
@@ -22,8 +23,10 @@ pub struct Upstream {
     pub write_timeout: Duration,
     /// How long an idle connection is kept (50s: below what servers commonly keep).
     pub idle_timeout: Duration,
-    /// HTTP/2 to the upstream (`protocol: h1 | h2c`, default h1).
+    /// HTTP/2 to the upstream (`protocol: h1 | h2 | h2c`, default h1).
     pub h2: bool,
+    /// TLS to the upstream; `None`: none.
+    pub tls: Option<UpstreamTls>,
     /// What its requests are.
     pub class: Class,
     /// The store that keeps its payments; `None`: payments are tried once.
@@ -32,6 +35,26 @@ pub struct Upstream {
     pub payment: Option<PaymentSpec>,
     /// Probes of its endpoints; `None`: none.
     pub health: Option<Health>,
+}
+
+/// TLS to an upstream. Certificates are DER.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Whose certificate is accepted, and the name that is asked for (SNI); `None`: each endpoint's host.
+    pub server_name: Option<String>,
+    /// Whose word counts for that; `None`: the system's authorities.
+    pub roots: Option<Vec<Vec<u8>>>,
+    /// What the gateway shows of itself when it is asked; `None`: nothing.
+    pub identity: Option<TlsIdentity>,
+}
+
+/// A certificate of the gateway's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsIdentity {
+    /// The certificate, then those that vouch for it.
+    pub chain: Vec<Vec<u8>>,
+    /// Its private key.
+    pub key: Secret,
 }
 
 /// What the requests of an upstream are; decides what may be tried again.

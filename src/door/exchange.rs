@@ -144,10 +144,9 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
     };
     let target = path::upstream_target(origin, &path);
     let plain = matches!(decision, Decision::Continue) && !head.websocket;
-    let route = flow
-        .route
-        .clone()
-        .filter(|route| plain && !route.upstream.h2 && !pay::needs_body(&flow) && !route.chain.captures());
+    let route = flow.route.clone().filter(|route| {
+        plain && !route.upstream.h2 && !route.upstream.secure && !pay::needs_body(&flow) && !route.chain.captures()
+    });
     let target = target.as_deref().unwrap_or(origin);
     let rewritten = rewrite(&flow, head, &view, (target, head.old && route.is_none()), authority.as_bytes());
     flow.method.push_str(view.method);

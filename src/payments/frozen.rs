@@ -11,6 +11,8 @@ use crate::config::{Locator, PaymentSpec};
 
 /// Longest number; channels take 32 to 64 characters.
 const LONGEST_ID: usize = 64;
+/// The problem of a request without a number.
+const NO_NUMBER: &str = "payment-id-missing";
 
 /// Reads a request. The path belongs to what must not change: a number of a charge is none of a refund.
 pub(crate) fn read(
@@ -22,7 +24,7 @@ pub(crate) fn read(
 ) -> Result<Frozen, Malformed> {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let part = |locator: &Locator| find(locator, headers, json.as_ref());
-    let id = part(&spec.id).ok_or_else(|| bad("payment-id-missing", "The payment has no number"))?;
+    let id = part(&spec.id).ok_or_else(|| bad(NO_NUMBER, "The payment has no number"))?;
     // Structured headers quote their texts.
     let id = id.strip_prefix('"').and_then(|id| id.strip_suffix('"')).unwrap_or(&id).to_owned();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -77,6 +79,11 @@ pub(crate) struct Malformed {
 }
 
 impl Malformed {
+    /// Whether there is no number at all: perhaps it is no payment.
+    pub(crate) fn has_no_number(self) -> bool {
+        self.code == NO_NUMBER
+    }
+
     /// The answer to it.
     pub(crate) fn reply(self) -> Reply {
         Reply::problem(StatusCode::BAD_REQUEST, self.code, self.title)

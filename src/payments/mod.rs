@@ -3,8 +3,9 @@
 //! A request to an upstream of class `payment` whose method is not safe does not stream through. The gateway reads it
 //! whole (at most 64 KiB), writes a row into its [`journal`], sends it to one channel over a client that knows what the
 //! kernel took (`wire`), reads the whole answer, judges it ([`outcome`]), writes that down, and only then may another
-//! channel see it (`pay`). What stays unknown is asked for in the background (`resolver`). GET and HEAD, and requests
-//! pinned with `Tidegate-Channel`, take the ordinary way: they are their sender's own affair.
+//! channel see it (`pay`). What stays unknown is asked for in the background (`resolver`). A payment that names its channel
+//! with `Tidegate-Channel` goes there or nowhere. GET and HEAD, and requests that name their channel and no number of a
+//! payment, such as a close or a refund, take the ordinary way: they are their sender's own affair.
 //!
 //! # The contract with a service that pays through the gateway
 //!
@@ -27,6 +28,7 @@
 pub(crate) mod answer;
 pub mod engine;
 mod frozen;
+mod held;
 pub(crate) mod job;
 pub mod journal;
 mod judge;

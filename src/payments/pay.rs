@@ -14,8 +14,9 @@ use tidegate_filters::engine::{AttemptResult, ChannelId, ChannelSet, Known, Repl
 use tokio::time::{Instant, sleep};
 
 use super::engine::{Engine, unix_ms};
+use super::held::settle;
 use super::job::{Done, End, Job};
-use super::journal::{Attempt, AttemptState, Begin, Journal, Observed, Refusal, Standing, View};
+use super::journal::{AttemptState, Begin, Journal, Observed, Refusal, Standing};
 use super::judge::{self, Tried};
 use super::outcome::{Class, Money, Seen};
 use super::plan::{Channel, Plan};
@@ -23,18 +24,11 @@ use super::wire::{Answer, Fault};
 use crate::config::RetrySpec;
 use crate::proxy::attempt;
 
-/// A result that cannot be written down is tried again this often.
-const SETTLE_TRIES: u32 = 3;
-/// Pause between two of those.
-const SETTLE_PAUSE: Duration = Duration::from_millis(100);
-/// A number goes to one channel at most this often. Every sending puts off what the resolver may conclude; a client that
-/// never tires must not keep a payment open for ever.
-const MOST_SENDS: i64 = 10;
-
-struct Run {
+/// A payment under way.
+pub(super) struct Run {
     engine: Arc<Engine>,
-    journal: Option<Journal>,
-    job: Job,
+    pub(super) journal: Option<Journal>,
+    pub(super) job: Job,
     /// Channels that may be used in a further round.
     rounds: ChannelSet,
     round: u32,
@@ -45,8 +39,11 @@ struct Run {
 }
 
 /// Makes a payment.
-pub(crate) async fn run(engine: Arc<Engine>, job: Job) -> Done {
+pub(crate) async fn run(engine: Arc<Engine>, mut job: Job) -> Done {
     let journal = engine.journal().filter(|_| job.plan.journal && job.frozen.is_some());
+    if let Some(pinned) = job.flow.pinned {
+        job.flow.candidates = job.flow.candidates.and(ChannelSet::only(pinned));
+    }
     let rounds = job.flow.candidates;
     let mut run = Run { engine, journal, job, rounds, round: 1, refusal: None, closing: None };
     let end = run.go().await;
@@ -85,19 +82,19 @@ impl Run {
         }
     }
 
-    fn plan(&self) -> Arc<Plan> {
+    pub(super) fn plan(&self) -> Arc<Plan> {
         self.job.plan.clone()
     }
 
-    fn channel(&self, id: ChannelId) -> Option<&Channel> {
+    pub(super) fn channel(&self, id: ChannelId) -> Option<&Channel> {
         self.job.plan.channels.get(usize::from(id.0))
     }
 
-    fn retry(&self) -> Option<RetrySpec> {
+    pub(super) fn retry(&self) -> Option<RetrySpec> {
         self.job.plan.spec.as_ref().map(|spec| spec.retry)
     }
 
-    fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         self.job.frozen.as_ref().map_or("", |frozen| &frozen.id)
     }
 
@@ -136,31 +133,6 @@ impl Run {
                 Ok(self.rounds.first().is_none().then(|| End::Recorded(Box::new(view))))
             }
         }
-    }
-
-    /// A try of this number is live. It is sent again only to the channel that has it, if that knows numbers again.
-    async fn again(&mut self, view: View, live: &Attempt) -> Result<End, Refusal> {
-        let plan = self.plan();
-        let at = plan.channels.iter().position(|channel| *channel.name == *live.channel);
-        let at = at.filter(|at| plan.channels[*at].terms.idempotent);
-        let asked_for = matches!(live.state, AttemptState::Unknown | AttemptState::Pending) && live.sends < MOST_SENDS;
-        let (Some(at), Some(journal), true) = (at, self.journal.clone(), asked_for) else {
-            return Ok(End::Recorded(Box::new(view)));
-        };
-        match journal.send_again(self.id(), live.n, unix_ms()).await {
-            Ok(()) => (),
-            // Somebody else is sending it right now.
-            Err(Refusal::Standing) => return Ok(End::Recorded(Box::new(view))),
-            Err(refusal) => return Err(refusal),
-        }
-        let channel = ChannelId(u8::try_from(at).unwrap_or_default());
-        self.job.flow.cx.channel = Some(channel);
-        self.job.flow.attempts = self.job.flow.attempts.saturating_add(1);
-        self.job.flow.tried_at = self.job.flow.tick();
-        let endpoint = 0;
-        let tried = self.send(channel, endpoint, live.sends).await;
-        self.ended(&tried);
-        Ok(self.hold(channel, endpoint, Some(live.n), tried).await)
     }
 
     /// The next channel and endpoint; waits for the next round when this one is over.
@@ -247,7 +219,7 @@ impl Run {
     }
 
     /// Sends it once. `sends`: how often this number went to this channel before, with an unknown outcome.
-    async fn send(&self, id: ChannelId, endpoint: usize, sends: i64) -> Tried {
+    pub(super) async fn send(&self, id: ChannelId, endpoint: usize, sends: i64) -> Tried {
         self.job.progress.set(id, self.job.flow.attempts);
         let plan = self.plan();
         let found =
@@ -279,7 +251,7 @@ impl Run {
     }
 
     /// Tells the filters how the try ended.
-    fn ended(&mut self, tried: &Tried) -> Retry {
+    pub(super) fn ended(&mut self, tried: &Tried) -> Retry {
         let flow = &mut self.job.flow;
         let known = match tried.class {
             Class::NotSent => Known::NotSent,
@@ -320,69 +292,4 @@ impl Run {
             self.rounds.remove(id);
         }
     }
-
-    /// The try holds the payment: decided, pending or unknown. An unknown one is sent again where that is the same payment.
-    async fn hold(&mut self, id: ChannelId, endpoint: usize, n: Option<i64>, mut tried: Tried) -> End {
-        let (Some(journal), Some(n), Some(retry)) = (self.journal.clone(), n, self.retry()) else {
-            return told(tried);
-        };
-        let idempotent = self.channel(id).is_some_and(|channel| channel.terms.idempotent);
-        let payment = self.id().to_owned();
-        let mut sent = 1;
-        loop {
-            let written = settle(&journal, &payment, n, tried.seen.clone(), unix_ms() + self.first_look()).await;
-            if !written {
-                return End::Doubt { silent: tried.silent };
-            }
-            if tried.class != Class::Unknown || !idempotent || sent >= retry.attempts {
-                return told(tried);
-            }
-            sleep(retry.pause(sent)).await;
-            // The resolver, or the same request again, may have been quicker.
-            if journal.send_again(&payment, n, unix_ms()).await.is_err() {
-                let view = journal.view(&payment).await;
-                return view
-                    .ok()
-                    .flatten()
-                    .map_or(End::Doubt { silent: tried.silent }, |view| End::Recorded(Box::new(view)));
-            }
-            self.job.flow.attempts = self.job.flow.attempts.saturating_add(1);
-            self.job.flow.tried_at = self.job.flow.tick();
-            tried = self.send(id, endpoint, i64::from(sent)).await;
-            self.ended(&tried);
-            sent += 1;
-        }
-    }
-
-    /// When the resolver looks first.
-    fn first_look(&self) -> i64 {
-        let unit = self.job.plan.spec.as_ref().map_or(Duration::from_secs(1), |spec| spec.resolve.unit);
-        i64::try_from(unit.as_millis()).unwrap_or(i64::MAX)
-    }
-}
-
-/// What is told of a try that holds the payment.
-fn told(tried: Tried) -> End {
-    match (tried.class, tried.answer) {
-        (Class::Unknown, _) | (_, None) => End::Doubt { silent: tried.silent },
-        (_, Some(answer)) => End::Passed(Box::new(answer)),
-    }
-}
-
-/// Writes down what became of a try; `false` when that failed for good, and the resolver will have to find out.
-async fn settle(journal: &Journal, id: &str, n: i64, seen: Observed, next_ms: i64) -> bool {
-    for _ in 0..SETTLE_TRIES {
-        match journal.settle(id, n, seen.clone(), unix_ms(), next_ms).await {
-            Ok(()) => return true,
-            Err(Refusal::Store(error)) => {
-                tracing::error!(target: "tidegate::payments", payment = id, %error, "an outcome could not be written down");
-                sleep(SETTLE_PAUSE).await;
-            }
-            Err(refusal) => {
-                tracing::error!(target: "tidegate::payments", payment = id, %refusal, "an outcome came too late");
-                return false;
-            }
-        }
-    }
-    false
 }

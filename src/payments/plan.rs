@@ -6,6 +6,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::wire::Target;
 use crate::config::{self, ChannelPayment, PaymentSpec};
+use crate::upstream_tls::Tls;
 
 /// What the engine knows of an upstream of class `payment`.
 #[derive(Debug)]
@@ -32,12 +33,20 @@ pub(crate) struct Channel {
 }
 
 impl Plan {
-    /// The plan of a payment upstream; `peers`: the prepared addresses of channel number so and so.
-    pub(crate) fn new<'p>(name: &str, spec: &config::Upstream, peers: impl Fn(usize) -> &'p [HttpPeer]) -> Self {
+    /// The plan of a payment upstream; `ways`: the prepared addresses of channel number so and so, and their TLS if there is any.
+    pub(crate) fn new<'p>(
+        name: &str,
+        spec: &config::Upstream,
+        ways: impl Fn(usize) -> (&'p [HttpPeer], &'p [Tls]),
+    ) -> Self {
         let channel = |(at, channel): (usize, &config::Channel)| Channel {
             name: channel.name.as_str().into(),
             terms: channel.payment.clone(),
-            targets: peers(at).iter().filter_map(|peer| Target::of(peer, spec.h2)).collect(),
+            targets: {
+                let (peers, tls) = ways(at);
+                let tls = tls.iter().cloned().map(Some).chain(std::iter::repeat(None));
+                peers.iter().zip(tls).filter_map(|(peer, tls)| Target::of(peer, spec.h2, tls)).collect()
+            },
         };
         Self {
             upstream: name.into(),

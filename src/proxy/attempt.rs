@@ -12,7 +12,9 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 use tidegate_filters::channels::{Eligible, EndpointHealth};
-use tidegate_filters::engine::{Attempt, AttemptEnd, AttemptResult, ChannelSet, Known, RequestContext, Retry, Verdict};
+use tidegate_filters::engine::{
+    Attempt, AttemptEnd, AttemptResult, ChannelId, ChannelSet, Known, RequestContext, Retry, Verdict,
+};
 
 use super::fault::{body_too_slow, is_timeout, unavailable};
 use super::flow::Flow;
@@ -39,7 +41,7 @@ pub(crate) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
     flow.cx.considered.clear();
     // Staying on a channel while it has endpoints that were not tried is no choice of channel.
     let stay = flow.cx.channel.filter(|id| flow.refused != 0 && flow.candidates.has(*id));
-    let mut left = flow.pinned.map_or(flow.candidates, |pinned| flow.candidates.and(ChannelSet(1 << pinned.0)));
+    let mut left = flow.pinned.map_or(flow.candidates, |pinned| flow.candidates.and(ChannelSet::only(pinned)));
     // Only the channel that took a payment knows what became of it, whether or not it would take another one now.
     let must_ask = flow.pinned.is_some() && flow.safe;
     let facts = &route.upstream.facts;
@@ -78,6 +80,31 @@ pub(crate) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
     flow.in_use = facts.channel(id).map(|channel| channel.state.begin());
     flow.endpoint = route.upstream.endpoint(id, flow.refused).unwrap_or(0);
     Ok(flow.endpoint)
+}
+
+/// One more try on a channel that has the request already and takes it for the same: whether its settings and the filters
+/// let it have one now. Nothing is chosen, so nobody who chooses is asked what he would prefer.
+pub(crate) fn again(flow: &mut Flow, route: &Route, channel: ChannelId) -> bool {
+    flow.tried_at = flow.tick();
+    flow.in_use = None;
+    let facts = &route.upstream.facts;
+    let candidates = facts.eligible(ChannelSet::only(channel), &mut flow.cx).channels;
+    let number = flow.attempts.saturating_add(1);
+    let mut attempt = Attempt { number, pinned: true, safe: false, candidates, chosen: Some(channel) };
+    let stopped = matches!(route.chain.on_attempt(&mut attempt, &mut flow.cx), Verdict::Respond(_));
+    if stopped || !attempt.candidates.has(channel) {
+        return false;
+    }
+    let taken = facts.channel(channel).is_none_or(|known| known.take(&flow.cx));
+    let Some(endpoint) = route.upstream.endpoint(channel, 0).filter(|_| taken) else { return false };
+    if !route.chain.on_chosen(&attempt, channel, &mut flow.cx) {
+        return false;
+    }
+    flow.attempts = number;
+    flow.cx.channel = Some(channel);
+    flow.in_use = facts.channel(channel).map(|known| known.state.begin());
+    flow.endpoint = endpoint;
+    true
 }
 
 /// The next peer to try.

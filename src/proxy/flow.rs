@@ -162,6 +162,7 @@ impl Flow {
         let bare = self.cx.without_memory();
         lent.cx = std::mem::replace(&mut self.cx, bare);
         lent.route.clone_from(&self.route);
+        lent.pinned = self.pinned;
         (lent.id, lent.attempts, lent.candidates, lent.known) = (self.id, self.attempts, self.candidates, self.known);
         lent.finished = true;
         Box::new(lent)

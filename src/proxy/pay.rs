@@ -28,7 +28,7 @@ const MARGIN: Duration = Duration::from_millis(50);
 /// How this request is to be paid; `None` for one that takes the ordinary way.
 pub(super) fn plan(flow: &Flow) -> Option<Arc<Plan>> {
     let plan = flow.route.as_ref()?.upstream.plan.as_ref()?;
-    (!flow.safe && flow.pinned.is_none()).then(|| plan.clone())
+    (!flow.safe).then(|| plan.clone())
 }
 
 /// Whether the request cannot be streamed: it is a payment, or a callback that tells of one.
@@ -36,7 +36,8 @@ pub(crate) fn needs_body(flow: &Flow) -> bool {
     plan(flow).is_some() || flow.route.as_ref().is_some_and(|route| route.callback.is_some())
 }
 
-/// Makes the payment and answers.
+/// Makes the payment and answers; false when the request is none: it names a channel and no number of a payment. To close
+/// or refund what a channel has is its sender's own affair, and no other channel could do it.
 pub(super) async fn pay(session: &mut Session, flow: &mut Flow, plan: Arc<Plan>) -> Result<bool> {
     let Some(engine) = flow.gateway.shared.payments.engine() else {
         return Error::e_explain(ErrorType::InternalError, "payments are not running");
@@ -52,6 +53,7 @@ pub(super) async fn pay(session: &mut Session, flow: &mut Flow, plan: Arc<Plan>)
     let frozen = spec.map(|spec| read_frozen(&plan.upstream, spec, path, &request.headers, &request.body)).transpose();
     let frozen = match frozen {
         Ok(frozen) => frozen,
+        Err(malformed) if malformed.has_no_number() && flow.pinned.is_some() => return Ok(false),
         Err(malformed) => return park::answer(session, flow, malformed.reply()).await,
     };
     if let Some(frozen) = &frozen {

@@ -70,7 +70,7 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
     let needs = route.needs;
     flow.cx.set_identity(IdentityId::ROUTE, route.identity.clone());
     flow.snapshot.identities.resolve(needs, flow.arrival.peer, head, unix_now, &mut flow.cx);
-    let pinned = head.header_str(PIN).filter(|_| route.upstream.channels.len() > 1);
+    let pinned = head.header_str(PIN).filter(|_| route.upstream.channels.len() > 1 || route.upstream.plan.is_some());
     flow.pinned = pinned.and_then(|name| route.upstream.channel_named(name));
     flow.enter(route);
     if (flow.arrival.at.0 / 1_000).is_multiple_of(TIMED_ONE_IN) {

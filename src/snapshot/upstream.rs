@@ -15,6 +15,7 @@ use crate::config::{self, Class};
 use crate::payments::Plan;
 use crate::proxy::h1::Pool;
 use crate::telemetry::ChannelMetrics;
+use crate::upstream_tls::{Secured, Tls};
 
 /// Where an upstream's rotation stands. Kept over reloads, so that a reload does not send everybody to the first channel.
 #[derive(Default)]
@@ -36,6 +37,8 @@ pub struct Upstream {
     pub health: Option<Arc<config::Health>>,
     /// Its connections speak HTTP/2.
     pub h2: bool,
+    /// Its connections speak TLS.
+    pub secure: bool,
     /// Connecting takes at most this.
     pub connect_timeout: Duration,
     /// Longest silence while an answer is awaited or read.
@@ -55,6 +58,8 @@ pub struct Channel {
     pub name: Arc<str>,
     /// Interchangeable addresses, ready to be cloned.
     pub peers: Box<[HttpPeer]>,
+    /// How each address is spoken to with TLS, in the same order; empty without.
+    pub(crate) tls: Box<[Tls]>,
     /// Idle connections to the same addresses, in the same order, for what is forwarded without pingora.
     pub(crate) pools: Box<[Arc<Pool>]>,
     /// Counters.
@@ -72,21 +77,26 @@ impl Upstream {
     ) -> Result<Self, SnapshotError> {
         let mut facts = Vec::with_capacity(spec.channels.len());
         let mut channels = Vec::with_capacity(spec.channels.len());
+        let wrong = |message: String| SnapshotError(format!("upstream `{name}`: {message}"));
+        let secured = spec.tls.as_ref().map(|tls| Secured::new(tls, spec.h2)).transpose().map_err(wrong)?;
         for channel in &spec.channels {
             let addresses = channel.endpoints.iter().map(|endpoint| resolve(name, endpoint));
             let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
+            let endpoints = || addresses.iter().zip(&channel.endpoints);
+            let tls = secured.iter().flat_map(|tls| channel.endpoints.iter().map(|endpoint| tls.to(endpoint)));
             let (metrics, state) = kept(&channel.name);
             facts.push(known(channel, spec, state));
             channels.push(Channel {
                 name: channel.name.as_str().into(),
-                peers: addresses.iter().map(|address| peer(*address, spec)).collect(),
+                peers: endpoints().map(|(address, host)| peer(*address, host, spec, secured.as_ref())).collect(),
+                tls: tls.collect::<Result<_, _>>().map_err(wrong)?,
                 pools: addresses.iter().map(|address| pool(*address)).collect(),
                 metrics,
                 next: AtomicUsize::new(0),
             });
         }
         let channels: Box<[Channel]> = channels.into();
-        let plan = || Arc::new(Plan::new(name, spec, |at| &channels[at].peers));
+        let plan = || Arc::new(Plan::new(name, spec, |at| (&*channels[at].peers, &*channels[at].tls)));
         Ok(Self {
             name: name.into(),
             plan: (spec.class == Class::Payment).then(plan),
@@ -95,6 +105,7 @@ impl Upstream {
             class: spec.class,
             health: spec.health.clone().map(Arc::new),
             h2: spec.h2,
+            secure: spec.tls.is_some(),
             connect_timeout: spec.connect_timeout,
             read_timeout: spec.read_timeout,
             write_timeout: spec.write_timeout,
@@ -172,8 +183,9 @@ fn resolve(upstream: &str, endpoint: &str) -> Result<SocketAddr, SnapshotError> 
     })
 }
 
-fn peer(address: SocketAddr, spec: &config::Upstream) -> HttpPeer {
-    let mut peer = HttpPeer::new(address, false, String::new());
+fn peer(address: SocketAddr, endpoint: &str, spec: &config::Upstream, tls: Option<&Secured>) -> HttpPeer {
+    let plain = || HttpPeer::new(address, false, String::new());
+    let mut peer = tls.map_or_else(plain, |tls| tls.peer(address, endpoint));
     peer.options.connection_timeout = Some(spec.connect_timeout);
     peer.options.total_connection_timeout = Some(spec.connect_timeout);
     peer.options.read_timeout = Some(spec.read_timeout);

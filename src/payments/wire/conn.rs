@@ -11,10 +11,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::io::{Counted, Gate};
+use crate::upstream_tls::Tls;
 
 enum Sender {
     H1(http1::SendRequest<Full<Bytes>>),
@@ -25,6 +27,8 @@ enum Sender {
 pub(super) struct Conn {
     sender: Sender,
     driver: AbortHandle,
+    /// The other side may say things that are no answer, as HTTP/2 and TLS do.
+    talks: bool,
     /// The same socket, for looking at it without reading.
     socket: OwnedFd,
     /// Its counters.
@@ -32,20 +36,16 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    /// Speaks on a socket. Over HTTP/2 the preface is sent here; no request is.
-    pub(super) async fn open(socket: TcpStream, h2: bool) -> Result<Self, String> {
+    /// Speaks on a socket. Hands are shaken here, and over HTTP/2 the preface is sent; no request is.
+    pub(super) async fn open(socket: TcpStream, h2: bool, tls: Option<&Tls>) -> Result<Self, String> {
         let twin = rustix::io::fcntl_dupfd_cloexec(&socket, 0).map_err(|error| error.to_string())?;
         let gate = Arc::new(Gate::default());
-        let io = TokioIo::new(Counted::new(socket, gate.clone()));
-        let (sender, driver) = if h2 {
-            let (sender, connection) =
-                http2::handshake(TokioExecutor::new(), io).await.map_err(|error| error.to_string())?;
-            (Sender::H2(sender), tokio::spawn(async { drop(connection.await) }))
-        } else {
-            let (sender, connection) = http1::handshake(io).await.map_err(|error| error.to_string())?;
-            (Sender::H1(sender), tokio::spawn(async { drop(connection.await) }))
+        let counted = Counted::new(socket, gate.clone());
+        let (sender, driver) = match tls {
+            None => speak(counted, h2).await?,
+            Some(tls) => speak(tls.connect(counted).await?, h2).await?,
         };
-        Ok(Self { sender, driver: driver.abort_handle(), socket: twin, gate })
+        Ok(Self { sender, driver, socket: twin, talks: h2 || tls.is_some(), gate })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -64,8 +64,8 @@ impl Conn {
         }
     }
 
-    /// Whether an idle connection is still good: open, and nothing on it that nobody asked for. Over HTTP/2 the other side
-    /// may say things at any time; there only the end of the connection shows here.
+    /// Whether an idle connection is still good: open, and nothing on it that nobody asked for. Over HTTP/2 and
+    /// TLS the other side may say things at any time; there only the end of the connection shows here.
     pub(super) fn sound(&self) -> bool {
         let closed = match &self.sender {
             Sender::H1(sender) => sender.is_closed(),
@@ -78,7 +78,7 @@ impl Conn {
         match rustix::net::recv(&self.socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
             Err(error) => error == rustix::io::Errno::AGAIN,
             Ok((_, 0)) => false,
-            Ok(_) => matches!(self.sender, Sender::H2(_)),
+            Ok(_) => self.talks,
         }
     }
 }
@@ -87,4 +87,19 @@ impl Drop for Conn {
     fn drop(&mut self) {
         self.driver.abort();
     }
+}
+
+/// Begins to speak HTTP.
+async fn speak<S>(io: S, h2: bool) -> Result<(Sender, AbortHandle), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(io);
+    if h2 {
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), io).await.map_err(|error| error.to_string())?;
+        return Ok((Sender::H2(sender), tokio::spawn(async { drop(connection.await) }).abort_handle()));
+    }
+    let (sender, connection) = http1::handshake(io).await.map_err(|error| error.to_string())?;
+    Ok((Sender::H1(sender), tokio::spawn(async { drop(connection.await) }).abort_handle()))
 }

@@ -4,8 +4,8 @@
 //! its own and counts the bytes that the kernel took; a try ends with an answer, or with a [`Fault`] that says what was
 //! seen. It never sends anything twice by itself.
 //!
-//! hyper's low-level client, one exchange at a time on a connection, HTTP/2 included. No TLS to channels in this version:
-//! a channel is plain HTTP behind the gateway, or a TLS proxy beside it.
+//! hyper's low-level client, one exchange at a time on a connection, HTTP/2 and TLS included. Bytes are counted below TLS,
+//! after the handshake.
 
 mod conn;
 mod fault;
@@ -29,7 +29,9 @@ pub(crate) use fault::Fault;
 
 use super::outcome::Seen;
 use conn::Conn;
-use pool::Pool;
+use pool::{Place, Pool};
+
+use crate::upstream_tls::Tls;
 
 /// Largest answer that is read whole.
 const LARGEST_ANSWER: usize = 64 * 1024;
@@ -37,10 +39,11 @@ const LARGEST_ANSWER: usize = 64 * 1024;
 const BODY_PATIENCE: u32 = 3;
 
 /// An address of a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Target {
     address: SocketAddr,
     h2: bool,
+    tls: Option<Tls>,
     connect_timeout: Duration,
     read_timeout: Duration,
     idle_timeout: Duration,
@@ -48,16 +51,27 @@ pub(crate) struct Target {
 
 impl Target {
     /// What a prepared peer says; `None` for one that is no network address.
-    pub(crate) fn of(peer: &HttpPeer, h2: bool) -> Option<Self> {
+    pub(crate) fn of(peer: &HttpPeer, h2: bool, tls: Option<Tls>) -> Option<Self> {
         let address = *peer.address().as_inet()?;
         let or = |time: Option<Duration>, seconds| time.unwrap_or(Duration::from_secs(seconds));
         Some(Self {
             address,
             h2,
+            tls,
             connect_timeout: or(peer.options.connection_timeout, 5),
             read_timeout: or(peer.options.read_timeout, 10),
             idle_timeout: or(peer.options.idle_timeout, 50),
         })
+    }
+
+    fn place(&self) -> Place {
+        (self.address, self.h2, self.tls.as_ref().map(|tls| tls.id))
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Target").field(&self.place()).finish()
     }
 }
 
@@ -94,7 +108,7 @@ pub(crate) struct Wire {
 impl Wire {
     /// Sends `request` once and reads its answer.
     pub(crate) async fn call(&self, target: &Target, request: &Request) -> Result<Answer, Fault> {
-        let to = (target.address, target.h2);
+        let to = target.place();
         let mut conn = match self.idle(target).await {
             Some(conn) => conn,
             None => connect(target).await?,
@@ -132,7 +146,7 @@ impl Wire {
     }
 
     async fn idle(&self, target: &Target) -> Option<Conn> {
-        while let Some(mut conn) = self.pool.take((target.address, target.h2)) {
+        while let Some(mut conn) = self.pool.take(target.place()) {
             // The driver has at most to notice the end of the answer before.
             if timeout(Duration::from_millis(100), conn.ready()).await == Ok(true) && conn.sound() {
                 return Some(conn);
@@ -144,7 +158,8 @@ impl Wire {
 
 async fn connect(target: &Target) -> Result<Conn, Fault> {
     let address = target.address;
-    let connecting = timeout(target.connect_timeout, TcpStream::connect(address)).await;
+    let end = Instant::now() + target.connect_timeout;
+    let connecting = timeout_at(end, TcpStream::connect(address)).await;
     let socket = match connecting {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) => return Err(Fault::new(Seen::NoConnection, format!("connecting to {address}: {error}"))),
@@ -152,7 +167,9 @@ async fn connect(target: &Target) -> Result<Conn, Fault> {
     };
     let _ = socket.set_nodelay(true);
     // No byte of a request is sent before this is over.
-    Conn::open(socket, target.h2).await.map_err(|error| Fault::new(Seen::NoHandshake, error))
+    let opened = timeout_at(end, Conn::open(socket, target.h2, target.tls.as_ref())).await;
+    let opened = opened.unwrap_or_else(|_| Err("no handshake in time".to_owned()));
+    opened.map_err(|error| Fault::new(Seen::NoHandshake, error))
 }
 
 /// The request as the library wants it; `None` when it cannot be one.
@@ -168,7 +185,8 @@ fn prepare(target: &Target, request: &Request) -> Option<http::Request<Full<Byte
     let uri = if target.h2 {
         let host = headers.remove(header::HOST);
         let host = host.and_then(|host| host.to_str().ok().map(str::to_owned));
-        format!("http://{}{}", host.unwrap_or_else(|| target.address.to_string()), request.target)
+        let scheme = if target.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{}", host.unwrap_or_else(|| target.address.to_string()), request.target)
     } else {
         if !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, target.address.to_string().parse().ok()?);

@@ -11,8 +11,8 @@ use super::conn::Conn;
 /// Idle connections kept to one address.
 const MOST_IDLE: usize = 64;
 
-/// An address, and whether HTTP/2 is spoken there.
-type Place = (SocketAddr, bool);
+/// An address, whether HTTP/2 is spoken there, and under which TLS settings.
+pub(super) type Place = (SocketAddr, bool, Option<u64>);
 
 /// Idle connections with the moment until which they may be used. Outlives reloads.
 #[derive(Default)]

@@ -12,6 +12,7 @@ async fn listen() -> (TcpListener, Target) {
     let target = Target {
         address: listener.local_addr().unwrap(),
         h2: false,
+        tls: None,
         connect_timeout: second,
         read_timeout: second / 4,
         idle_timeout: second,

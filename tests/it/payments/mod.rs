@@ -5,7 +5,7 @@
 
 mod clients;
 mod crash;
-mod desk;
+pub(crate) mod desk;
 mod doubts;
 mod http2;
 mod rows;

@@ -68,14 +68,42 @@ fn the_channels_answer_comes_whole_and_without_what_is_not_its_to_say() {
 }
 
 #[test]
-fn queries_and_pinned_calls_take_the_ordinary_way() {
+fn a_query_and_a_call_about_a_payment_reach_the_channel_they_name_and_are_no_payments() {
     let (a, b) = (good(), good());
     let gateway = Desk::default().open(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
     assert_eq!(get(gateway.public(), "/pay/v1/payments/p1", "Tidegate-Channel: b\r\n").status, 200);
-    let pinned = request("p1", BODY).replace("Host:", "Tidegate-Channel: b\r\nHost:");
-    assert_eq!(exchange(gateway.public(), &pinned).status, 200);
+    let close = request("p1", "{\"why\":\"too late\"}").replace("Idempotency-Key: p1", "Tidegate-Channel: b");
+    assert_eq!(exchange(gateway.public(), &close).status, 200, "{close}");
     assert_eq!((a.seen().len(), b.seen().len()), (0, 2));
+    assert_eq!(b.seen()[1].body, b"{\"why\":\"too late\"}");
     assert_eq!(gateway.admin("GET", "/-/payments/p1").status, 404);
+    let nowhere = request("p1", BODY).replace("Idempotency-Key: p1\r\n", "");
+    assert_eq!(exchange(gateway.public(), &nowhere).json()["code"], "payment-id-missing");
+}
+
+#[test]
+fn a_payment_that_names_its_channel_is_written_down_and_goes_there_or_nowhere() {
+    let b = good();
+    let dead = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let gateway = Desk::default().open(&[("a", dead, PLAIN), ("b", b.address, PLAIN)]);
+    let to = |channel: &str, id: &str| {
+        exchange(
+            gateway.public(),
+            &request(id, BODY).replace("Host:", &format!("Tidegate-Channel: {channel}\r\nHost:")),
+        )
+    };
+    let got = to("a", "p1");
+    assert_eq!((got.status, got.header("tidegate-outcome")), (503, Some("not-sent")), "{got:?}");
+    assert_eq!(charges(&b), 0);
+    assert_eq!(to("b", "p1").status, 200, "the same number may go elsewhere: it was sent nowhere");
+    assert_eq!(to("b", "p1").header("tidegate-outcome"), Some("final"));
+    assert_eq!(to("a", "p1").status, 200, "it is paid, whoever is named now");
+    assert_eq!(charges(&b), 1);
+    let attempts = gateway.admin("GET", "/-/payments/p1/attempts").json();
+    let attempts: Vec<_> = attempts["attempts"].as_array().expect("a list").iter().collect();
+    let (last, before) = attempts.split_last().expect("attempts");
+    assert!(before.iter().all(|one| one["channel"] == "a" && one["state"] == "NOT_SENT"), "{before:?}");
+    assert_eq!((&last["channel"], &last["state"]), (&"b".into(), &"SUCCEEDED".into()));
 }
 
 #[test]

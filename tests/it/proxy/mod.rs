@@ -11,4 +11,5 @@ mod outcomes;
 mod routing;
 mod sound;
 mod streaming;
+mod tls;
 mod websocket;

@@ -4,33 +4,59 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use super::buyer::client;
-use super::crowd::{EACH, all_is_right, everybody_buys};
-use super::set_up::{PROCESSES, Shop};
+use super::crowd::{all_is_right, everybody_buys};
+use super::set_up::{CHANNELS, PROCESSES, Shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
     let shop = Arc::new(Shop::start());
     let client = client();
-    let (victims, over) = (shop.clone(), Arc::new(AtomicBool::new(false)));
-    let buying = over.clone();
-    let killer = tokio::task::spawn_blocking(move || {
-        let mut kills = 0;
-        for name in PROCESSES.iter().cycle() {
-            std::thread::sleep(Duration::from_millis(120));
-            if buying.load(SeqCst) {
-                return kills;
-            }
-            victims.kill(name);
-            victims.restart(name);
-            kills += 1;
-        }
-        kills
-    });
+    let killer = Killer::start(&shop, Duration::from_millis(120), usize::MAX);
     // The first hundred or so get the keys, and spread like this they are still at it when each process is killed.
-    let endings = everybody_buys(&shop, &client, EACH, 400, Duration::from_millis(20)).await;
-    over.store(true, SeqCst);
-    let kills = killer.await.expect("every process is back");
+    let endings = everybody_buys(&shop, &client, CHANNELS, 400, Duration::from_millis(20)).await;
+    let kills = killer.stop().await;
     assert!(kills >= 3 * PROCESSES.len(), "only {kills} kills in that time");
     all_is_right(&shop, &client, &endings).await;
+}
+
+/// Kills one process after the other.
+pub(super) struct Killer {
+    over: Arc<AtomicBool>,
+    kills: Option<JoinHandle<usize>>,
+}
+
+impl Drop for Killer {
+    fn drop(&mut self) {
+        // Also when a test fails: its runtime waits for what blocks.
+        self.over.store(true, SeqCst);
+    }
+}
+
+impl Killer {
+    /// Kills at most so often, with this pause between a process that is back and the next one's end.
+    pub(super) fn start(shop: &Arc<Shop>, pause: Duration, most: usize) -> Self {
+        let (shop, over) = (shop.clone(), Arc::new(AtomicBool::new(false)));
+        let stop = over.clone();
+        let kill = move || {
+            for (kills, name) in PROCESSES.iter().cycle().take(most).enumerate() {
+                std::thread::sleep(pause);
+                if stop.load(SeqCst) {
+                    return kills;
+                }
+                shop.kill(name);
+                shop.restart(name);
+            }
+            most
+        };
+        Self { over, kills: Some(tokio::task::spawn_blocking(kill)) }
+    }
+
+    /// Every process is back; how many were killed.
+    pub(super) async fn stop(mut self) -> usize {
+        self.over.store(true, SeqCst);
+        self.kills.take().expect("stopped once").await.expect("every process is back")
+    }
 }

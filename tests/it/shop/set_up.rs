@@ -14,6 +14,12 @@ use crate::support::{eventually, free_port};
 /// The processes, in the order in which they are started. Each is one that a crash test kills.
 pub(super) const PROCESSES: [&str; 6] = ["card-key", "alipay", "wechat", "union", "order", "gateway"];
 
+/// Those of them that are payment channels.
+pub(super) const CHANNELS: [&str; 3] = ["alipay", "wechat", "union"];
+
+/// The channels' fault plan, if there is one.
+const PLAN: &str = "plan.json";
+
 /// Ports of the shipped configuration, with the name of whoever listens there.
 const SHIPPED: [(u16, &str); 8] = [
     (7001, "order"),
@@ -46,12 +52,28 @@ fn services_binary() -> PathBuf {
 impl Shop {
     /// Starts everything on empty stores with the demo products.
     pub(super) fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// As [`Shop::start`], with this fault plan in every channel, also when it starts again. A channel that says nothing
+    /// is waited for two seconds instead of ten, and doubts are looked at sooner.
+    pub(super) fn start_faulty(plan: &serde_json::Value) -> Self {
+        Self::start_with(Some(plan))
+    }
+
+    fn start_with(plan: Option<&serde_json::Value>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let ports = free_ports();
         let mut yaml =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tidegate.yaml")).expect("the file");
         for (shipped, name) in SHIPPED {
             yaml = yaml.replace(&format!("127.0.0.1:{shipped}"), &format!("127.0.0.1:{}", ports[name]));
+        }
+        if let Some(plan) = plan {
+            yaml = yaml.replace("read_timeout: 10s", "read_timeout: 2s");
+            let sooner = "currency: {json: /currency}, resolve: {unit: 200ms, not_found_min_age: 8s}}";
+            yaml = yaml.replace("currency: {json: /currency}}", sooner);
+            std::fs::write(dir.path().join(PLAN), plan.to_string()).expect("write");
         }
         std::fs::write(dir.path().join("tidegate.yaml"), yaml).expect("write");
         let shop = Self { dir, ports, running: Mutex::default() };
@@ -95,6 +117,17 @@ impl Shop {
             "order" => command.args(["order", "--card-key", &self.url("card-key"), "--egress", &self.url("egress")]),
             channel => command.args(["channel-simulator", "--name", channel]),
         };
+        let plan = self.dir.path().join(PLAN);
+        match name {
+            _ if !plan.exists() => (),
+            "order" => {
+                command.args(["--channel-timeout", "6", "--not-found-min-age", "8"]);
+            }
+            channel if CHANNELS.contains(&channel) => {
+                command.arg("--plan").arg(plan);
+            }
+            _ => (),
+        }
         if name == "order" {
             command.args(["--public-url", &self.url("gateway")]);
         }

@@ -6,6 +6,7 @@ pub(crate) mod frames;
 mod gateway;
 mod origin;
 mod ports;
+mod tls;
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ pub(crate) use client::{Answer, Raw, exchange, get};
 pub(crate) use gateway::{Gateway, one_route};
 pub(crate) use origin::{Origin, Seen};
 pub(crate) use ports::free_port;
+pub(crate) use tls::{Authority, TlsFront};
 
 /// Waits until `done` says so.
 ///

@@ -1,0 +1,127 @@
+//! A try that holds its payment: nobody knows, or the channel is at work on it, or it is decided.
+//!
+//! No other channel may see the payment. The same one may, with the same number, if it says that this is the same
+//! payment: a further try asks the breaker and the quota like the first.
+
+use std::time::Duration;
+
+use tidegate_filters::engine::ChannelId;
+use tokio::time::sleep;
+
+use super::engine::unix_ms;
+use super::job::End;
+use super::journal::{Attempt, AttemptState, Journal, Observed, Refusal, View};
+use super::judge::Tried;
+use super::outcome::Class;
+use super::pay::Run;
+use crate::proxy::attempt;
+
+/// A result that cannot be written down is tried again this often.
+const SETTLE_TRIES: u32 = 3;
+/// Pause between two of those.
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+/// A number goes to one channel at most this often. Every sending puts off what the resolver may conclude; a client that
+/// never tires must not keep a payment open for ever.
+const MOST_SENDS: i64 = 10;
+
+impl Run {
+    /// A try of this number is live. It is sent again only to the channel that has it, if that knows numbers again.
+    pub(super) async fn again(&mut self, view: View, live: &Attempt) -> Result<End, Refusal> {
+        let plan = self.plan();
+        let at = plan.channels.iter().position(|channel| *channel.name == *live.channel);
+        let at = at.filter(|at| plan.channels[*at].terms.idempotent);
+        let channel = at.and_then(|at| u8::try_from(at).ok()).map(ChannelId);
+        // Who names another channel wants nothing of this one.
+        let channel = channel.filter(|channel| self.job.flow.pinned.is_none_or(|pinned| pinned == *channel));
+        let asked_for = matches!(live.state, AttemptState::Unknown | AttemptState::Pending) && live.sends < MOST_SENDS;
+        let (Some(channel), Some(journal), true) = (channel, self.journal.clone(), asked_for) else {
+            return Ok(End::Recorded(Box::new(view)));
+        };
+        if !self.once_more(channel) {
+            return Ok(End::Recorded(Box::new(view)));
+        }
+        match journal.send_again(self.id(), live.n, unix_ms()).await {
+            Ok(()) => (),
+            // Somebody else is sending it right now.
+            Err(Refusal::Standing) => return Ok(End::Recorded(Box::new(view))),
+            Err(refusal) => return Err(refusal),
+        }
+        let endpoint = self.job.flow.endpoint;
+        let tried = self.send(channel, endpoint, live.sends).await;
+        self.ended(&tried);
+        Ok(self.hold(channel, endpoint, Some(live.n), tried).await)
+    }
+
+    /// The try holds the payment: decided, pending or unknown. An unknown one is sent again where that is the same payment.
+    pub(super) async fn hold(&mut self, id: ChannelId, endpoint: usize, n: Option<i64>, mut tried: Tried) -> End {
+        let (Some(journal), Some(n), Some(retry)) = (self.journal.clone(), n, self.retry()) else {
+            return told(tried);
+        };
+        let idempotent = self.channel(id).is_some_and(|channel| channel.terms.idempotent);
+        let payment = self.id().to_owned();
+        let mut sent = 1;
+        loop {
+            let written = settle(&journal, &payment, n, tried.seen.clone(), unix_ms() + self.first_look()).await;
+            if !written {
+                return End::Doubt { silent: tried.silent };
+            }
+            if tried.class != Class::Unknown || !idempotent || sent >= retry.attempts {
+                return told(tried);
+            }
+            sleep(retry.pause(sent)).await;
+            if !self.once_more(id) {
+                return told(tried);
+            }
+            // The resolver, or the same request again, may have been quicker.
+            if journal.send_again(&payment, n, unix_ms()).await.is_err() {
+                let view = journal.view(&payment).await;
+                return view
+                    .ok()
+                    .flatten()
+                    .map_or(End::Doubt { silent: tried.silent }, |view| End::Recorded(Box::new(view)));
+            }
+            tried = self.send(id, endpoint, i64::from(sent)).await;
+            self.ended(&tried);
+            sent += 1;
+        }
+    }
+
+    /// Asks those who protect the channel for one more try there; `false`: it rests, or has had enough. The resolver will
+    /// ask it all the same.
+    fn once_more(&mut self, channel: ChannelId) -> bool {
+        let Some(route) = self.job.flow.route.clone() else { return false };
+        attempt::again(&mut self.job.flow, &route, channel)
+    }
+
+    /// When the resolver looks first.
+    fn first_look(&self) -> i64 {
+        let unit = self.job.plan.spec.as_ref().map_or(Duration::from_secs(1), |spec| spec.resolve.unit);
+        i64::try_from(unit.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// What is told of a try that holds the payment.
+fn told(tried: Tried) -> End {
+    match (tried.class, tried.answer) {
+        (Class::Unknown, _) | (_, None) => End::Doubt { silent: tried.silent },
+        (_, Some(answer)) => End::Passed(Box::new(answer)),
+    }
+}
+
+/// Writes down what became of a try; `false` when that failed for good, and the resolver will have to find out.
+pub(super) async fn settle(journal: &Journal, id: &str, n: i64, seen: Observed, next_ms: i64) -> bool {
+    for _ in 0..SETTLE_TRIES {
+        match journal.settle(id, n, seen.clone(), unix_ms(), next_ms).await {
+            Ok(()) => return true,
+            Err(Refusal::Store(error)) => {
+                tracing::error!(target: "tidegate::payments", payment = id, %error, "an outcome could not be written down");
+                sleep(SETTLE_PAUSE).await;
+            }
+            Err(refusal) => {
+                tracing::error!(target: "tidegate::payments", payment = id, %refusal, "an outcome came too late");
+                return false;
+            }
+        }
+    }
+    false
+}
