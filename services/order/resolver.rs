@@ -82,8 +82,13 @@ pub(super) async fn close(desk: Arc<Desk>, payment: Payment) {
 
 /// Whether no call can be on its way any more.
 pub(super) fn is_old(desk: &Desk, payment: &Payment) -> bool {
-    let age_ms = unix_ms() - payment.updated_ms;
-    age_ms >= i64::try_from(desk.settings.not_found_min_age.as_millis()).unwrap_or(i64::MAX)
+    unix_ms() >= old_at_ms(desk, payment)
+}
+
+/// From when on that is so.
+pub(super) fn old_at_ms(desk: &Desk, payment: &Payment) -> i64 {
+    let age_ms = i64::try_from(desk.settings.not_found_min_age.as_millis()).unwrap_or(i64::MAX);
+    payment.updated_ms.saturating_add(age_ms)
 }
 
 fn told(state: Told) -> Reply {

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::channel::Reply;
 use super::desk::Desk;
 use super::model::{Channel, Payment};
-use super::resolver::{BELIEVED, absorb, finish, is_old};
+use super::resolver::{BELIEVED, absorb, finish, is_old, old_at_ms};
 use super::settle::{self, Report, Told};
 use super::{backoff_ms, payments};
 use crate::support::unix_ms;
@@ -83,10 +83,16 @@ async fn over(desk: &Desk, payment: &Payment, declined: Option<Channel>) {
     finish(desk, payment, done.map(|()| true));
 }
 
+/// When to ask again: at the latest when the answer will be believed. The buyer waits for that.
+pub(super) fn no_later(now_ms: i64, due_ms: i64, old_at_ms: i64) -> i64 {
+    if old_at_ms > now_ms { due_ms.min(old_at_ms) } else { due_ms }
+}
+
 /// Nobody has it, `times` in a row.
 async fn nobody(desk: &Desk, payment: &Payment, times: u32) {
     let (number, now_ms) = (payment.payment_no.clone(), unix_ms());
     let due_ms = now_ms + backoff_ms(desk.settings.retry_unit, payment.tries);
+    let due_ms = no_later(now_ms, due_ms, old_at_ms(desk, payment));
     let written = desk
         .home(payment)
         .write(move |connection| {

@@ -285,6 +285,13 @@ fn where_a_payment_is_follows_from_what_all_channels_say() {
 }
 
 #[test]
+fn a_payment_that_nobody_has_is_looked_for_again_as_soon_as_that_is_believed() {
+    assert_eq!(sounding::no_later(100, 160, 130), 130);
+    assert_eq!(sounding::no_later(100, 120, 130), 120, "it is time before");
+    assert_eq!(sounding::no_later(100, 160, 100), 160, "it is old enough, and somebody has not answered");
+}
+
+#[test]
 fn a_payment_stays_where_it_is_and_another_charge_of_it_is_paid_back_there() {
     let connection = payable();
     let number = pay(&connection, Method::Any, 10).expect("a payment");
