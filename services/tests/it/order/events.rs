@@ -133,7 +133,8 @@ async fn an_event_that_nobody_can_take_in_is_parked_and_waits_for_a_person() {
     let mut feed = Sse::open(caller, None).await;
     let file = Connection::open(street.folder.path().join("order-0-of-1.sqlite")).expect("the file");
     file.busy_timeout(SOON).expect("a pragma");
-    file.execute_batch("ALTER TABLE notices RENAME TO elsewhere").expect("renamed");
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON notices BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    file.execute_batch(broken).expect("made");
     let order_no = caller.ordered("a").await;
     assert_eq!(caller.post(&format!("/api/orders/{order_no}/cancel"), Value::Null).await.0, 200);
     let mut parked = Value::Null;
@@ -145,8 +146,10 @@ async fn an_event_that_nobody_can_take_in_is_parked_and_waits_for_a_person() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(parked[0]["topic"], "notification", "{parked}");
-    assert_eq!(caller.check().await["events"], json!([0, 0, 1]));
-    file.execute_batch("ALTER TABLE elsewhere RENAME TO notices").expect("renamed");
+    let check = caller.check().await;
+    assert_eq!(check["events"], json!([0, 0, 1]));
+    assert_eq!(check["violations"].as_array().map(Vec::len), Some(1), "somebody is called: {check}");
+    file.execute_batch("DROP TRIGGER broken").expect("dropped");
     assert_eq!(code(&caller.post("/admin/outbox/requeue", json!({ "id": "nothing" })).await), (404, "UNKNOWN_EVENT"));
     assert_eq!(caller.post("/admin/outbox/requeue", json!({ "id": parked[0]["id"] })).await.0, 204);
     told(&order_no, "CANCELLED", &feed.next().await.1);
