@@ -1,5 +1,7 @@
 //! The offline checker: books that services really wrote agree, and every promise that is broken in them is found.
 
+mod storm;
+
 use std::path::Path;
 use std::process::Output;
 
