@@ -47,6 +47,13 @@ impl Process {
         Self { base: base.to_owned(), child }
     }
 
+    /// Starts a command that announces nothing and goes on until it is dropped.
+    pub(crate) fn background(arguments: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        let child = command.args(arguments).env("RUST_LOG", "error").spawn().expect("the binary starts");
+        Self { child, base: String::new() }
+    }
+
     /// Runs a command of the binary to its end.
     pub(crate) fn run(arguments: &[&str]) -> Output {
         Command::new(BINARY).args(arguments).output().expect("the binary runs")

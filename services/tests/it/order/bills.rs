@@ -4,6 +4,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use reqwest::{Client, Method};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tidegate_services::reconciliation::day::Day;
 use tidegate_services::support::unix_ms;
@@ -94,5 +95,41 @@ async fn the_address_of_a_bill_is_good_for_who_was_given_it() {
     let plain = Client::new().get(format!("{}/sim/bill?format=wechat&day={today}", abroad.base)).send().await;
     let text = plain.expect("an answer").text().await.expect("text");
     assert!(text.contains("总交易单数"), "a bill of a day without payments has its summary: {text}");
+    abroad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_day_the_bill_of_the_day_before_is_fetched_and_compared() {
+    let abroad = Abroad::open("wechat", 1, json!({})).await;
+    let (folder, yesterday) = (abroad.street.folder.path(), Day::of(unix_ms()).before());
+    let (data, bills) = (folder.display().to_string(), folder.join("bills"));
+    let (merchants, to) = (abroad.merchants().display().to_string(), bills.display().to_string());
+    let order = &abroad.street.caller.base;
+    let _schedule = Process::background(&[
+        "reconcile",
+        "--daily",
+        "--channel-at",
+        "00:00",
+        "--data-dir",
+        &data,
+        "--merchants",
+        &merchants,
+        "--bills",
+        &to,
+        "--order",
+        order,
+    ]);
+    let runs = Connection::open(folder.join("reconciliation.sqlite")).expect("the file of runs");
+    let count = || runs.query_row("SELECT count(*) FROM runs WHERE channel = 'wechat'", [], |row| row.get::<_, i64>(0));
+    for _ in 0..500 {
+        if count().expect("readable") == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(count().expect("readable"), 1);
+    // A day may end while this runs.
+    let fetched = [yesterday, yesterday.after()].map(|day| bills.join(format!("wechat-{day}.csv")).exists());
+    assert!(fetched[0] || fetched[1], "{fetched:?}");
     abroad.close().await;
 }
