@@ -221,7 +221,7 @@ async fn in_each_dialect_a_good_signature_is_not_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_payment_that_could_not_be_closed_and_is_paid_late_is_delivered_or_paid_back() {
+async fn money_that_comes_after_an_order_was_given_up_goes_back() {
     // Aggregators cannot close: the order ends, and the payer pays all the same.
     let abroad = Abroad::open("union", 1, json!({})).await;
     let caller = &abroad.street.caller;
@@ -240,4 +240,37 @@ async fn a_payment_that_could_not_be_closed_and_is_paid_late_is_delivered_or_pai
     assert!(history(&order).contains(&"LATE_PAYMENT"));
     assert_eq!(code(&caller.keys(&late, "secret-99").await), (409, "WRONG_STATE"));
     abroad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_that_comes_after_the_time_to_pay_is_over_is_delivered_for() {
+    let abroad =
+        Abroad::open_with("union", 1, json!({}), |settings| settings.pay_within = Duration::from_secs(3)).await;
+    let (order_no, payment_no) = abroad.paying("late").await;
+    abroad.street.caller.until(&order_no, "EXPIRED").await;
+    abroad.charge(&payment_no).await;
+    let order = abroad.street.caller.until(&order_no, "DELIVERED").await;
+    assert!(history(&order).contains(&"LATE_PAYMENT"));
+    assert_eq!(abroad.net(&payment_no).await, 4_900);
+    abroad.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_each_dialect_an_answer_that_proves_nothing_is_asked_about_and_nothing_is_charged_twice() {
+    for (channel, dialect) in SPOKEN {
+        for fault in ["bad_signature", "system_error_not_charged", "truncate", "read_all_then_close", "bad_json"] {
+            let plan = json!({ "faults": [{ "kind": fault, "on": "create", "times": 1 }] });
+            let abroad = Abroad::open(channel, 1, plan).await;
+            let order_no = abroad.street.caller.ordered("a").await;
+            let started = abroad.street.caller.pay(&order_no, channel).await;
+            assert!([201, 202].contains(&started.0), "{dialect} {fault}: {}", started.2);
+            let payment = abroad.street.payment_until(&order_no, "PENDING").await;
+            let payment_no = payment["payment_no"].as_str().expect("a number");
+            abroad.charge(payment_no).await;
+            let order = abroad.street.caller.until(&order_no, "DELIVERED").await;
+            assert_eq!(order["payments"].as_array().map(Vec::len), Some(1), "{dialect} {fault}: no second payment");
+            assert_eq!(abroad.net(payment_no).await, 4_900, "{dialect} {fault}");
+            abroad.close().await;
+        }
+    }
 }
