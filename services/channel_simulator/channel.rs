@@ -287,7 +287,8 @@ impl Channel {
     /// Makes sure that a payment can never be charged; the flag says whether that happened now or earlier.
     pub(super) async fn close(&self, payment_no: String) -> Result<(Payment, bool), Problem> {
         let now = self.now();
-        let (payment, first) = self.write(move |connection| rows::close(connection, &payment_no, now)).await?;
+        let closed = self.write(move |connection| rows::close(connection, &payment_no, now)).await?;
+        let (payment, first) = closed.ok_or(Refusal::Unknown)?;
         self.counters.closed.add(u64::from(first));
         Ok((payment, first))
     }

@@ -33,6 +33,9 @@ CREATE TABLE payments (
 ) STRICT;
 CREATE INDEX payments_due ON payments (due_ms) WHERE due_ms IS NOT NULL;
 
+-- Numbers that were closed before a payment came with them: none will.
+CREATE TABLE closed_numbers (payment_no TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
+
 CREATE TABLE refunds (
     payment_no TEXT NOT NULL REFERENCES payments (payment_no),
     refund_no TEXT NOT NULL,

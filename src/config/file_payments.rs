@@ -125,8 +125,8 @@ pub(super) struct CallFile {
     /// Its headers.
     #[serde(default)]
     pub(super) headers: Named<String>,
-    /// `close` only: statuses that acknowledge it whatever the body says, for channels that answer 404 about a payment
-    /// they will never accept any more.
+    /// `close` only: statuses that acknowledge it, in an answer with a code of the channel's own, for channels that answer
+    /// 404 about a payment they will never accept any more.
     #[serde(default)]
     pub(super) acknowledged_by: Vec<At<u64>>,
 }
