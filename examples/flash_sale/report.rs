@@ -224,14 +224,19 @@ fn room_checks(counts: &Counts, pace: u64) -> Vec<Check> {
 
 fn checks_of_money(money: &Money) -> Vec<Check> {
     let check = |what: String, passed| Check { what, passed };
-    let Money { charged, charged_twice, faults, open, manual } = money;
+    let Money { charged, charged_twice, faults, open, waiting, manual } = money;
     vec![
         check(format!("the channels misbehaved ({faults} times)"), *faults > 0),
         check(
             format!("by the channels' ledgers nobody paid twice ({charged} charged, {charged_twice} twice)"),
             *charged_twice == 0,
         ),
-        check(format!("every payment ended ({open} are open, for {manual} a person was called)"), *open == 0),
+        check(
+            format!(
+                "of no payment it is unknown what became ({open}; {waiting} wait for their payer, {manual} for us)"
+            ),
+            *open == 0,
+        ),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::events;
 use super::model::{Event, Order, OrderStatus, Refusal, TaskKind};
 
 const COLUMNS: &str = "order_no, user_id, sku, qty, amount, currency, status, fail_code, closing_to, paid_payment,
@@ -140,7 +141,7 @@ pub(super) fn password(connection: &Connection, order_no: &str) -> rusqlite::Res
         .query_row([order_no], |row| row.get(0))
 }
 
-/// Moves an order to a state and writes that into its history. The password is forgotten: every state but the first
+/// Moves an order to a state and writes that into its history and to whoever is concerned. The password is forgotten: every state but the first
 /// does without.
 pub(super) fn set_status(
     connection: &Connection,
@@ -155,6 +156,9 @@ pub(super) fn set_status(
              fail_code = CASE ?2 WHEN 'FAILED' THEN ?4 END WHERE order_no = ?1",
         )?
         .execute(params![order_no, status, now_ms, detail])?;
+    if let Some(order) = find(connection, order_no)? {
+        events::push(connection, &order, status, now_ms)?;
+    }
     event(connection, order_no, status.as_str(), detail, now_ms)
 }
 

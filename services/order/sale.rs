@@ -10,7 +10,8 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
 use super::model::{Order, OrderStatus};
-use super::stock::Catalogue;
+use super::near::{FRESH_MS, Found};
+use super::stock::Product;
 
 const HEADER: HeaderName = HeaderName::from_static("x-tidegate-waiting-room");
 /// Coming back from a wallet takes a moment, too (seconds).
@@ -19,7 +20,7 @@ const WAY_BACK: i64 = 60;
 /// The sale that people wait for.
 pub(super) struct Sale {
     sku: String,
-    /// When an order last found nothing; a catalogue from before does not know better.
+    /// When an order last found nothing; what was read before does not know better.
     gone_ms: AtomicI64,
 }
 
@@ -54,12 +55,12 @@ impl Sale {
         }
     }
 
-    /// What the catalogue knows.
-    pub(super) fn listed(&self, catalogue: &Catalogue, answer: &mut Response) {
-        let Some(product) = catalogue.product(&self.sku) else { return };
+    /// What is known of the product at `now_ms`.
+    pub(super) fn listed(&self, found: &Found<Product>, now_ms: i64, answer: &mut Response) {
+        let Some(product) = found.value.as_ref().filter(|_| found.fresh) else { return };
         if product.stock == 0 {
             say(answer, "sold_out");
-        } else if catalogue.was_read_after(self.gone_ms.load(Relaxed)) {
+        } else if now_ms.saturating_sub(FRESH_MS) > self.gone_ms.load(Relaxed) {
             say(answer, "available");
         }
     }
