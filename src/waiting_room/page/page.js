@@ -112,6 +112,8 @@ window.tidegate = true;
     try {
       const { status, later, room } = now.state === "PRE" ? await ask(now.joinUrl, "POST") : await ask(now.statusUrl, "GET");
       failures = 0;
+      // Who is entering or leaving is told by the answer to that.
+      if (busy || now.state === "LEFT") return;
       if (room) return take(room);
       if (status === 429) return soon(later);
       // The place is gone, or was given by a room that has begun anew: the address itself says what is next.
@@ -193,8 +195,12 @@ window.tidegate = true;
     room ? take(room) : soon(1000);
   });
   $("leave").addEventListener("click", async () => {
+    busy = true;
+    if (source) { source.close(); source = null; }
     const { room } = await ask(now.leaveUrl, "POST").catch(() => ({}));
-    if (room) { clearTimeout(timer); take(room); }
+    busy = false;
+    clearTimeout(timer);
+    room ? take(room) : soon(1000);
   });
   document.addEventListener("visibilitychange", () => {
     listen();
