@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::support::{Running, StartError};
+use crate::support::{Files, Running, StartError};
 use crate::{card_key, channel_simulator, order};
 
 /// Arguments of `all`. Secrets come from the same environment variables as for the single services.
@@ -22,6 +22,9 @@ pub struct Args {
     /// Address of the order service.
     #[arg(long, default_value = "127.0.0.1:7001")]
     order: SocketAddr,
+    /// Over how many files orders and accounts are spread: 1, 4 or 16. Fixed at the first start.
+    #[arg(long, default_value = "1")]
+    shards: Files,
     /// Where the order service reaches payment channels: the gateway's egress listener.
     #[arg(long, default_value = "http://127.0.0.1:8081")]
     egress: String,
@@ -94,7 +97,9 @@ fn card_keys(args: &Args) -> Result<card_key::Settings, StartError> {
 }
 
 fn orders(args: &Args, card_key: &str) -> Result<order::Settings, StartError> {
-    let more = ["--card-key", card_key, "--egress", &args.egress, "--public-url", &args.public_url];
+    let shards = args.shards.to_string();
+    let more =
+        ["--card-key", card_key, "--egress", &args.egress, "--public-url", &args.public_url, "--shards", &shards];
     let own: order::cli::Args = arguments(args, args.order, more)?;
     Ok(own.into_settings())
 }

@@ -5,12 +5,13 @@
 //! over HTTP only, so each can be run alone, together in one process, or be replaced.
 //!
 //! [`accounts`] and [`reconciliation`] are served by the order process beside its own interface; [`outbox`] is how events
-//! leave a transaction.
+//! leave a transaction. [`check`] asks all files together whether everybody's books agree.
 
 pub mod accounts;
 pub mod all;
 pub mod card_key;
 pub mod channel_simulator;
+pub mod check;
 pub mod order;
 pub mod outbox;
 pub mod reconciliation;

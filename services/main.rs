@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tidegate_services::support::{log_to_stderr, run_until_signal};
-use tidegate_services::{all, card_key, channel_simulator, order, reconciliation};
+use tidegate_services::{all, card_key, channel_simulator, check, order, reconciliation};
 
 /// What can go wrong between the command line and the end; each error brings its own sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -30,6 +30,8 @@ enum Command {
     Order(order::cli::Args),
     /// Send a file of card keys, one a line, to a running card-key service.
     Import(card_key::cli::ImportArgs),
+    /// Look into the files of all services and say which promises were not kept.
+    Check(check::Args),
     /// Compare a payment channel's bill of a day with the order service's books.
     Reconcile(reconciliation::cli::Args),
 }
@@ -58,6 +60,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
             card_key::cli::import(args).await?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Check(args) => return check::run(args).await,
         Command::Reconcile(args) => return reconciliation::cli::run(args).await,
     };
     run_until_signal(services).await?;

@@ -101,7 +101,7 @@ async fn probe(
     let stream = TcpStream::connect(address).await.map_err(|error| error.kind().to_string())?;
     match tls {
         None => ask(stream, endpoint, health).await,
-        Some(tls) => ask(tls.connect(stream).await?, endpoint, health).await,
+        Some(tls) => ask(tls.over_h1().connect(stream).await?, endpoint, health).await,
     }
 }
 

@@ -264,6 +264,8 @@ impl ShutdownSignalWatch for Signals {
         tracing::info!("stopping: no new connections, running requests end");
         self.stopping.store(true, SeqCst);
         self.gateway.shared.deferred.stop();
+        // Who listens in a waiting room would keep us for as long as they wait.
+        waiting_room::dismiss(&self.gateway);
         let (seats, gateway, deadline) = (self.seats.clone(), self.gateway.clone(), Instant::now() + self.drain);
         std::thread::spawn(move || {
             // pingora sleeps its whole grace period; this ends it when nobody is left.

@@ -105,7 +105,8 @@ impl Secured {
         let server = server.map_err(|_| format!("`{name}` is no name that a certificate can carry"))?;
         let mut id = DefaultHasher::new();
         (self.group, name).hash(&mut id);
-        Ok(Tls { connector: self.connector.clone(), name: server, h2: self.h2, id: id.finish() })
+        let host = self.server_name.clone();
+        Ok(Tls { connector: self.connector.clone(), name: server, h2: self.h2, host, id: id.finish() })
     }
 
     fn name<'n>(&'n self, endpoint: &'n str) -> &'n str {
@@ -120,11 +121,20 @@ pub(crate) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
     h2: bool,
+    /// The name in the file, if there is one.
+    pub(crate) host: Option<String>,
     /// Connections with another one are not for sharing.
     pub(crate) id: u64,
 }
 
 impl Tls {
+    /// The same for somebody who speaks HTTP/1.1 only.
+    pub(crate) fn over_h1(&self) -> Self {
+        let mut config = ClientConfig::clone(self.connector.config());
+        config.alpn_protocols = vec![H1.to_vec()];
+        Self { connector: TlsConnector::from(Arc::new(config)), h2: false, ..self.clone() }
+    }
+
     /// Shakes hands. Nothing of a request is sent.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ NGINX = shutil.which("nginx")
 # Paths of equal length, so that no peer parses more than another.
 PASS, OPEN, SHUT, BIG = "/pass/order", "/open/order", "/shut/order", "/pass/large"
 BIG_BYTES = 1 << 20
+# An answer of the gateway's own that says nothing, and the document that everybody in a waiting room reads.
+NONE, FRONTIER = "/none/order", "/.tidegate/wr/drop/frontier"
 # Three tiers that never refuse.
 PLENTY = 1_000_000
 
@@ -108,6 +110,8 @@ class Machine:
 def peers_for(test):
     """The installed peers of a test; the gateway and its floor come first."""
     limited, strict = nginx_limits("%dr/s" % PLENTY, PLENTY), nginx_limits("1r/m", 0)
+    if test == "room":
+        return [Peer("tidegate, 404", gateway, NONE), Peer("tidegate, frontier", gateway, FRONTIER)]
     if test == "refuse":
         peers = [Peer("tidegate", gateway, SHUT)]
         candidates = [(NGINX, "nginx, 3 limits", lambda m, p: nginx(m, p, strict)),
@@ -135,8 +139,10 @@ def bare(machine, port):
 
 def gateway(machine, port):
     """The access log is written as ever, to a file that costs no disk: a slow disk is not the gateway's doing."""
+    key = machine.write("room.key", "0f" * 32)
+    os.chmod(key, 0o600)
     config = machine.write("tidegate-%d.yaml" % port, GATEWAY_YAML.format(
-        port=port, admin=free_port(), scratch=machine.scratch, upstream=machine.upstream, plenty=PLENTY))
+        port=port, admin=free_port(), scratch=machine.scratch, upstream=machine.upstream, plenty=PLENTY, key=key))
     return [GATEWAY, "run", "--config", config, "--access-log", "/dev/null"]
 
 
@@ -158,7 +164,11 @@ upstreams:
   orders:
     channels:
       - {{name: orders, endpoints: ["{upstream}"]}}
+waiting_rooms:
+  - {{name: drop, total_active_users: 1, new_users_per_minute: 1}}
+waiting_room_keys: [{{kid: 1, secret_file: "{key}"}}]
 filters:
+  gate: {{waiting_room: drop}}
   plenty:
     rate_limit:
       policies:
@@ -175,6 +185,7 @@ routes:
   - {{name: pass, match: {{path: "/pass/**"}}, filters: [plenty], upstream: orders}}
   - {{name: open, match: {{path: "/open/**"}}, upstream: orders}}
   - {{name: shut, match: {{path: "/shut/**"}}, filters: [spent], upstream: orders}}
+  - {{name: room, match: {{path: "/room/**"}}, filters: [gate], upstream: orders}}
 """
 
 

@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::line::{self, End};
 use crate::shop::{self, Answer, Request, Shop};
 use crate::tally::{Ordered, Tally};
 
@@ -80,10 +81,26 @@ impl Buyer {
     }
 
     async fn order(&self, password: &str, key: &str) -> Option<String> {
+        let (mut ticket, mut in_line) = (None::<String>, None::<Instant>);
         loop {
             let body = shop::order(&self.wish.sku, password);
-            let answer = self.ask(Method::POST, "/api/orders", Some(key), body).await;
+            let path = self.shop.orders(&self.wish.sku);
+            let answer = self.send(Method::POST, path, Some(key), ticket.as_deref(), body).await;
+            if !matches!(answer, Answer::Line { .. } | Answer::Limited { .. } | Answer::Failed { .. }) {
+                self.tally.let_in(&self.wish.person.token, in_line.take());
+            }
             let outcome = match answer {
+                Answer::Line { document, ticket: given, after } => {
+                    ticket = given.or(ticket);
+                    if self.wish.floods {
+                        Ordered::Limited("waiting room".to_owned())
+                    } else {
+                        match self.wait_in_line(document, &mut ticket, &mut in_line, after).await {
+                            Some(outcome) => outcome,
+                            None => continue,
+                        }
+                    }
+                }
                 Answer::Done(body) => match body["order_no"].as_str() {
                     Some(order_no) => {
                         self.tally.ordered(Ordered::Placed, self.wish.floods, self.wish.due.elapsed());
@@ -96,12 +113,43 @@ impl Buyer {
                     continue;
                 }
                 Answer::Limited { policy, .. } => Ordered::Limited(policy),
-                Answer::Refused { code } if code == "SOLD_OUT" => Ordered::SoldOut,
+                Answer::Refused { code } if code == "SOLD_OUT" => {
+                    self.tally.sold_out(false);
+                    Ordered::SoldOut
+                }
+                Answer::Refused { code } if code == "ENOUGH" => Ordered::Limited("pieces a person".to_owned()),
                 Answer::Refused { code } => Ordered::Failed(format!("order refused: {code}")),
                 Answer::Failed { kind } => Ordered::Failed(format!("order: {kind}")),
             };
             self.tally.ordered(outcome, self.wish.floods, self.wish.due.elapsed());
             return None;
+        }
+    }
+
+    /// Waits for the turn; `None` when it has come, or when the token has to be brought back first.
+    async fn wait_in_line(
+        &self,
+        document: Value,
+        ticket: &mut Option<String>,
+        in_line: &mut Option<Instant>,
+        after: Duration,
+    ) -> Option<Ordered> {
+        if document["soldOut"] == true {
+            self.tally.sold_out(in_line.is_some());
+            return Some(Ordered::SoldOut);
+        }
+        let Some(held) = ticket.as_mut().filter(|_| document["state"] != "PRE") else {
+            sleep(after).await;
+            return None;
+        };
+        in_line.get_or_insert_with(Instant::now);
+        match line::wait(&self.shop, document, held, Instant::now() + self.wish.settle).await {
+            End::Turn => None,
+            End::SoldOut => {
+                self.tally.sold_out(true);
+                Some(Ordered::SoldOut)
+            }
+            End::Lost(why) => Some(Ordered::Failed(format!("in line: {why}"))),
         }
     }
 
@@ -170,6 +218,7 @@ impl Buyer {
             let (wait, why) = match self.ask(method.clone(), path, None, body.clone()).await {
                 Answer::Done(body) => return Ok(body),
                 Answer::Refused { code } => return Err(code),
+                Answer::Line { after, .. } => (after, "told to wait in line".to_owned()),
                 Answer::Limited { policy, after } => {
                     self.tally.waited(policy.clone());
                     (after, format!("limited by {policy}"))
@@ -187,8 +236,12 @@ impl Buyer {
     }
 
     async fn ask(&self, method: Method, path: &str, key: Option<&str>, body: Value) -> Answer {
+        self.send(method, path, key, None, body).await
+    }
+
+    async fn send(&self, method: Method, path: &str, key: Option<&str>, ticket: Option<&str>, body: Value) -> Answer {
         let Person { token, address } = &self.wish.person;
-        self.shop.ask(Request { method, path, token, address, key, body }).await
+        self.shop.ask(Request { method, path, token, address, key, ticket, body }).await
     }
 }
 

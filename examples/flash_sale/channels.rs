@@ -34,8 +34,10 @@ pub(crate) struct Money {
     pub(crate) charged_twice: u64,
     /// Faults that really happened.
     pub(crate) faults: u64,
-    /// Payments in the gateway's journal whose fate is open.
+    /// Payments in the gateway's journal of which nobody knows what became.
     pub(crate) open: u64,
+    /// Payments that wait for a payer who has not agreed so far.
+    pub(crate) waiting: u64,
     /// Payments for which a person was called.
     pub(crate) manual: u64,
 }
@@ -74,13 +76,13 @@ impl Channels {
         self.put(&json!({ "faults": [] })).await?;
         let begun = Instant::now();
         loop {
-            money.open = self.in_state("processing").await? + self.in_state("created").await?;
+            (money.open, money.waiting) = self.unfinished().await?;
             if money.open == 0 || begun.elapsed() >= patience {
                 break;
             }
             tokio::time::sleep(LOOK).await;
         }
-        money.manual = self.in_state("manual").await?;
+        money.manual = self.in_state("manual").await?.len() as u64;
         let mut net: BTreeMap<String, i64> = BTreeMap::new();
         for simulator in &self.simulators {
             let ledger = self.client.get(format!("{simulator}/sim/ledger.ndjson")).send().await?.text().await?;
@@ -99,9 +101,23 @@ impl Channels {
         Ok(money)
     }
 
-    async fn in_state(&self, state: &str) -> Result<u64, Failure> {
+    /// Payments that have not ended: those in doubt, and those whose channel says that it waits for the payer.
+    async fn unfinished(&self) -> Result<(u64, u64), Failure> {
+        let (mut open, mut waiting) = (0, 0);
+        for number in self.in_state("processing").await? {
+            let tries = self.json(&format!("{}/-/payments/{number}/attempts", self.admin)).await?;
+            let last = tries["attempts"].as_array().and_then(|tries| tries.last());
+            let pending = last.is_some_and(|last| last["state"] == "PENDING");
+            *(if pending { &mut waiting } else { &mut open }) += 1;
+        }
+        Ok((open, waiting))
+    }
+
+    /// Numbers of the payments in the gateway's journal that are in this state.
+    async fn in_state(&self, state: &str) -> Result<Vec<String>, Failure> {
         let list = self.json(&format!("{}/-/payments?state={state}&limit=1000", self.admin)).await?;
-        Ok(list["payments"].as_array().map_or(0, Vec::len) as u64)
+        let payments = list["payments"].as_array().into_iter().flatten();
+        Ok(payments.filter_map(|payment| payment["payment_id"].as_str().map(str::to_owned)).collect())
     }
 
     async fn json(&self, url: &str) -> Result<Value, Failure> {

@@ -1,6 +1,6 @@
-//! A flash sale: many buyers, few keys, and one user who floods.
+//! A flash sale: many buyers, few keys, a waiting room in front, and one user who floods.
 //!
-//! Every arrival is a whole purchase through the gateway: order, pay, confirm in the wallet, wait for the delivery,
+//! Every arrival is a whole purchase through the gateway: wait in line, order, pay, confirm in the wallet, wait for the delivery,
 //! read the keys. The model is open: arrivals follow a schedule that does not care whether earlier ones were answered,
 //! and latency counts from the scheduled moment. A gateway that stalls therefore looks as bad as it is to buyers,
 //! where a loop that waits for each answer would simply ask less often (coordinated omission).
@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `load` | the schedule, and who comes |
 //! | `buyer` | one purchase |
+//! | `line` | waiting in the room in front of the sale |
 //! | `shop` | the interface, and what an answer means |
 //! | `tally`, `histogram` | what has happened so far, in bounded memory |
 //! | `channels` | payment channels that misbehave, and their ledgers |
@@ -20,6 +21,7 @@
 mod buyer;
 mod channels;
 mod histogram;
+mod line;
 mod load;
 mod progress;
 mod report;
@@ -57,10 +59,10 @@ struct Args {
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     users: u32,
     /// Arrivals, all people together.
-    #[arg(long, default_value = "500/s")]
+    #[arg(long, default_value = "125/s")]
     rate: Rate,
     /// How long people keep arriving.
-    #[arg(long, default_value = "20s")]
+    #[arg(long, default_value = "10s")]
     duration: TimeSpan,
     /// What they want.
     #[arg(long, default_value = "flash-100")]
@@ -117,9 +119,10 @@ async fn main() -> ExitCode {
 /// `true` when every check passed.
 async fn run(args: Args) -> Result<bool, Failure> {
     let plan = Plan::new(&args)?;
-    let shop = Arc::new(Shop::new(&args)?);
+    let shop = Arc::new(Shop::new(&args).await?);
     let stock = shop.stock(&args.sku).await?;
     let refused = tiers::refusals(&args.admin).await;
+    let pace = if shop.is_behind_a_room(&args.sku) { tiers::pace(&args.admin).await } else { None };
     let misbehaving = match &args.misbehaviour.faults {
         Some(plan) => Some(Channels::misbehave(plan, &args.misbehaviour.simulators, &args.admin).await?),
         None => None,
@@ -135,7 +138,7 @@ async fn run(args: Args) -> Result<bool, Failure> {
         Some(channels) => Some(channels.settle(args.settle.0).await?),
         None => None,
     };
-    let report = Report::new(&args, stock, ran, &tally, refused, money.as_ref());
+    let report = Report::new(&args, (stock, pace), ran, &tally, refused, money.as_ref());
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;

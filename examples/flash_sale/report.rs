@@ -24,6 +24,7 @@ pub(crate) struct Report {
     stock_before: u64,
     arrived: u64,
     limited: BTreeMap<String, u64>,
+    waited_in_line: u64,
     sold_out: u64,
     ordered: u64,
     left_unpaid: u64,
@@ -42,6 +43,7 @@ pub(crate) struct Report {
 
 #[derive(Debug, Serialize)]
 struct Latencies {
+    line: Latency,
     order: Latency,
     refusal: Latency,
     purchase: Latency,
@@ -56,9 +58,10 @@ struct Check {
 }
 
 impl Report {
+    /// `stock` and the waiting room's `pace`, people a minute, are those before the run.
     pub(crate) fn new(
         args: &Args,
-        stock: u64,
+        (stock, pace): (u64, Option<u64>),
         ran: Duration,
         tally: &Tally,
         refused: BTreeMap<String, u64>,
@@ -66,6 +69,7 @@ impl Report {
     ) -> Self {
         let counts = tally.counts();
         let mut checks = checks(&counts, stock);
+        checks.extend(pace.into_iter().flat_map(|pace| room_checks(&counts, pace)));
         checks.extend(money.into_iter().flat_map(checks_of_money));
         Self {
             sku: args.sku.clone(),
@@ -74,6 +78,7 @@ impl Report {
             seconds: (ran.as_secs_f64() * 10.0).round() / 10.0,
             stock_before: stock,
             arrived: counts.arrived,
+            waited_in_line: counts.line.latency().count + counts.told.len() as u64,
             sold_out: counts.sold_out,
             ordered: counts.ordered,
             left_unpaid: counts.unpaid,
@@ -81,6 +86,7 @@ impl Report {
             delivered: counts.delivered,
             flooder: counts.flooder,
             latency: Latencies {
+                line: counts.line.latency(),
                 order: counts.answered.latency(),
                 refusal: counts.refused.latency(),
                 purchase: counts.bought.latency(),
@@ -120,6 +126,7 @@ impl Report {
         let rows = [
             ("arrived", self.arrived, String::new()),
             ("limited", total(&self.limited), kinds("by ", &self.limited)),
+            ("in line", self.waited_in_line, String::new()),
             ("sold out", self.sold_out, String::new()),
             ("ordered", self.ordered, String::new()),
             (
@@ -150,9 +157,9 @@ impl Report {
     }
 
     fn print_latency(&self, out: &mut impl Write) -> io::Result<()> {
-        let Latencies { order, refusal, purchase, driver_late } = &self.latency;
+        let Latencies { line, order, refusal, purchase, driver_late } = &self.latency;
         writeln!(out, "  {:<12}{:>12}{:>12}{:>12}   from the intended start", "latency", "p50", "p99", "max")?;
-        let rows = [("order", order), ("refusal", refusal), ("purchase", purchase)];
+        let rows = [("in line", line), ("order", order), ("refusal", refusal), ("purchase", purchase)];
         for (name, Latency { p50_ms, p99_ms, max_ms, .. }) in rows.into_iter().filter(|(_, row)| row.count > 0) {
             writeln!(out, "  {name:<12}{p50_ms:>9.1} ms{p99_ms:>9.1} ms{max_ms:>9.1} ms")?;
         }
@@ -179,16 +186,57 @@ fn checks(counts: &Counts, stock: u64) -> Vec<Check> {
     ]
 }
 
+/// Longest time in which those who wait hear that nothing is left.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// Shorter than this, a line says nothing about a pace.
+const SHORTEST_LINE: Duration = Duration::from_secs(2);
+
+/// What the waiting room promised, as the visitors saw it.
+fn room_checks(counts: &Counts, pace: u64) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut let_in = counts.let_in.clone();
+    let_in.sort_unstable();
+    let minute = |at: usize| {
+        let_in[at..].iter().take_while(|later| **later < let_in[at] + Duration::from_secs(60)).count() as u64
+    };
+    let most = (0..let_in.len()).map(minute).max().unwrap_or(0);
+    let what = format!("never more than {pace} were let in within 60 s (at most {most})");
+    checks.push(Check { what, passed: most <= pace });
+    // What a quiet time has saved up is spent on the first who come.
+    let begin = counts.first_wait.map(|first| first + Duration::from_secs(1));
+    if let (Some(first), Some(last)) = (begin, let_in.last())
+        && *last >= first + SHORTEST_LINE
+    {
+        let span = (*last - first).as_secs_f64();
+        let seen = let_in.iter().filter(|at| **at > first).count() as f64 / span;
+        let wanted = pace as f64 / 60.0;
+        let what = format!("while people waited, {seen:.1} a second were let in ({wanted:.1} configured)");
+        checks.push(Check { what, passed: seen <= wanted * 1.3 && seen >= wanted * 0.7 });
+    }
+    if let (Some(gone), Some(last)) = (counts.gone, counts.told.iter().max()) {
+        let after = last.saturating_sub(gone);
+        let (people, seconds) = (counts.told.len(), after.as_secs_f64());
+        let what = format!("all {people} who still waited heard within a second that nothing is left ({seconds:.2} s)");
+        checks.push(Check { what, passed: after <= TOLD_WITHIN });
+    }
+    checks
+}
+
 fn checks_of_money(money: &Money) -> Vec<Check> {
     let check = |what: String, passed| Check { what, passed };
-    let Money { charged, charged_twice, faults, open, manual } = money;
+    let Money { charged, charged_twice, faults, open, waiting, manual } = money;
     vec![
         check(format!("the channels misbehaved ({faults} times)"), *faults > 0),
         check(
             format!("by the channels' ledgers nobody paid twice ({charged} charged, {charged_twice} twice)"),
             *charged_twice == 0,
         ),
-        check(format!("every payment ended ({open} are open, for {manual} a person was called)"), *open == 0),
+        check(
+            format!(
+                "of no payment it is unknown what became ({open}; {waiting} wait for their payer, {manual} for us)"
+            ),
+            *open == 0,
+        ),
     ]
 }
 

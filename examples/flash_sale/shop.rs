@@ -12,6 +12,10 @@ use crate::{Args, Failure};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How soon an answer without advice is asked for again.
 const USUAL_WAIT: Duration = Duration::from_millis(500);
+/// Longest time in line.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+/// Carries the waiting room's tokens.
+const TICKET: &str = "x-tidegate-ticket";
 /// Bytes of a problem document worth reading.
 const LONGEST_PROBLEM: u64 = 64 << 10;
 
@@ -22,6 +26,8 @@ pub(crate) enum Answer {
     Done(Value),
     /// The gateway refused: by which policy, and when the same request will pass.
     Limited { policy: String, after: Duration },
+    /// The gateway's waiting room: how the visitor stands, and the token to come back with.
+    Line { document: Value, ticket: Option<String>, after: Duration },
     /// The service said no and will say it again.
     Refused { code: String },
     /// An error of the gateway, of a service or on the way; what was done is not known.
@@ -33,6 +39,8 @@ pub(crate) struct Shop {
     base: String,
     client: Client,
     seats: Semaphore,
+    /// What is sold behind the waiting room; `None` when nothing is.
+    sale: Option<String>,
 }
 
 /// A request of a buyer.
@@ -42,11 +50,13 @@ pub(crate) struct Request<'a> {
     pub(crate) token: &'a str,
     pub(crate) address: &'a str,
     pub(crate) key: Option<&'a str>,
+    /// From the waiting room.
+    pub(crate) ticket: Option<&'a str>,
     pub(crate) body: Value,
 }
 
 impl Shop {
-    pub(crate) fn new(args: &Args) -> Result<Self, Failure> {
+    pub(crate) async fn new(args: &Args) -> Result<Self, Failure> {
         let connections = usize::try_from(args.connections)?;
         // HTTP/1.1 like most of what stands in front of a gateway; a proxy of the environment is not what is measured.
         let client = Client::builder()
@@ -57,7 +67,38 @@ impl Shop {
             .pool_max_idle_per_host(connections)
             .build()?;
         let base = args.target.trim_end_matches('/').to_owned();
-        Ok(Self { base, client, seats: Semaphore::new(connections) })
+        let sale = async {
+            let answer = client.get(format!("{base}/api/sale")).send().await.ok()?.error_for_status().ok()?;
+            answer.json::<Value>().await.ok()?["sku"].as_str().map(str::to_owned)
+        };
+        let sale = sale.await;
+        Ok(Self { base, client, seats: Semaphore::new(connections), sale })
+    }
+
+    /// Whether people wait for it.
+    pub(crate) fn is_behind_a_room(&self, sku: &str) -> bool {
+        self.sale.as_deref() == Some(sku)
+    }
+
+    /// Where the product is ordered.
+    pub(crate) fn orders(&self, sku: &str) -> &'static str {
+        if self.is_behind_a_room(sku) { "/api/sale/orders" } else { "/api/orders" }
+    }
+
+    /// The events of the waiting room for whoever holds the ticket; `None`: not now. Takes no seat: it stays open.
+    pub(crate) async fn events(&self, url: &str, ticket: &str) -> Option<Response> {
+        let asked = self.client.get(format!("{}{url}", self.base)).timeout(LONGEST_WAIT);
+        let answer = asked.header(TICKET, ticket).send().await.ok()?;
+        answer.error_for_status().ok()
+    }
+
+    /// How whoever holds the ticket stands in the waiting room, and the ticket to look with next.
+    pub(crate) async fn look(&self, url: &str, ticket: &str) -> Option<(Value, Option<String>)> {
+        let _seat = self.seats.acquire().await.ok()?;
+        let answer = self.client.get(format!("{}{url}", self.base)).header(TICKET, ticket).send().await.ok()?;
+        let next = ticket_of(&answer);
+        let mut body: Value = answer.json().await.ok()?;
+        Some((body["waitingRoom"].take(), next))
     }
 
     /// How many of the product are on sale.
@@ -79,12 +120,15 @@ impl Shop {
     /// Sends a request when there is a seat for it and says what the answer means.
     pub(crate) async fn ask(&self, request: Request<'_>) -> Answer {
         let Ok(_seat) = self.seats.acquire().await else { return failed("the driver is ending") };
-        let Request { method, path, token, address, key, body } = request;
+        let Request { method, path, token, address, key, ticket, body } = request;
         let mut asked = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(token);
         // Counts only where the gateway trusts this machine as a proxy; elsewhere all of them are one client.
         asked = asked.header("x-forwarded-for", address);
         if let Some(key) = key {
             asked = asked.header("idempotency-key", key);
+        }
+        if let Some(ticket) = ticket {
+            asked = asked.header(TICKET, ticket);
         }
         if !body.is_null() {
             asked = asked.json(&body);
@@ -99,11 +143,11 @@ impl Shop {
 async fn meaning(answer: Response) -> Answer {
     let status = answer.status();
     let after = retry_after(&answer);
-    let policy = policy(&answer);
+    let (policy, ticket) = (policy(&answer), ticket_of(&answer));
     if !status.is_success() && answer.content_length().is_some_and(|length| length > LONGEST_PROBLEM) {
         return failed(&format!("{} with a long body", status.as_u16()));
     }
-    let body = match answer.bytes().await {
+    let mut body: Value = match answer.bytes().await {
         Ok(body) => serde_json::from_slice(&body).unwrap_or(Value::Null),
         Err(error) => return failed(transport(&error)),
     };
@@ -111,6 +155,9 @@ async fn meaning(answer: Response) -> Answer {
         return Answer::Done(body);
     }
     let code = body["code"].as_str().unwrap_or("without a code").to_owned();
+    if code == "waiting-room" {
+        return Answer::Line { document: body["waitingRoom"].take(), ticket, after: after.unwrap_or(USUAL_WAIT) };
+    }
     match status {
         StatusCode::TOO_MANY_REQUESTS => {
             Answer::Limited { policy: policy.unwrap_or(code), after: after.unwrap_or(USUAL_WAIT) }
@@ -128,6 +175,10 @@ async fn meaning(answer: Response) -> Answer {
 fn policy(answer: &Response) -> Option<String> {
     let value = answer.headers().get("ratelimit")?.to_str().ok()?;
     value.split('"').nth(1).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+fn ticket_of(answer: &Response) -> Option<String> {
+    answer.headers().get(TICKET)?.to_str().ok().map(str::to_owned)
 }
 
 fn retry_after(answer: &Response) -> Option<Duration> {

@@ -1,6 +1,8 @@
-//! What has happened so far. Shared by all buyers; its memory grows with the keys that were delivered only.
+//! What has happened so far. Shared by all buyers; its memory grows with the keys that were delivered and the people who
+//! were let in only.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -53,6 +55,15 @@ pub(crate) struct Counts {
     pub(crate) refused: Histogram,
     /// From the intended arrival to the keys in hand.
     pub(crate) bought: Histogram,
+    /// From a place in line to the way in.
+    pub(crate) line: Histogram,
+    /// When people got past the waiting room, as time since the start.
+    pub(crate) let_in: Vec<Duration>,
+    /// When somebody first had to wait, and when somebody first heard that nothing is left.
+    pub(crate) first_wait: Option<Duration>,
+    pub(crate) gone: Option<Duration>,
+    /// When those who waited heard it.
+    pub(crate) told: Vec<Duration>,
     /// How late the driver itself was.
     pub(crate) driver_late: Histogram,
 }
@@ -68,6 +79,7 @@ pub(crate) struct Flooder {
 struct Inner {
     counts: Counts,
     keys: HashSet<String>,
+    people: HashSet<Arc<str>>,
     ended: bool,
 }
 
@@ -97,9 +109,17 @@ impl Tally {
             answered: Histogram::new(),
             refused: Histogram::new(),
             bought: Histogram::new(),
+            line: Histogram::new(),
+            let_in: Vec::new(),
+            first_wait: None,
+            gone: None,
+            told: Vec::new(),
             driver_late: Histogram::new(),
         };
-        Self { started: Instant::now(), inner: Mutex::new(Inner { counts, keys: HashSet::new(), ended: false }) }
+        Self {
+            started: Instant::now(),
+            inner: Mutex::new(Inner { counts, keys: HashSet::new(), people: HashSet::new(), ended: false }),
+        }
     }
 
     /// Somebody arrives, `late` after the moment he meant to.
@@ -134,6 +154,33 @@ impl Tally {
                 counts.refused.add(after);
             }
             Ordered::Failed(kind) => add(&mut counts.failed, kind),
+        });
+    }
+
+    /// Somebody got past the waiting room; `since`: in line since then.
+    pub(crate) fn let_in(&self, who: &Arc<str>, since: Option<Instant>) {
+        let now = self.elapsed();
+        let inner = &mut *self.inner.lock();
+        // Whoever orders twice in one visit was let in once.
+        if inner.people.insert(Arc::clone(who)) {
+            let counts = &mut inner.counts;
+            counts.let_in.push(now);
+            if let Some(since) = since {
+                counts.line.add(since.elapsed());
+                let began = now.saturating_sub(since.elapsed());
+                counts.first_wait = Some(counts.first_wait.map_or(began, |first| first.min(began)));
+            }
+        }
+    }
+
+    /// Somebody hears that nothing is left, in line or not.
+    pub(crate) fn sold_out(&self, in_line: bool) {
+        let now = self.elapsed();
+        self.count(|counts| {
+            counts.gone = Some(counts.gone.map_or(now, |gone| gone.min(now)));
+            if in_line {
+                counts.told.push(now);
+            }
         });
     }
 

@@ -1,4 +1,5 @@
-//! Which limit refused, as the gateway itself counted: a client learns only about limits of its own.
+//! What the gateway itself knows: which limit refused, since a client learns only about its own, and how many the waiting
+//! room lets in.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Refusals so far by `filter/policy`; empty when the admin listener does not answer.
 pub(crate) async fn refusals(admin: &str) -> BTreeMap<String, u64> {
     read(admin).await.map(|page| parse(&page)).unwrap_or_default()
+}
+
+/// People a minute that the waiting room lets in; `None` where there is none, or the admin listener does not answer.
+pub(crate) async fn pace(admin: &str) -> Option<u64> {
+    let client = Client::builder().no_proxy().timeout(PATIENCE).build().ok()?;
+    let answer = client.get(format!("{}/-/waiting_rooms", admin.trim_end_matches('/'))).send().await.ok()?;
+    let rooms: serde_json::Value = answer.json().await.ok()?;
+    rooms["waiting_rooms"][0]["new_users_per_minute"].as_u64()
 }
 
 /// What was refused between two readings.

@@ -1,4 +1,5 @@
-//! What the gate costs with a valid pass, and what it costs to join and to look.
+//! What the gate costs with a valid pass, what it costs to join and to look, what everybody is told, and what a tick costs
+//! when a million wait.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 use tidegate_filters::engine::{
     BuildContext, Decision, FilterSpec, HeaderEdit, KeyHasher, Mode, Nanos, RequestContext, RequestHead, StateRegistry,
 };
+use tidegate_filters::waiting_room::desk::{self, Ask};
+use tidegate_filters::waiting_room::draw;
 use tidegate_filters::waiting_room::keys::{KeySpec, Keyring};
 use tidegate_filters::waiting_room::rules::Rules;
 use tidegate_filters::waiting_room::settings::Settings;
@@ -102,5 +105,69 @@ fn line(bench: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, gate, line);
+/// The public side, without the wire: the document for all, and one visitor's own with a ticket.
+fn told(bench: &mut Criterion) {
+    let room = Arc::new(room(1));
+    let start = room.time(Nanos(0));
+    for at in 0..100_000u64 {
+        if at.is_multiple_of(16_384) {
+            room.maintain(start + 100 + at / 1_000);
+        }
+        room.enter(start + 100 + at / 1_000, Visitor { subject: 0, steady: true });
+    }
+    room.maintain(start + 500);
+    let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let ask = |ask: Ask, method: &str, ticket: Option<&[u8]>, now: Nanos| {
+        let headers: Vec<(&[u8], &[u8])> =
+            ticket.map(|ticket| (&b"X-Tidegate-Ticket"[..], ticket)).into_iter().collect();
+        let ours = (&b"X-Tidegate-Room"[..], &b"1"[..]);
+        let headers = [&headers[..], &[ours]].concat();
+        let head = RequestHead { method, target: "/", path: "/", host: "a", secure: true, headers: &headers };
+        desk::answer(&room, ask, &head, &RequestContext::new(now, client), Duration::from_secs(60))
+    };
+    bench.bench_function("waiting_room/frontier", |bench| {
+        bench.iter(|| black_box(ask(Ask::Frontier, "GET", None, Nanos(500_000_000))));
+    });
+    let ticket = |reply: &tidegate_filters::engine::Reply| {
+        let header = reply.headers.iter().find(|(name, _)| *name == TICKET_HEADER);
+        header.map(|(_, value)| value.as_bytes().to_vec())
+    };
+    let pre = ticket(&ask(Ask::Join, "POST", None, Nanos(600_000_000))).unwrap();
+    let place = ticket(&ask(Ask::Join, "POST", Some(&pre), Nanos(700_000_000))).unwrap();
+    // Late enough that it is not too soon.
+    let later = Nanos(600_000_000_000);
+    bench.bench_function("waiting_room/status", |bench| {
+        bench.iter(|| {
+            let reply = ask(Ask::Status, "GET", Some(black_box(&place)), later);
+            assert_eq!(reply.status, 200);
+            reply
+        });
+    });
+}
+
+fn crowd(bench: &mut Criterion) {
+    let room = room(1);
+    let start = room.time(Nanos(0));
+    for at in 0..1_000_000u64 {
+        if at.is_multiple_of(16_384) {
+            room.maintain(start + at / 1_000);
+        }
+        room.enter(start + at / 1_000, Visitor { subject: 0, steady: true });
+    }
+    let mut now = start + 1_000;
+    bench.bench_function("waiting_room/tick_with_a_million", |bench| {
+        bench.iter(|| {
+            now += 100;
+            room.maintain(now);
+        });
+    });
+    let mut group = bench.benchmark_group("waiting_room");
+    group.sample_size(10);
+    group.bench_function("draw_a_million", |bench| {
+        bench.iter(|| draw::order(&[7; 32], "bench", black_box(1_000_000)));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, gate, line, told, crowd);
 criterion_main!(benches);

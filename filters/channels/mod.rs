@@ -15,6 +15,7 @@ mod record;
 mod state;
 #[cfg(test)]
 mod tests;
+mod vitals;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub use endpoint::{EndpointHealth, Streaks};
 pub use hours::Hours;
 pub use record::{Figures, Judged, Record, judge};
 pub use state::ChannelState;
+pub use vitals::{Reading, Vitals};
 
 /// What is known about a payment. Filled by the gateway's payment engine or by `failover` from headers or the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -34,6 +34,8 @@ pub enum Judged {
 pub fn judge(end: &AttemptEnd) -> Judged {
     match end.result {
         _ if end.known == Known::Unknown => Judged::Failed,
+        // It refused properly, as HTTP/2 servers do that are being replaced.
+        AttemptResult::Broken if end.known == Known::NotProcessed => Judged::Busy,
         AttemptResult::ConnectFailed | AttemptResult::Broken | AttemptResult::TimedOut => Judged::Failed,
         AttemptResult::Status(status) if status.is_server_error() || status.as_u16() == 408 => Judged::Failed,
         AttemptResult::Status(status) if status.as_u16() == 429 => Judged::Busy,

@@ -8,12 +8,15 @@ use parking_lot::Mutex;
 use super::endpoint::EndpointHealth;
 use super::pace::Pace;
 use super::record::Record;
+use super::vitals::Vitals;
 use crate::engine::{Permit, Release, State};
 
 /// A channel's memory: found by upstream and channel, whatever else changes in the file.
 pub struct ChannelState {
     /// Its latest outcomes.
     pub record: Record,
+    /// Counts of all its tries.
+    pub vitals: Vitals,
     pub(super) pace: Pace,
     in_flight: AtomicI64,
     endpoints: Mutex<Vec<Arc<EndpointHealth>>>,
@@ -25,6 +28,7 @@ impl ChannelState {
     pub fn new() -> Self {
         Self {
             record: Record::default(),
+            vitals: Vitals::default(),
             pace: Pace::default(),
             in_flight: AtomicI64::new(0),
             endpoints: Mutex::default(),

@@ -42,7 +42,8 @@ const OF_ONE_EXCHANGE: [&str; 19] = [
 /// Whether a header is part of what is given again.
 pub(crate) fn is_kept(name: &HeaderName) -> bool {
     let name = name.as_str();
-    !OF_ONE_EXCHANGE.contains(&name) && !name.starts_with("tidegate-") && !name.starts_with("x-ratelimit-")
+    let passing = ["tidegate-", "x-tidegate-", "x-ratelimit-"].iter().any(|prefix| name.starts_with(prefix));
+    !OF_ONE_EXCHANGE.contains(&name) && !passing
 }
 
 /// The answer once more, or that it cannot be given.

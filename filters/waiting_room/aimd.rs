@@ -42,6 +42,8 @@ pub struct Health {
 #[derive(Clone, Copy, Debug)]
 pub struct Control {
     rate: f64,
+    /// The configured rate when it was last decided.
+    most: u32,
     decided: u64,
     lowered: Option<u64>,
 }
@@ -52,26 +54,39 @@ impl Control {
     /// Begins at `now` (milliseconds) with the configured rate.
     #[must_use]
     pub fn new(per_minute: u32, now: u64) -> Self {
-        Self { rate: f64::from(per_minute), decided: now, lowered: None }
+        Self { rate: f64::from(per_minute), most: per_minute, decided: now, lowered: None }
     }
 
     /// The rate from `now` on, in admissions a minute. `most` is the configured rate.
     pub fn decide(&mut self, settings: &Aimd, most: u32, health: Health, now: u64) -> u32 {
         let span = now.saturating_sub(self.decided).min(SECOND);
         self.decided = self.decided.max(now);
+        // Where nothing held it back, a higher configured rate is not approached in steps.
+        if self.rate >= f64::from(self.most) {
+            self.rate = self.rate.max(f64::from(most));
+        }
+        self.most = most;
         let (least, most) = (f64::from(settings.min_per_minute.min(most)), f64::from(most));
         let slow = health.p95.is_some_and(|p95| p95 > settings.p95_target);
+        // What was decided shows only after a while: until then it is neither lowered again nor raised.
+        let rested = self.lowered.is_none_or(|lowered| now.saturating_sub(lowered) >= SECOND);
         if health.breaker_open {
             self.rate = least;
         } else if slow || health.error_ratio > settings.max_error_ratio {
-            if self.lowered.is_none_or(|lowered| now.saturating_sub(lowered) >= SECOND) {
+            if rested {
                 self.lowered = Some(now);
                 self.rate *= settings.decrease;
             }
-        } else {
+        } else if rested {
             self.rate += most * settings.increase * span as f64 / SECOND as f64;
         }
         self.rate = self.rate.clamp(least, most);
         self.rate as u32
+    }
+
+    /// Whether the decision of `now` lowered it for trouble.
+    #[must_use]
+    pub fn was_lowered_at(&self, now: u64) -> bool {
+        self.lowered == Some(now)
     }
 }

@@ -8,7 +8,7 @@ use super::settings::CommandKind;
 pub const HEADER: HeaderName = HeaderName::from_static("x-tidegate-waiting-room");
 /// Cloudflare's name for it, which knows `revoke` only.
 pub const CLOUDFLARE: HeaderName = HeaderName::from_static("cf-waiting-room-command");
-/// Longest hold: a token that comes back in an address lives no longer (seconds).
+/// Longest hold or extension: a token that comes back in an address lives no longer (seconds).
 pub const LONGEST_HOLD: u64 = 7_200;
 
 /// A command with its parameters.
@@ -24,7 +24,12 @@ pub enum Command {
     Complete,
     /// Nothing is left.
     SoldOut,
+    /// Something is left again.
+    Available,
 }
+
+/// Longest order number.
+const LONGEST_ORDER: usize = 128;
 
 /// Reads one command; `None` when it is none.
 #[must_use]
@@ -34,13 +39,17 @@ pub fn parse(text: &str) -> Option<Command> {
         Some((word, value)) => (word.trim_end(), value.trim_start().parse::<u64>().ok()),
         None => (text.trim(), None),
     };
-    let order = parts.find_map(|part| part.strip_prefix("order=")).filter(|order| !order.is_empty());
+    let order =
+        parts.find_map(|part| part.strip_prefix("order=")).filter(|order| (1..=LONGEST_ORDER).contains(&order.len()));
+    if word == "available" {
+        return Some(Command::Available);
+    }
     let (_, kind) = CommandKind::ALL.into_iter().find(|(name, _)| *name == word)?;
     Some(match kind {
         CommandKind::Revoke => Command::Revoke,
         CommandKind::Complete => Command::Complete,
         CommandKind::SoldOut => Command::SoldOut,
-        CommandKind::Extend => Command::Extend(value?),
+        CommandKind::Extend => Command::Extend(value?.min(LONGEST_HOLD)),
         CommandKind::Hold => Command::Hold(value?.min(LONGEST_HOLD), order.map(str::to_owned)),
     })
 }
@@ -54,7 +63,7 @@ impl Command {
             Command::Extend(_) => CommandKind::Extend,
             Command::Hold(..) => CommandKind::Hold,
             Command::Complete => CommandKind::Complete,
-            Command::SoldOut => CommandKind::SoldOut,
+            Command::SoldOut | Command::Available => CommandKind::SoldOut,
         }
     }
 }

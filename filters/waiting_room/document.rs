@@ -3,16 +3,20 @@
 //! The public one is the same for everybody, so that a cache in front can answer a million polls. It carries cumulative
 //! counts of those who wait at 64 numbers between the frontier and the tail: with them a client works out its own place
 //! to a sixty-fourth of the line.
+//!
+//! **Units.** Moments are milliseconds since 1970, spans are in the unit that their name says. Unknown is `null`.
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde::Serialize;
 
+use super::compatible::Compatible;
 use super::line::{Outlook, Reason, State};
-use super::pace::{self, Estimate};
+use super::pace;
 use super::room::Room;
-use super::rules::Method;
 
 const CHECKPOINTS: u64 = 64;
+/// Told with a pre-token: bringing it back is all that is asked (milliseconds).
+const BRING_BACK: u64 = 1_000;
 
 /// What a visitor stands as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,138 +27,212 @@ pub enum Standing {
     Registered(u64),
     /// In line with this number.
     Waiting(u64),
+    /// It is their turn, under this number until this moment (milliseconds since 1970).
+    Ready(u64, u64),
     /// Inside until this moment (milliseconds since 1970).
     Admitted(u64, u64),
+    /// The room is out of the way: everybody passes.
+    Open,
+    /// Gone of their own will.
+    Left,
     /// Refused.
     Rejected(Reason),
     /// Their number is void.
     Expired,
 }
 
-/// A visitor's document, and when it is worth looking again.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Status {
-    /// The object `waitingRoom`.
-    pub document: Value,
-    /// Milliseconds.
-    pub poll_after: u64,
+/// A visitor's document, the object `waitingRoom`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    /// `PRE`, `PREQUEUED`, `WAITING`, `READY`, `ADMITTED`, `OPEN`, `LEFT`, `REJECTED` or `EXPIRED`.
+    pub state: &'static str,
+    /// The room's name.
+    pub room: String,
+    /// What the room does.
+    pub room_state: &'static str,
+    /// Counts up when the room is reset.
+    pub epoch: u32,
+    /// The visitor's number.
+    pub ticket_number: Option<u64>,
+    /// Turns have come up to this number.
+    pub serving_number: u64,
+    /// The visitor's place, from 1.
+    pub position: Option<u64>,
+    /// People present who stand before.
+    pub position_ahead: Option<u64>,
+    /// People present in line.
+    pub queue_length: u64,
+    /// Seconds to wait, as expected.
+    pub wait_time_seconds: Option<u64>,
+    /// Seconds within which nine in ten of those who stand here get in.
+    #[serde(rename = "waitTime90Percentile")]
+    pub wait_time_90_percentile: Option<u64>,
+    /// People let in a minute, measured.
+    pub rate_per_minute: Option<f64>,
+    /// Milliseconds after which it is worth looking again.
+    pub poll_after_ms: u64,
+    /// Whether nobody is let in at the moment; places are kept.
+    pub paused: bool,
+    /// Whether nothing is left.
+    pub sold_out: bool,
+    /// Whether the gateway cannot write down what it decides: nobody new is let in.
+    pub degraded: bool,
+    /// End of the visitor's turn.
+    pub ready_until: Option<u64>,
+    /// End of the visitor's visit, unless it is prolonged.
+    pub admitted_until: Option<u64>,
+    /// Start of the event that people are collected for.
+    pub starts_at: Option<u64>,
+    /// Why there is no place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Seconds after which one may ask again for a place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    /// The operator's word to all who wait.
+    pub message: Option<String>,
+    /// `info` or `warning`.
+    pub message_level: Option<&'static str>,
+    /// The gateway's clock.
+    pub server_time: u64,
+    /// Where the visitor looks, and what they can do.
+    #[serde(flatten)]
+    pub links: Links,
+    /// What programs written for Cloudflare's rooms read, in an object of its own; `None` where the room has none.
+    #[serde(skip)]
+    pub compatible: Option<Box<Compatible>>,
+    /// Seconds after which a page without scripts looks again.
+    #[serde(skip)]
+    pub refresh: u64,
 }
 
-/// The public document: `{epoch, frontier, tail, state, ratePerSec, live, serverTime}`.
+/// Addresses of a room's public side, for one visitor.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Links {
+    status_url: String,
+    frontier_url: String,
+    /// Only where events are offered: to those who are not far from the front.
+    events_url: Option<String>,
+    join_url: String,
+    claim_url: String,
+    leave_url: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Public<'a> {
+    epoch: u32,
+    frontier: u64,
+    tail: u64,
+    state: &'static str,
+    waiting: u64,
+    rate_per_sec: Option<f64>,
+    live: Vec<(u64, u64)>,
+    message: Option<&'a str>,
+    message_level: Option<&'static str>,
+    server_time: u64,
+}
+
+/// The public document: `{epoch, frontier, tail, state, waiting, ratePerSec, live, message, serverTime}`.
 #[must_use]
 pub fn frontier(room: &Room) -> Bytes {
     let outlook = room.outlook();
     let span = outlook.tail.saturating_sub(outlook.frontier);
+    let steps = span.min(CHECKPOINTS);
     let live = |at: u64| {
-        let number = outlook.frontier + span * at / CHECKPOINTS;
-        json!([number, room.ahead(&outlook, number + 1)])
+        let number = outlook.frontier + span * at / steps;
+        (number, room.ahead(&outlook, number + 1))
     };
-    let live: Vec<Value> = if span == 0 { Vec::new() } else { (1..=CHECKPOINTS).map(live).collect() };
-    let document = json!({
-        "epoch": outlook.epoch,
-        "frontier": outlook.frontier,
-        "tail": outlook.tail,
-        "state": outlook.state.as_str(),
-        "ratePerSec": rounded(outlook.rate),
-        "live": live,
-        "serverTime": outlook.at / 1_000,
-    });
-    Bytes::from(document.to_string())
+    let notice = room.notice();
+    let document = Public {
+        epoch: outlook.epoch,
+        frontier: outlook.frontier,
+        tail: outlook.tail,
+        state: outlook.state.as_str(),
+        waiting: outlook.waiting,
+        rate_per_sec: outlook.rate.map(|rate| (rate * 100.0).round() / 100.0),
+        live: (1..=steps).map(live).collect(),
+        message: notice.as_ref().map(|notice| &*notice.text),
+        message_level: notice.as_ref().map(|notice| notice.level.as_str()),
+        server_time: outlook.at,
+    };
+    Bytes::from(serde_json::to_vec(&document).unwrap_or_default())
 }
 
 /// A visitor's document. `spread` from 0 to 1 makes clients come at different times.
 #[must_use]
-pub fn status(room: &Room, standing: Standing, spread: f64) -> Status {
-    let outlook = room.outlook();
-    let number = match standing {
-        Standing::Registered(number) | Standing::Waiting(number) | Standing::Admitted(number, _) => Some(number),
-        Standing::Pre | Standing::Rejected(_) | Standing::Expired => None,
-    };
+pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
+    let outlook = room.outlook_now();
     let ahead = match standing {
         Standing::Waiting(number) => Some(room.ahead(&outlook, number)),
+        Standing::Ready(..) => Some(0),
         Standing::Pre => Some(outlook.waiting),
         _ => None,
     };
-    let estimate = ahead.and_then(|ahead| outlook.estimate(ahead));
-    let poll_after = match (standing, ahead) {
+    let waits = matches!(standing, Standing::Pre | Standing::Waiting(_));
+    let estimate = ahead.filter(|_| waits).and_then(|ahead| outlook.estimate(ahead));
+    let poll_after_ms = match (standing, ahead) {
         (Standing::Registered(_), _) => until_start(&outlook, spread),
-        // Bringing the token back is all that is asked.
-        (Standing::Pre, _) => 1_000,
-        (_, ahead) => pace::poll_after(outlook.polling, outlook.rough_wait(ahead.unwrap_or(0)), spread),
+        (Standing::Pre, _) => BRING_BACK,
+        (_, ahead) => outlook.poll_after(ahead.unwrap_or(0), spread),
     };
     let whole = |seconds: f64| seconds.ceil() as u64;
-    let mut document = json!({
-        "state": state(standing),
-        "room": &**room.name(),
-        "roomState": outlook.state.as_str(),
-        "epoch": outlook.epoch,
-        "ticketNumber": number,
-        "servingNumber": outlook.frontier,
-        "position": ahead.map(|ahead| ahead + 1),
-        "positionAhead": ahead,
-        "queueLength": outlook.waiting,
-        "waitTimeSeconds": estimate.map(|estimate| whole(estimate.expected)),
-        "waitTime90Percentile": estimate.map(|estimate| whole(estimate.p90)),
-        "ratePerMinute": outlook.rate.map(|rate| (rate * 60.0).round()),
-        "pollAfterMs": poll_after,
-        "soldOut": outlook.state == State::SoldOut,
-        "degraded": room.is_degraded(),
-        "serverTime": outlook.at / 1_000,
-    });
-    if let Standing::Rejected(reason) = standing {
-        document["reason"] = json!(reason.as_str());
-        document["retryAfter"] = json!(poll_after.div_ceil(1_000));
+    let notice = room.notice();
+    let rejected = if let Standing::Rejected(reason) = standing { Some(reason) } else { None };
+    Document {
+        state: state(standing),
+        room: room.name().to_string(),
+        room_state: outlook.state.as_str(),
+        epoch: outlook.epoch,
+        ticket_number: number(standing),
+        serving_number: outlook.frontier,
+        position: ahead.map(|ahead| ahead + 1),
+        position_ahead: ahead,
+        queue_length: outlook.waiting,
+        wait_time_seconds: estimate.map(|estimate| whole(estimate.expected)),
+        wait_time_90_percentile: estimate.map(|estimate| whole(estimate.p90)),
+        rate_per_minute: outlook.rate.map(|rate| (rate * 60.0).round()),
+        poll_after_ms,
+        paused: outlook.state == State::QueueAll || room.is_degraded(),
+        sold_out: outlook.state == State::SoldOut,
+        degraded: room.is_degraded(),
+        ready_until: if let Standing::Ready(_, until) = standing { Some(until) } else { None },
+        admitted_until: if let Standing::Admitted(_, until) = standing { Some(until) } else { None },
+        starts_at: outlook.event.map(|(start, _)| start).filter(|start| *start > outlook.at),
+        reason: rejected.map(Reason::as_str),
+        retry_after: rejected.map(|_| poll_after_ms.div_ceil(1_000)),
+        message: notice.as_ref().map(|notice| notice.text.clone()),
+        message_level: notice.as_ref().map(|notice| notice.level.as_str()),
+        server_time: outlook.at,
+        links: links(room, ahead.filter(|_| waits)),
+        compatible: room.settings().cloudflare.then(|| Box::new(Compatible::new(&outlook, standing, estimate))),
+        refresh: outlook.refresh / 1_000,
     }
-    if let Standing::Admitted(_, until) = standing {
-        document["admittedUntil"] = json!(until / 1_000);
-    }
-    add(&mut document, &compatible(&outlook, standing, estimate));
-    Status { document, poll_after }
 }
 
-/// The 25 members that programs written for Cloudflare Waiting Room read. Waits are in whole minutes there.
-#[must_use]
-pub fn compatible(outlook: &Outlook, standing: Standing, estimate: Option<Estimate>) -> Value {
-    let minutes = |seconds: f64| (seconds / 60.0).ceil() as u64;
-    let part = |pick: fn(&Estimate) -> f64| estimate.as_ref().map_or(0, |estimate| minutes(pick(estimate)));
-    let method = outlook.limits.method;
-    let chance = method == Method::Random;
-    let until = |at: Option<u64>| at.map_or(0, |at| at.saturating_sub(outlook.at).div_ceil(60_000));
-    let start = until(outlook.event.map(|(start, _)| start).filter(|start| *start > outlook.at));
-    let end = until(outlook.event.map(|(_, end)| end));
-    let reject = method == Method::Reject;
-    json!({
-        "inWaitingRoom": !matches!(standing, Standing::Admitted(..)),
-        "waitTimeKnown": estimate.is_some(),
-        "waitTime": part(|estimate| estimate.expected),
-        "waitTime25Percentile": if chance { part(|estimate| estimate.p25) } else { 0 },
-        "waitTime50Percentile": if chance { part(|estimate| estimate.p50) } else { 0 },
-        "waitTime75Percentile": if chance { part(|estimate| estimate.p75) } else { 0 },
-        "waitTimeFormatted": formatted(estimate.map(|estimate| minutes(estimate.expected))),
-        "queueIsFull": standing == Standing::Rejected(Reason::QueueFull),
-        "queueAll": outlook.state == State::QueueAll,
-        "lastUpdated": rfc3339(outlook.at),
-        "refreshIntervalSeconds": if reject { 0 } else { outlook.refresh / 1_000 },
-        "queueingMethod": method.as_str(),
-        "isFIFOQueue": method == Method::Fifo,
-        "isRandomQueue": chance,
-        "isPassthroughQueue": method == Method::Passthrough,
-        "isRejectQueue": reject,
-        "isEventActive": outlook.event.is_some_and(|(start, _)| start <= outlook.at),
-        "isEventPrequeueing": outlook.state == State::EventPrequeueing,
-        "timeUntilEventStart": start,
-        "timeUntilEventStartFormatted": formatted(outlook.event.map(|_| start)),
-        "timeUntilEventEnd": end,
-        "timeUntilEventEndFormatted": formatted(outlook.event.map(|_| end)),
-        "shuffleAtEventStart": outlook.shuffles,
-        "turnstile": "off",
-        "infiniteQueue": false,
-    })
+fn links(room: &Room, ahead: Option<u64>) -> Links {
+    let settings = room.settings();
+    let base = &settings.base;
+    let events = settings.events.is_some_and(|events| ahead.is_some_and(|ahead| ahead < events.below_position));
+    Links {
+        status_url: format!("{base}/status"),
+        frontier_url: format!("{base}/frontier"),
+        events_url: events.then(|| format!("{base}/events")),
+        join_url: format!("{base}/join"),
+        claim_url: format!("{base}/claim"),
+        leave_url: format!("{base}/leave"),
+    }
 }
 
-fn add(to: &mut Value, more: &Value) {
-    if let (Some(to), Some(more)) = (to.as_object_mut(), more.as_object()) {
-        to.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
+fn number(standing: Standing) -> Option<u64> {
+    match standing {
+        Standing::Registered(number)
+        | Standing::Waiting(number)
+        | Standing::Ready(number, _)
+        | Standing::Admitted(number, _) => Some(number),
+        Standing::Pre | Standing::Open | Standing::Left | Standing::Rejected(_) | Standing::Expired => None,
     }
 }
 
@@ -163,7 +241,10 @@ fn state(standing: Standing) -> &'static str {
         Standing::Pre => "PRE",
         Standing::Registered(_) => "PREQUEUED",
         Standing::Waiting(_) => "WAITING",
+        Standing::Ready(..) => "READY",
         Standing::Admitted(..) => "ADMITTED",
+        Standing::Open => "OPEN",
+        Standing::Left => "LEFT",
         Standing::Rejected(_) => "REJECTED",
         Standing::Expired => "EXPIRED",
     }
@@ -175,30 +256,16 @@ fn until_start(outlook: &Outlook, spread: f64) -> u64 {
     pace::poll_after(outlook.polling, Some(left as f64 / 1_000.0), spread)
 }
 
-fn rounded(rate: Option<f64>) -> Value {
-    rate.map_or(Value::Null, |rate| json!((rate * 100.0).round() / 100.0))
-}
-
-fn formatted(minutes: Option<u64>) -> String {
-    match minutes {
-        None => "unavailable".to_owned(),
-        Some(1) => "1 minute".to_owned(),
-        Some(minutes) if minutes < 60 => format!("{minutes} minutes"),
-        Some(minutes) => format!("{} hours {} minutes", minutes / 60, minutes % 60),
+impl Document {
+    /// The members of an answer, as name and JSON: `waitingRoom`, and `cfWaitingRoom` where the room has it.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let theirs = |object| ("cfWaitingRoom", serde_json::to_string(object).unwrap_or_default());
+        self.compatible.as_ref().map(theirs).into_iter().chain([("waitingRoom", self.to_json())])
     }
-}
 
-/// A moment as `2026-06-18T04:00:00Z`. The date is worked out as by Howard Hinnant's `civil_from_days`.
-fn rfc3339(millis: u64) -> String {
-    let seconds = millis / 1_000;
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    /// The object `waitingRoom`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }

@@ -8,7 +8,7 @@
 //! again with the pass.
 //!
 //! **Never queued.** What a rule lets pass (payment callbacks), and CORS preflights, to which browsers add no cookie. HEAD,
-//! OPTIONS and prefetches are told to wait without taking a number.
+//! OPTIONS, prefetches and requests for parts of a page are told to wait without taking a number.
 //!
 //! **Fails.** Without a key to sign with, nobody new is admitted: 503.
 
@@ -19,41 +19,44 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode, header, response};
 use smallvec::SmallVec;
 
-use super::command::{self, Command};
 use super::cookie::{self, TICKET_HEADER};
-use super::document::{self, Standing};
+use super::document::{self, Document, Standing};
 use super::line::{Admission, Claim, Entry, State, Visitor};
 use super::room::Room;
 use super::rules::Method;
-use super::settings::Settings;
+use super::settings::{Rendered, Settings};
 use super::token::{Kind, Token};
+use crate::channels::UpstreamFacts;
 use crate::engine::{Decision, Filter, HeaderEdit, Problem, Reply, ReplyBody, RequestContext, RequestHead, Stages};
 
-const REENTRY_HEADER: HeaderName = HeaderName::from_static("x-tidegate-reentry");
-/// The parameter of an address that carries a re-entry token.
-const REENTRY_QUERY: &str = "tgwr=";
+/// What `Sec-Fetch-Dest` says of a request for a part of a page.
+const BESIDE: [&str; 10] =
+    ["image", "script", "style", "font", "audio", "video", "track", "manifest", "serviceworker", "worker"];
 /// How long a token lasts that only has to be brought back (seconds).
 const PRE_LIFE: u64 = 600;
 
 /// The runtime half of `waiting_room`.
 pub(super) struct Gate {
     pub(super) room: Arc<Room>,
+    /// The upstreams of the routes that it stands in.
+    pub(super) upstreams: Box<[Arc<UpstreamFacts>]>,
 }
 
 /// Who passed, for the response stage.
-struct Inside {
-    number: u64,
-    secure: bool,
+#[derive(Clone, Copy)]
+pub(super) struct Inside {
+    pub(super) number: u64,
+    pub(super) secure: bool,
 }
 
 /// What is decided about one request.
-struct Case<'a, 'h> {
-    gate: &'a Gate,
-    settings: &'a Settings,
-    head: &'a RequestHead<'h>,
+pub(super) struct Case<'a, 'h> {
+    pub(super) gate: &'a Gate,
+    pub(super) settings: &'a Settings,
+    pub(super) head: &'a RequestHead<'h>,
     /// Room time in milliseconds.
-    now: u64,
-    subject: u64,
+    pub(super) now: u64,
+    pub(super) subject: u64,
 }
 
 impl Filter for Gate {
@@ -61,39 +64,37 @@ impl Filter for Gate {
         Stages::REQUEST.and(Stages::RESPONSE)
     }
 
+    fn activate(&self) {
+        self.room.watch(&self.upstreams);
+    }
+
     fn on_request(&self, head: &RequestHead<'_>, cx: &mut RequestContext) -> Decision {
         let settings = self.room.settings();
         let now = self.room.time(cx.now);
+        if let Some(decision) = (Case { gate: self, settings: &settings, head, now, subject: 0 }).reenter() {
+            return decision;
+        }
         if self.is_open_to(&settings, head, cx) {
             self.room.counts.bypassed.fetch_add(1, Relaxed);
+            Case { gate: self, settings: &settings, head, now, subject: 0 }.recognise(cx);
             return Decision::Continue;
         }
-        let identity = settings.identity.iter().find_map(|id| cx.identity(*id)?.text.as_deref());
-        let subject = identity.map_or(0, |text| self.room.subject(text.as_bytes()));
-        let case = Case { gate: self, settings: &settings, head, now, subject };
+        let case = Case { gate: self, settings: &settings, head, now, subject: self.subject(&settings, cx) };
         case.decide(cx)
     }
 
     fn on_response(&self, response: &response::Parts, cx: &mut RequestContext) {
-        let settings = self.room.settings();
-        if settings.commands.is_empty() {
-            return;
-        }
-        let commands = command::commands(&response.headers, settings.cloudflare);
-        if commands.is_empty() {
-            return;
-        }
-        cx.to_client.push(HeaderEdit::Remove(command::HEADER));
-        cx.to_client.push(HeaderEdit::Remove(command::CLOUDFLARE));
-        let now = self.room.time(cx.now);
-        let Some(&Inside { number, secure }) = cx.recall::<Inside>() else { return };
-        for command in commands.into_iter().filter(|command| settings.commands.contains(&command.kind())) {
-            self.obey(&command, &settings, now, number, secure, cx);
-        }
+        self.hear(response, cx);
     }
 }
 
 impl Gate {
+    /// Who a visitor is, as the room remembers people; 0 when nobody is known.
+    pub(super) fn subject(&self, settings: &Settings, cx: &RequestContext) -> u64 {
+        let identity = settings.identity.iter().find_map(|id| cx.identity(*id)?.text.as_deref());
+        identity.map_or(0, |text| self.room.subject(text.as_bytes()))
+    }
+
     fn is_open_to(&self, settings: &Settings, head: &RequestHead<'_>, cx: &RequestContext) -> bool {
         let limits = self.room.outlook_now().limits;
         let preflight = head.method == "OPTIONS" && head.header("access-control-request-method").is_some();
@@ -103,36 +104,7 @@ impl Gate {
             || settings.bypass.iter().any(|condition| condition.holds(head, cx))
     }
 
-    fn obey(
-        &self,
-        command: &Command,
-        settings: &Settings,
-        now: u64,
-        number: u64,
-        secure: bool,
-        cx: &mut RequestContext,
-    ) {
-        match command {
-            Command::Revoke | Command::Complete => {
-                self.room.end(number);
-                let gone = cookie::set_cookie(settings, secure, "", 0);
-                cx.to_client.extend(gone.map(|value| HeaderEdit::Add(header::SET_COOKIE, value)));
-            }
-            Command::Extend(seconds) => {
-                self.room.extend(now, number, Duration::from_secs(*seconds));
-            }
-            Command::Hold(seconds, order) => {
-                self.room.extend(now, number, Duration::from_secs(*seconds));
-                let subject = order.as_ref().map_or(0, |order| self.room.subject(order.as_bytes()));
-                let token = self.token(Kind::Reentry, number, subject, now, now + seconds * 1_000);
-                let value = token.seal(&settings.keys, now / 1_000).and_then(|text| HeaderValue::from_str(&text).ok());
-                cx.to_client.extend(value.map(|value| HeaderEdit::Set(REENTRY_HEADER, value)));
-            }
-            Command::SoldOut => self.room.set_sold_out(true),
-        }
-    }
-
-    fn token(&self, kind: Kind, number: u64, subject: u64, now: u64, until: u64) -> Token {
+    pub(super) fn token(&self, kind: Kind, number: u64, subject: u64, now: u64, until: u64) -> Token {
         let seconds = |millis: u64| u32::try_from(millis / 1_000).unwrap_or(u32::MAX);
         Token {
             kind,
@@ -151,14 +123,11 @@ impl Gate {
 }
 
 impl Case<'_, '_> {
-    fn room(&self) -> &Room {
+    pub(super) fn room(&self) -> &Room {
         &self.gate.room
     }
 
     fn decide(&self, cx: &mut RequestContext) -> Decision {
-        if let Some(decision) = self.reenter() {
-            return decision;
-        }
         let mut steady = self.subject != 0;
         for text in cookie::tokens(self.head, self.settings) {
             let Ok(token) = Token::open(text, self.room().tag(), &self.settings.keys, self.now / 1_000) else {
@@ -185,7 +154,7 @@ impl Case<'_, '_> {
         self.newcomer(steady, cx)
     }
 
-    fn is_fresh(&self, token: &Token) -> bool {
+    pub(super) fn is_fresh(&self, token: &Token) -> bool {
         u64::from(token.expires) * 1_000 > self.now
     }
 
@@ -243,34 +212,17 @@ impl Case<'_, '_> {
         }
     }
 
-    /// A buyer who comes back from paying, maybe in another browser: the token in the address becomes a cookie.
-    fn reenter(&self) -> Option<Decision> {
-        let query = self.head.query().filter(|_| self.head.method == "GET")?;
-        let text = query.split('&').find_map(|pair| pair.strip_prefix(REENTRY_QUERY))?;
-        let token = Token::open(text.as_bytes(), self.room().tag(), &self.settings.keys, self.now / 1_000).ok()?;
-        if token.kind != Kind::Reentry || !self.is_fresh(&token) {
-            return None;
-        }
-        let Claim::Pass(admission) = self.room().claim(self.now, token.number, 0) else { return None };
-        let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with(REENTRY_QUERY)).collect();
-        let path = self.head.target.split('?').next().unwrap_or("/");
-        let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
-        let body =
-            ReplyBody::Bytes { content_type: HeaderValue::from_static("text/plain"), bytes: bytes::Bytes::new() };
-        let mut reply = Reply { status: StatusCode::SEE_OTHER, retry_after: None, headers: SmallVec::new(), body };
-        reply.headers.push((header::LOCATION, HeaderValue::from_str(&target).ok()?));
-        reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")));
-        reply.headers.extend(self.pass(admission, 0).into_iter().flatten());
-        Some(Decision::Respond(Box::new(reply)))
-    }
-
-    /// Requests that neither take a number nor a place.
+    /// Requests that neither take a number nor a place: what a browser asks for on its own, beside the page that it shows.
     fn takes_nothing(&self) -> bool {
         let purpose = self.head.header("sec-purpose").or_else(|| self.head.header("purpose"));
-        matches!(self.head.method, "HEAD" | "OPTIONS") || purpose.is_some_and(|value| value.starts_with(b"prefetch"))
+        let beside = self.head.header_str("sec-fetch-dest").is_some_and(|dest| BESIDE.contains(&dest));
+        matches!(self.head.method, "HEAD" | "OPTIONS")
+            || matches!(self.head.path, "/favicon.ico" | "/robots.txt")
+            || beside
+            || purpose.is_some_and(|value| value.starts_with(b"prefetch"))
     }
 
-    fn remember(&self, number: u64, cx: &mut RequestContext) {
+    pub(super) fn remember(&self, number: u64, cx: &mut RequestContext) {
         if !self.settings.commands.is_empty() {
             cx.remember(Inside { number, secure: self.head.secure });
         }
@@ -291,7 +243,7 @@ impl Case<'_, '_> {
         }
     }
 
-    fn pass(&self, admission: Admission, subject: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
+    pub(super) fn pass(&self, admission: Admission, subject: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
         let mut token = self.gate.token(Kind::Pass, admission.number, subject, self.now, admission.until);
         token.flags = if admission.short { Token::SHORT } else { 0 };
         // The cookie outlives the pass: an ended pass still proves that its bearer keeps cookies.
@@ -299,7 +251,7 @@ impl Case<'_, '_> {
     }
 
     /// The headers that carry a token, for browsers and for programs.
-    fn carry(&self, token: &Token, life: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
+    pub(super) fn carry(&self, token: &Token, life: u64) -> [Option<(HeaderName, HeaderValue)>; 3] {
         let Some(text) = token.seal(&self.settings.keys, self.now / 1_000) else { return [None, None, None] };
         let cookie = cookie::set_cookie(self.settings, self.head.secure, &text, life);
         let expose = HeaderValue::from_static("X-Tidegate-Ticket");
@@ -315,16 +267,14 @@ impl Case<'_, '_> {
         if !self.settings.keys.can_sign(self.now / 1_000) {
             return Decision::Respond(Box::new(no_key()));
         }
-        let spread = f64::from(self.room().fresh_session()[0]) / 255.0;
-        let status = document::status(self.room(), standing, spread);
+        let document = document::status(self.room(), standing, self.spread());
         let person = self.settings.page.as_ref().filter(|_| self.is_person());
         let mut reply = match person {
             Some(page) => {
-                let content_type = HeaderValue::from_static("text/html; charset=utf-8");
-                let body = ReplyBody::Bytes { content_type, bytes: page.render(self.head, &status.document) };
-                Reply { status: StatusCode::OK, retry_after: None, headers: SmallVec::new(), body }
+                let Rendered { headers, bytes } = page.render(self.head, &document);
+                Reply { status: StatusCode::OK, retry_after: None, headers, body: ReplyBody::Whole(bytes) }
             }
-            None => self.problem(standing, status.document),
+            None => self.problem(standing, &document),
         };
         if let Some(configured) = self.settings.status {
             reply.status = configured;
@@ -333,18 +283,36 @@ impl Case<'_, '_> {
             reply.status = StatusCode::TOO_MANY_REQUESTS;
         }
         reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")));
-        reply.headers.push((header::VARY, HeaderValue::from_static("Accept, Cookie, Accept-Language")));
+        reply
+            .headers
+            .push((header::VARY, HeaderValue::from_static("Accept, Accept-Encoding, Accept-Language, Cookie")));
         reply.headers.push((HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex")));
-        if let Some((kind, number, subject)) = token {
-            let life = if kind == Kind::Pre { PRE_LIFE } else { self.settings.rules.ticket_life() / 1_000 };
-            let token = self.gate.token(kind, number, subject, self.now, self.now + life * 1_000);
-            reply.headers.extend(self.carry(&token, life).into_iter().flatten());
+        if let Some(token) = token {
+            reply.headers.extend(self.ticket(token, document.poll_after_ms).into_iter().flatten());
         }
-        reply.retry_after = Some(Duration::from_millis(status.poll_after));
+        reply.retry_after = Some(Duration::from_millis(document.poll_after_ms));
         Decision::Respond(Box::new(reply))
     }
 
-    fn problem(&self, standing: Standing, document: serde_json::Value) -> Reply {
+    /// From 0 to 1, another each time: makes clients come at different times.
+    pub(super) fn spread(&self) -> f64 {
+        f64::from(self.room().fresh_session()[0]) / 255.0
+    }
+
+    /// The headers that carry a token of this kind, number and subject to somebody who was asked to look again after
+    /// `poll_after` milliseconds.
+    pub(super) fn ticket(
+        &self,
+        (kind, number, subject): (Kind, u64, u64),
+        poll_after: u64,
+    ) -> [Option<(HeaderName, HeaderValue)>; 3] {
+        let life = if kind == Kind::Pre { PRE_LIFE } else { self.settings.rules.ticket_life() / 1_000 };
+        let mut token = self.gate.token(kind, number, subject, self.now, self.now + life * 1_000);
+        token.flags = if kind == Kind::Pre { 0 } else { Token::pause(poll_after) };
+        self.carry(&token, life)
+    }
+
+    fn problem(&self, standing: Standing, document: &Document) -> Reply {
         let title = match (standing, self.room().outlook_now().state) {
             (Standing::Rejected(_), State::SoldOut) => "Nothing is left",
             (Standing::Rejected(_), _) => "There is no place in line",
@@ -352,10 +320,7 @@ impl Case<'_, '_> {
         };
         let mut problem = Problem::new("waiting-room", title);
         if self.settings.json {
-            if self.settings.cloudflare {
-                problem.members.push(("cfWaitingRoom", document.to_string()));
-            }
-            problem.members.push(("waitingRoom", document.to_string()));
+            problem.members.extend(document.members());
         }
         let body = ReplyBody::Problem(problem);
         Reply { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: None, headers: SmallVec::new(), body }
@@ -368,7 +333,7 @@ impl Case<'_, '_> {
     }
 }
 
-fn no_key() -> Reply {
+pub(super) fn no_key() -> Reply {
     let wait = Duration::from_secs(5);
     let title = "The waiting room cannot sign";
     Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "temporary-reduced-capacity", title).retry_after(wait)

@@ -17,20 +17,27 @@
 //! everybody does, and takes their numbers away unless they keep cookies.
 
 mod aimd;
+mod backends;
 pub mod command;
+pub mod compatible;
 mod cookie;
 mod deadlines;
+pub mod desk;
 pub mod document;
 pub mod draw;
+mod events;
 mod gate;
 pub mod keys;
 mod leases;
 mod line;
 mod marks;
+mod obey;
 mod pace;
+mod public;
 mod record;
 mod room;
 pub mod rules;
+mod samples;
 pub mod settings;
 pub mod simulation;
 mod spec;
@@ -41,8 +48,9 @@ mod window;
 
 pub use aimd::{Aimd, Control, Health};
 pub use cookie::TICKET_HEADER;
-pub use line::{Admission, Claim, Entry, Line, Outlook, Prediction, Reason, State, Visitor};
+pub use line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Reason, State, Visitor};
 pub use pace::{Estimate, poll_after};
+pub use public::{Level, Notice};
 pub use record::{Forgetful, History, Journal};
 pub use room::{Counts, Opening, Room};
 pub use spec::WaitingRoom;

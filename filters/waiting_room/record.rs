@@ -59,11 +59,16 @@ pub(super) struct Delta {
     pub(super) credit: u32,
     /// Admissions in all.
     pub(super) admitted: u64,
-    /// Whether there is nothing left.
+    /// Whether an operator says that nothing is left.
     pub(super) sold_out: bool,
+    /// Whether the backend does.
+    pub(super) gone: bool,
     /// First number of those who register for a draw, while they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) collecting: Option<u64>,
+    /// Numbers that a kill left in doubt, from and up to: some may have been given right before it, most were not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) gaps: Vec<(u64, u64)>,
     /// Draws that were made: first number, count, first number after the draw.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) draws: Vec<(u64, u32, u64)>,
@@ -96,8 +101,8 @@ pub(super) struct Delta {
 impl Delta {
     /// Only its counts.
     pub(super) fn counts(&self) -> Delta {
-        let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, collecting, .. } = *self;
-        Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, collecting, ..Delta::default() }
+        let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, collecting, .. } = *self;
+        Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, collecting, ..Delta::default() }
     }
 
     /// Whether it says nothing but the time to somebody who knows the counts of the line before.
@@ -106,9 +111,10 @@ impl Delta {
     }
 
     fn lists_nothing(&self) -> bool {
-        let Delta { draws, admissions, turns, missed, visits, ended, spent, picked, marks, .. } = self;
+        let Delta { gaps, draws, admissions, turns, missed, visits, ended, spent, picked, marks, .. } = self;
         let numbers = missed.is_empty() && spent.is_empty() && picked.is_empty() && marks.is_empty();
         numbers
+            && gaps.is_empty()
             && draws.is_empty()
             && admissions.is_empty()
             && turns.is_empty()

@@ -14,14 +14,18 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
+use super::aimd::Health;
+use super::backends::Backends;
 use super::draw::{self, Seed};
-use super::line::{Admission, Claim, Entry, Line, Outlook, Prediction, Visitor};
+use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Reason, Visitor};
 use super::marks::Marks;
+use super::public::Public;
 use super::record::{Delta, History, Journal};
 use super::rules::Rules;
 use super::settings::Settings;
 use super::token;
-use crate::engine::{Nanos, Sample, SampleKind, State};
+use crate::channels::UpstreamFacts;
+use crate::engine::Nanos;
 
 /// A journal longer than this is replaced by one line.
 const LONG_JOURNAL: usize = 4 << 20;
@@ -51,12 +55,16 @@ pub struct Counts {
     pub joined: AtomicU64,
     /// Admissions.
     pub admitted: AtomicU64,
-    /// Visitors who got no place.
-    pub rejected: AtomicU64,
+    /// Visitors who got no place, by [`Reason::index`].
+    pub rejected: [AtomicU64; Reason::ALL.len()],
     /// Requests that passed under a rule, or while the room was out of the way.
     pub bypassed: AtomicU64,
     /// Visits ended before their time.
     pub ended: AtomicU64,
+    /// Looks that came too soon.
+    pub too_soon: AtomicU64,
+    /// People who left of their own will.
+    pub left: AtomicU64,
     /// Lines that could not be written.
     pub unwritten: AtomicU64,
 }
@@ -88,7 +96,10 @@ pub struct Room {
     outlook: ArcSwap<Outlook>,
     settings: ArcSwap<Settings>,
     degraded: AtomicBool,
+    backends: Mutex<Backends>,
     visits: AtomicU64,
+    /// What it tells everybody.
+    pub(super) public: Public,
     /// What happened so far.
     pub counts: Counts,
 }
@@ -121,7 +132,9 @@ impl Room {
             outlook: ArcSwap::from_pointee(outlook),
             settings: ArcSwap::new(settings),
             degraded: AtomicBool::new(false),
+            backends: Mutex::default(),
             visits: AtomicU64::new(0),
+            public: Public::new(),
             counts: Counts::default(),
         };
         room.maintain(began);
@@ -172,6 +185,7 @@ impl Room {
     /// Lets time pass: ends what has ended, decides whose turn it is, writes it down, and then tells it. About ten times
     /// a second, from one thread that may wait for the disk.
     pub fn maintain(&self, now: u64) {
+        self.public.ticked(now);
         let mut writer = self.writer.lock();
         if writer.unwritten.is_none() {
             let mut line = self.line.lock();
@@ -196,18 +210,34 @@ impl Room {
             line.written(&unwritten.delta);
             self.outlook.store(Arc::new(line.outlook()));
         }
+        self.tell();
+    }
+
+    /// Begins anew: nobody waits, nobody is inside, tokens from before are good no more. False when that could not be
+    /// written down yet; it takes effect as soon as it is. May wait for the disk.
+    pub fn reset(&self, now: u64) -> bool {
+        let before = self.outlook_now().epoch;
+        self.line.lock().reset(now);
+        // The first may still be busy with what was decided before.
+        self.maintain(now);
+        self.maintain(now);
+        self.outlook_now().epoch != before
     }
 
     /// Somebody comes who has no number.
     pub fn enter(&self, now: u64, visitor: Visitor) -> Entry {
-        let entry = self.line.lock().enter(now, visitor);
-        let counter = match entry {
-            Entry::Pass(_) => &self.counts.admitted,
-            Entry::Place(_) | Entry::Registered(_) => &self.counts.joined,
-            Entry::Rejected(_) => &self.counts.rejected,
-            Entry::Pre | Entry::Busy => return entry,
+        let mut line = self.line.lock();
+        let before = line.given();
+        let entry = line.enter(now, visitor);
+        let after = line.given();
+        drop(line);
+        // Somebody who is known may only have come back: that is neither a number nor an admission.
+        match entry {
+            Entry::Pass(_) => self.counts.admitted.fetch_add(after.1 - before.1, Relaxed),
+            Entry::Place(_) | Entry::Registered(_) => self.counts.joined.fetch_add(after.0 - before.0, Relaxed),
+            Entry::Rejected(reason) => self.counts.rejected[reason.index()].fetch_add(1, Relaxed),
+            Entry::Pre | Entry::Busy => 0,
         };
-        counter.fetch_add(1, Relaxed);
         entry
     }
 
@@ -217,6 +247,13 @@ impl Room {
         let turn =
             number <= self.outlook.load().frontier || self.marks.is_picked(number) || self.marks.is_spent(number);
         turn.then(|| self.claim(now, number, subject)).filter(|claim| *claim != Claim::Wait(number))
+    }
+
+    /// Somebody in line looks whether it is their turn, without taking it. Takes no lock unless it is.
+    pub fn look(&self, now: u64, number: u64, subject: u64) -> Look {
+        self.marks.see(number);
+        let due = number <= self.outlook.load().frontier || self.marks.is_picked(number) || self.marks.is_spent(number);
+        if due { self.line.lock().look(now, number, subject) } else { Look::Wait(number) }
     }
 
     /// Somebody with a number wants in.
@@ -256,18 +293,50 @@ impl Room {
         self.line.lock().extend(now, number, millis(span))
     }
 
-    /// Says whether anything is left.
+    /// An operator says whether the sale is over; false also forgets what the backend said.
     pub fn set_sold_out(&self, sold_out: bool) {
         self.line.lock().set_sold_out(sold_out);
     }
 
-    /// Bounds admissions by what the backend can take.
-    pub fn set_health_rate(&self, per_minute: Option<u32>) {
+    /// The backend says whether everything is gone. It cannot reopen what an operator closed.
+    pub fn set_gone(&self, gone: bool) {
+        self.line.lock().set_gone(gone);
+    }
+
+    /// Lets admissions follow how the backends do, where the settings say so; about ten times a second. `rests` says of a
+    /// backend whether a breaker keeps requests away from it.
+    pub fn follow_backends(&self, now: u64, rests: &dyn Fn(&UpstreamFacts) -> bool) {
+        let (settings, most) = (self.settings(), self.outlook_now().limits.new_users_per_minute);
+        let mut backends = self.backends.lock();
+        let before = backends.last().map(|(rate, _)| rate);
+        let rate = settings.admission.map(|aimd| backends.decide(&aimd, most, now, rests));
+        if rate.is_none() {
+            backends.stop();
+        }
+        drop(backends);
+        if rate != before {
+            self.set_backend_rate(rate);
+        }
+    }
+
+    pub(super) fn set_backend_rate(&self, per_minute: Option<u32>) {
         self.line.lock().set_health_rate(per_minute);
+    }
+
+    /// The rate that the backends allow (admissions a minute), and how they did; `None` where the settings do not ask.
+    #[must_use]
+    pub fn backends(&self) -> Option<(u32, Health)> {
+        self.backends.lock().last()
+    }
+
+    pub(super) fn watch(&self, upstreams: &[Arc<UpstreamFacts>]) {
+        self.backends.lock().watch(upstreams);
     }
 
     /// From now on these settings; rules hold from the next tick on, at the latest.
     pub fn apply(&self, settings: &Arc<Settings>) {
+        // Whoever uses the room in the new configuration names its backends next.
+        self.backends.lock().forget_backends();
         if !Arc::ptr_eq(&self.settings.load(), settings) {
             self.line.lock().set_rules(settings.rules.clone());
             self.settings.store(settings.clone());
@@ -308,39 +377,6 @@ impl Room {
     pub fn fresh_session(&self) -> [u8; 8] {
         let count = self.visits.fetch_add(1, Relaxed);
         draw::stamp(&self.seed, b"pre", &[self.began.to_be_bytes(), count.to_be_bytes()].concat()).to_be_bytes()
-    }
-}
-
-impl State for Room {
-    fn samples(&self, out: &mut Vec<Sample>) {
-        let outlook = self.outlook.load();
-        let mut add = |name, help, kind, value: f64| {
-            out.push(Sample { name, help, kind, labels: vec![("room", self.name.to_string())], value });
-        };
-        let gauges = [
-            ("tidegate_waiting_room_queued", "Waiters that are present.", outlook.waiting as f64),
-            ("tidegate_waiting_room_active", "Visits.", outlook.active as f64),
-            ("tidegate_waiting_room_ready", "Open turns.", outlook.ready as f64),
-            ("tidegate_waiting_room_frontier", "Turns have come up to this number.", outlook.frontier as f64),
-            ("tidegate_waiting_room_tail", "The highest number given.", outlook.tail as f64),
-            ("tidegate_waiting_room_rate_per_minute", "Admissions of the last minute.", outlook.last_minute as f64),
-            ("tidegate_waiting_room_degraded", "Whether the journal cannot be written.", f64::from(self.is_degraded())),
-        ];
-        for (name, help, value) in gauges {
-            add(name, help, SampleKind::Gauge, value);
-        }
-        let counts = &self.counts;
-        let counters = [
-            ("tidegate_waiting_room_joins_total", "Numbers given.", &counts.joined),
-            ("tidegate_waiting_room_admitted_total", "Admissions.", &counts.admitted),
-            ("tidegate_waiting_room_rejected_total", "Visitors who got no place.", &counts.rejected),
-            ("tidegate_waiting_room_bypassed_total", "Requests that were not held up.", &counts.bypassed),
-            ("tidegate_waiting_room_revoked_total", "Visits ended before their time.", &counts.ended),
-            ("tidegate_waiting_room_store_errors_total", "Lines that could not be written.", &counts.unwritten),
-        ];
-        for (name, help, counter) in counters {
-            add(name, help, SampleKind::Counter, counter.load(Relaxed) as f64);
-        }
     }
 }
 

@@ -4,8 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
+use smallvec::SmallVec;
 
+use super::aimd::Aimd;
+use super::document::Document;
 use super::keys::Keyring;
 use super::rules::Rules;
 use crate::condition::Condition;
@@ -58,7 +61,7 @@ pub enum CommandKind {
     Hold,
     /// The visitor is done.
     Complete,
-    /// Nothing is left.
+    /// Nothing is left, or something is `available` again.
     SoldOut,
 }
 
@@ -73,10 +76,27 @@ impl CommandKind {
     ];
 }
 
+/// A page as sent.
+pub struct Rendered {
+    /// Headers that go with it: its type, encoding, language, policy.
+    pub headers: SmallVec<[(HeaderName, HeaderValue); 4]>,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
 /// Makes the page that a person waits on; what a program gets is in `document`.
 pub trait Page: Send + Sync {
-    /// The page in HTML.
-    fn render(&self, head: &RequestHead<'_>, document: &serde_json::Value) -> Bytes;
+    /// The page for a visitor who stands so.
+    fn render(&self, head: &RequestHead<'_>, document: &Document) -> Rendered;
+}
+
+/// To whom events are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// Who has fewer people before them.
+    pub below_position: u64,
+    /// Connections at once.
+    pub max_connections: usize,
 }
 
 /// All that a room is configured with.
@@ -103,6 +123,12 @@ pub struct Settings {
     pub cloudflare: bool,
     /// Whether a program is told how it stands, not only when to come back.
     pub json: bool,
+    /// How admissions follow the backends; `None`: not at all.
+    pub admission: Option<Aimd>,
+    /// Where the public side of the room is: a path without a slash at its end.
+    pub base: Arc<str>,
+    /// To whom events are offered; `None`: to nobody.
+    pub events: Option<Events>,
     /// Makes pages for people; `None`: the gateway's plain one.
     pub page: Option<Arc<dyn Page>>,
 }
@@ -123,6 +149,9 @@ impl Settings {
             commands: Vec::new(),
             cloudflare: false,
             json: true,
+            admission: None,
+            base: format!("/.tidegate/wr/{name}").into(),
+            events: Some(Events { below_position: 5_000, max_connections: 5_000 }),
             page: None,
         }
     }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::draw;
 use super::keys::Keyring;
 use super::line::{Claim, Entry, Visitor};
-use super::pace;
 use super::record::{Forgetful, History};
 use super::room::{Opening, Room};
 use super::rules::Rules;
@@ -63,6 +62,8 @@ pub struct Report {
     pub wait_p99: u64,
     /// The most that waited at once.
     pub longest_line: u64,
+    /// Turns that came before a lower number's. Only a line by chance has any.
+    pub inversions: u64,
     /// Visitors who entered well after somebody with a higher number.
     pub overtaken: u64,
     /// Median of the relative errors of the first wait that each visitor was told.
@@ -214,6 +215,7 @@ impl World<'_> {
         self.report.polls += 1;
         match self.room.poll(now, number, 0) {
             Some(Claim::Pass(pass)) => {
+                self.report.inversions += u64::from(pass.number > self.room.outlook_now().frontier);
                 self.entered.push((number, now));
                 if let Some((told, wait)) = self.guests[who].told {
                     let real = (now - told) as f64 / 1_000.0;
@@ -237,7 +239,7 @@ impl World<'_> {
         if self.guests[who].told.is_none() {
             self.guests[who].told = outlook.estimate(ahead).map(|estimate| (now, estimate.expected));
         }
-        let after = pace::poll_after(outlook.polling, outlook.rough_wait(ahead), spread);
+        let after = outlook.poll_after(ahead, spread);
         self.agenda.push(Reverse((now + after, who)));
     }
 

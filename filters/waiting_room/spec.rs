@@ -39,6 +39,6 @@ impl FilterSpec for WaitingRoom {
     fn build(&self, cx: &mut BuildContext<'_>) -> Result<Arc<dyn Filter>, BuildError> {
         let room: Option<Arc<Room>> = cx.states.find(&Self::key(&self.0));
         let room = room.ok_or_else(|| BuildError(format!("no waiting room is named `{}`", self.0)))?;
-        Ok(Arc::new(Gate { room }))
+        Ok(Arc::new(Gate { room, upstreams: cx.upstreams.into() }))
     }
 }

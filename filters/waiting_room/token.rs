@@ -65,7 +65,7 @@ impl Kind {
 pub struct Token {
     /// What it entitles to.
     pub kind: Kind,
-    /// See [`Token::SHORT`].
+    /// See [`Token::SHORT`] for passes, [`Token::pause`] for tickets.
     pub flags: u8,
     /// First four bytes of the SHA-256 of the room's name.
     pub room: [u8; 4],
@@ -114,6 +114,23 @@ pub fn room_tag(room: &str) -> [u8; 4] {
 impl Token {
     /// Flag of a pass whose owner has not brought it back yet; it lasts for the claim window only.
     pub const SHORT: u8 = 1;
+    /// What a pause in a token is counted in (milliseconds).
+    const PAUSE: u64 = 500;
+
+    /// The flags of a ticket whose holder was asked to look again after `poll_after` milliseconds: half of that is how
+    /// early they may come. Pauses beyond a minute say a minute.
+    #[must_use]
+    pub fn pause(poll_after: u64) -> u8 {
+        let halves = u8::try_from(poll_after / 2 / Self::PAUSE).unwrap_or(u8::MAX);
+        halves.min(u8::MAX >> 1) << 1
+    }
+
+    /// When a ticket's holder may look again, in milliseconds since 1970. Never later than they were told: the moment of
+    /// issue is known to the second, rounded down.
+    #[must_use]
+    pub fn may_look_at(&self) -> u64 {
+        u64::from(self.issued) * 1_000 + u64::from(self.flags >> 1) * Self::PAUSE
+    }
 
     /// The token as sent, signed with the key that is current at `now` (seconds since 1970); `None` when no key is.
     #[must_use]

@@ -16,6 +16,9 @@ use super::{Settings, coordinator, lost, notices, rows, schema, tcc};
 use crate::outbox::{self, Failure, Message, Publish};
 use crate::support::{Counter, Files, Problem, Shard, StartError, Stop, unix_ms};
 
+/// What the names of the files begin with.
+pub(super) const SERVICE: &str = "accounts";
+
 /// Numbers are random in part; this many in a row are not all taken.
 const NUMBERS: u32 = 8;
 
@@ -46,11 +49,10 @@ impl Bank {
     /// When a file cannot be opened, or when the folder holds files of another number of shards.
     pub async fn open(folder: &Path, settings: Settings) -> Result<Arc<Self>, StartError> {
         let files = settings.shards;
-        refuse_other_layout(folder, files)?;
+        files.refuse_other_layout(folder, SERVICE)?;
         let mut stores = Vec::with_capacity(files.count());
-        for file in 0..files.count() {
-            let path = folder.join(file_name(file, files));
-            let store = Store::open(&path, schema::MIGRATIONS, Options::default())?;
+        for name in files.names(SERVICE) {
+            let store = Store::open(&folder.join(name), schema::MIGRATIONS, Options::default())?;
             let now_ms = unix_ms();
             let recovered: Result<(), WriteError<rusqlite::Error>> = store
                 .write(move |connection| {
@@ -65,6 +67,19 @@ impl Bank {
             stores.push(store);
         }
         Ok(Arc::new(Self { files, stores, settings, counters: Counters::default(), bell: watch::Sender::new(()) }))
+    }
+
+    /// Opens the files of a folder only to look at them: nothing is recovered, and nothing works on them. Absent when there
+    /// are none.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub fn look(folder: &Path) -> Result<Option<Self>, StartError> {
+        let Some(files) = Files::found(folder, SERVICE) else { return Ok(None) };
+        let open = |name: String| Store::open(&folder.join(name), schema::MIGRATIONS, Options::default());
+        let stores = files.names(SERVICE).map(open).collect::<Result<_, _>>()?;
+        let (settings, counters) = (Settings::new(files), Counters::default());
+        Ok(Some(Self { files, stores, settings, counters, bell: watch::Sender::new(()) }))
     }
 
     /// Starts recovery and the delivery of events; both end after `stop` was requested.
@@ -192,19 +207,4 @@ fn shard_of(account: &str) -> Result<Shard, Problem> {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// The number of files is in their names: rows are looked for in the file that the number of files implies.
-pub(super) fn file_name(file: usize, files: Files) -> String {
-    format!("accounts-{file}-of-{files}.sqlite")
-}
-
-fn refuse_other_layout(folder: &Path, files: Files) -> Result<(), StartError> {
-    for other in [1, 4, 16].into_iter().filter_map(Files::new).filter(|&other| other != files) {
-        if folder.join(file_name(0, other)).exists() {
-            let why = format!("the accounts are spread over {other} files, not {files}: start with --shards {other}");
-            return Err(StartError::Setup(why));
-        }
-    }
-    Ok(())
 }

@@ -45,7 +45,7 @@ pub fn router(bank: Arc<Bank>) -> Router {
         .route("/v1/transfers/{gid}", get(stands))
         .route("/v1/ledger", get(ledger))
         .route("/tcc/{branch}/{act}", post(act))
-        .route("/admin/invariants", get(invariants))
+        .route("/admin/accounts", get(invariants))
         .with_state(bank)
 }
 

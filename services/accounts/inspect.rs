@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 use tidegate_durable::{Store, StoreError};
 
 use super::bank::Bank;
+use crate::support::checks::{self, Check};
 use crate::support::{Shard, unix_ms};
 
 /// Violations listed per check; one is bad enough.
@@ -21,8 +22,8 @@ const PAGE: u32 = 500;
 /// How long after its deadline an open transfer is still nobody's fault: recovery's rounds and longest waiting time.
 const RECOVERY_MS: i64 = 120_000;
 
-/// Each query answers one line of text per violation inside one file.
-const CHECKS: &[(&str, &str)] = &[
+/// What must hold inside one file.
+const CHECKS: &[Check] = &[
     (
         "I4: the ledger does not add up to the balance of account",
         "SELECT a.id FROM accounts a WHERE a.available + a.frozen <> (SELECT coalesce(sum(CASE l.kind WHEN 'DEBIT'
@@ -58,6 +59,12 @@ const CHECKS: &[(&str, &str)] = &[
         "SELECT b.gid FROM barrier b JOIN barrier c ON c.gid = b.gid AND c.branch = b.branch AND c.op = 'CANCEL'
          WHERE b.op = 'CONFIRM'",
     ),
+    (
+        "I9: not at its end long after the deadline",
+        "SELECT gid FROM tcc WHERE state IN ('TRYING', 'CONFIRMING', 'CANCELLING') AND created_ms < :before
+         UNION ALL SELECT t.gid FROM barrier t WHERE t.op = 'TRY' AND t.reason = 'TRY' AND t.at_ms < :before AND NOT EXISTS
+         (SELECT 1 FROM barrier e WHERE e.gid = t.gid AND e.branch = t.branch AND e.op <> 'TRY')",
+    ),
 ];
 
 /// All violations of I4 and I9 in words; empty when everything adds up.
@@ -77,26 +84,7 @@ pub async fn violations(bank: &Bank) -> Result<Vec<String>, StoreError> {
 
 /// The checks that need one file only.
 pub(super) fn within(connection: &Connection, abandoned_ms: i64) -> rusqlite::Result<Vec<String>> {
-    // One transaction, so that all checks see the same moment.
-    let moment = connection.unchecked_transaction()?;
-    let mut found = Vec::new();
-    for (name, sql) in CHECKS {
-        let mut statement = moment.prepare_cached(sql)?;
-        let mut rows = statement.query([])?;
-        for _ in 0..MAX_LISTED {
-            let Some(row) = rows.next()? else { break };
-            found.push(format!("{name} {}", row.get::<_, String>(0)?));
-        }
-    }
-    let sql = "SELECT gid FROM tcc WHERE state IN ('TRYING', 'CONFIRMING', 'CANCELLING') AND created_ms < ?1
-        UNION ALL SELECT t.gid FROM barrier t WHERE t.op = 'TRY' AND t.reason = 'TRY' AND t.at_ms < ?1 AND NOT EXISTS
-        (SELECT 1 FROM barrier e WHERE e.gid = t.gid AND e.branch = t.branch AND e.op <> 'TRY') LIMIT ?2";
-    let mut statement = moment.prepare_cached(sql)?;
-    let mut rows = statement.query(params![abandoned_ms, i64::try_from(MAX_LISTED).unwrap_or(i64::MAX)])?;
-    while let Some(row) = rows.next()? {
-        found.push(format!("I9: not at its end long after the deadline: {}", row.get::<_, String>(0)?));
-    }
-    Ok(found)
+    checks::violations(connection, CHECKS, abandoned_ms)
 }
 
 /// A decided transfer and where each half of it must be found.

@@ -41,6 +41,7 @@ pub(super) fn routes(guard: Guard) -> Router<Arc<Shop>> {
         .route("/coupons", post(put_coupon).get(coupons))
         .route("/skus/{sku}/keys:import", post(import_keys))
         .route("/skus/{sku}/keys:generate", post(generate_keys))
+        .route("/stock", get(stocks))
         .route("/stock/{sku}", get(stock))
         .route("/invariants", get(invariants))
         .route("/operations", get(operations))
@@ -178,6 +179,10 @@ fn line(report: &impl Serialize) -> Result<Bytes, serde_json::Error> {
     let mut text = serde_json::to_vec(report)?;
     text.push(b'\n');
     Ok(text.into())
+}
+
+async fn stocks(State(shop): Shared) -> Answer {
+    Ok(axum::Json(json!({ "stock": inspect::stocks(&shop).await? })).into_response())
 }
 
 async fn stock(State(shop): Shared, Path(sku): Path<String>) -> Answer {

@@ -112,9 +112,10 @@ async fn chunk(
         move |connection: &Connection| catalogue::insert_keys(connection, &shelf, Dedupe::Skip, &keys, unix_ms())
     })
     .await?;
-    pace.learn(started.elapsed());
+    let pause = pace.learn(started.elapsed(), shop.counters.by_buyers());
     shop.stock.of(&shelf.sku).add(&inserted.ids);
     shop.counters.imported.add(inserted.ids.len() as u64);
+    tokio::time::sleep(pause).await;
     Ok(inserted.ids.len() as u64)
 }
 

@@ -153,7 +153,7 @@ impl Import {
         let sealed = Arc::new(self.seal(keys).await?);
         let started = Instant::now();
         let inserted = self.insert(&sealed).await;
-        self.pace.learn(started.elapsed());
+        let pause = self.pace.learn(started.elapsed(), self.shop.counters.by_buyers());
         let inserted = match inserted {
             Ok(inserted) => inserted,
             Err(WriteError::Op(Refusal::Duplicate(line))) => {
@@ -174,6 +174,7 @@ impl Import {
         for line in inserted.duplicates {
             self.fault(line, "DUPLICATE_KEY");
         }
+        tokio::time::sleep(pause).await;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::batches::Counts;
 use super::shop::Shop;
 use crate::support::Problem;
+use crate::support::checks::{self, Check};
 
 /// The free list is changed a moment after the commit. Rows and list are compared this often before a difference
 /// counts, with this pause.
@@ -67,39 +68,44 @@ fn counts_of(connection: &Connection, sku: &str) -> rusqlite::Result<Counts> {
     Ok(counts)
 }
 
-/// Each query answers one line of text per violation.
-const CHECKS: &[(&str, &str)] = &[
+/// The invariants, by their numbers: I1 nothing is sold that is not there, I2 who has paid is served, I3 a key is one
+/// buyer's, I7 each effect once.
+const CHECKS: &[Check] = &[
     (
-        "figures differ from the rows",
+        "I1: more keys in a batch than were put in",
+        "SELECT b.id FROM batches b WHERE b.made < (SELECT count(*) FROM keys k WHERE k.batch_id = b.id)",
+    ),
+    (
+        "I1: figures differ from the rows",
         "SELECT coalesce(k.sku, c.sku) || ' state ' || coalesce(k.state, c.state) FROM
          (SELECT sku, state, batch_id, count(*) AS n FROM keys GROUP BY sku, state, batch_id) k
          FULL JOIN (SELECT * FROM counts WHERE n > 0) c USING (sku, state, batch_id) WHERE k.n IS NOT c.n",
     ),
     (
-        "key in a batch of another product",
+        "I1: key in a batch of another product",
         "SELECT k.id FROM keys k JOIN batches b ON b.id = k.batch_id WHERE b.sku <> k.sku",
     ),
-    ("secret in the shop twice", "SELECT min(id) FROM keys GROUP BY fp HAVING count(*) > 1"),
-    ("key in two orders", "SELECT key_id FROM allocations GROUP BY key_id HAVING count(*) > 1"),
+    ("I3: secret in the shop twice", "SELECT min(id) FROM keys GROUP BY fp HAVING count(*) > 1"),
+    ("I3: key in two orders", "SELECT key_id FROM allocations GROUP BY key_id HAVING count(*) > 1"),
     (
-        "key sold without an allocation, or the other way round",
+        "I3: key sold without an allocation, or the other way round",
         "SELECT k.id FROM keys k LEFT JOIN allocations a ON a.key_id = k.id WHERE (k.state = 2) <> (a.key_id IS NOT NULL)",
     ),
     (
-        "key allocated to another order than it is held by",
+        "I3: key allocated to another order than it is held by",
         "SELECT k.id FROM keys k JOIN allocations a ON a.key_id = k.id WHERE k.order_no IS NOT a.order_no",
     ),
     (
-        "key shared that is not of a shared product, or free in one",
+        "I3: key shared that is not of a shared product, or free in one",
         "SELECT k.id FROM keys k JOIN products p USING (sku)
          WHERE CASE p.policy ->> 'kind' WHEN 'shared' THEN k.state IN (0, 1, 2) ELSE k.state = 3 END",
     ),
     (
-        "key of one order given to all",
+        "I3: key of one order given to all",
         "SELECT s.key_id FROM shared_allocations s JOIN allocations a ON a.key_id = s.key_id",
     ),
     (
-        "order without exactly its number of keys",
+        "I3: order without exactly its number of keys",
         "SELECT o.order_no FROM orders o JOIN products p USING (sku) WHERE
          (SELECT count(*) FROM keys k WHERE k.order_no = o.order_no AND k.state = 1 AND k.sku = o.sku)
              <> CASE WHEN o.status = 'reserved' AND o.held THEN o.qty ELSE 0 END
@@ -109,58 +115,42 @@ const CHECKS: &[(&str, &str)] = &[
              <> CASE WHEN o.issued_ms IS NOT NULL AND p.policy ->> 'kind' = 'shared' THEN 1 ELSE 0 END",
     ),
     (
-        "paid order of which nobody was told",
+        "I2: paid order of which nobody was told",
         "SELECT order_no FROM orders o WHERE paid_ms IS NOT NULL AND NOT EXISTS
          (SELECT 1 FROM outbox b WHERE b.order_no = o.order_no
           AND b.topic = CASE o.status WHEN 'issued' THEN 'delivered' ELSE o.status END)",
     ),
     (
-        "received event whose order is not paid",
+        "I2: received event whose order is not paid",
         "SELECT i.event_id FROM inbox i JOIN orders o USING (order_no) WHERE o.paid_ms IS NULL",
     ),
     (
-        "coupon used another number of times than it says",
+        "I7: coupon used another number of times than it says",
         "SELECT code FROM coupons c WHERE used <> (SELECT count(*) FROM orders WHERE coupon = c.code
          AND status NOT IN ('released', 'expired'))",
     ),
 ];
 
-/// Violations listed per check; one is bad enough.
-const MAX_LISTED: usize = 20;
-
 /// All violated invariants in words; empty when everything adds up.
 pub(super) async fn violations(shop: &Arc<Shop>) -> Result<Vec<String>, Problem> {
     let mut found = shop.store.read(check_rows).await?;
-    for product in shop.products() {
-        let report = stock(shop, &product.sku).await?;
-        if !report.agrees() {
-            let (rows, listed) = (report.counts.free + report.counts.shared, report.allocator_free);
-            found.push(format!("free list differs: {}: {rows} rows, {listed} listed", product.sku));
-        }
+    for report in stocks(shop).await?.into_iter().filter(|report| !report.agrees()) {
+        let (rows, listed) = (report.counts.free + report.counts.shared, report.allocator_free);
+        found.push(format!("I1: free list differs: {}: {rows} rows, {listed} listed", report.sku));
     }
     Ok(found)
 }
 
 /// The checks that need the rows only.
-pub(super) fn check_rows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    // One transaction, so that all checks see the same moment.
-    let moment = connection.unchecked_transaction()?;
-    let mut found = Vec::new();
-    for (name, sql) in CHECKS {
-        let mut rows = moment.prepare(sql)?;
-        let mut rows = rows.query([])?;
-        let mut listed = 0;
-        while let Some(row) = rows.next()? {
-            listed += 1;
-            if listed > MAX_LISTED {
-                break;
-            }
-            let what = match row.get_ref(0)? {
-                rusqlite::types::ValueRef::Integer(id) => id.to_string(),
-                other => other.as_str().unwrap_or("?").to_owned(),
-            };
-            found.push(format!("{name}: {what}"));
-        }
+pub(crate) fn check_rows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    checks::violations(connection, CHECKS, 0)
+}
+
+/// The figures of all products.
+pub(super) async fn stocks(shop: &Arc<Shop>) -> Result<Vec<StockReport>, Problem> {
+    let mut all = Vec::new();
+    for product in shop.products() {
+        all.push(stock(shop, &product.sku).await?);
     }
-    Ok(found)
+    Ok(all)
 }

@@ -19,6 +19,14 @@ pub(super) struct Counters {
     pub(super) wrong_passwords: Counter,
 }
 
+impl Counters {
+    /// What buyers have done, granted or not: it only grows while somebody is there.
+    pub(super) fn by_buyers(&self) -> u64 {
+        let all = [&self.reserved, &self.released, &self.issued_keys, &self.out_of_stock, &self.limited];
+        all.into_iter().map(Counter::get).sum()
+    }
+}
+
 /// All figures in the text exposition format; `waiting` are the paid orders without keys.
 pub(super) fn text(shop: &Shop, waiting: &[(Status, i64)]) -> String {
     let counters = &shop.counters;

@@ -29,7 +29,7 @@ mod guard;
 mod hook;
 mod http;
 mod import;
-mod inspect;
+pub(crate) mod inspect;
 mod journal;
 mod keyring;
 mod metrics;
@@ -61,7 +61,7 @@ use shop::Shop;
 use crate::support::{Running, Secret, StartError, Stop, unix_ms};
 
 /// Name of the data file inside the data folder.
-const DATA_FILE: &str = "card-key.sqlite";
+pub(crate) const DATA_FILE: &str = "card-key.sqlite";
 
 /// Everything the service can be told.
 #[derive(Debug, Clone)]

@@ -69,7 +69,7 @@ impl Channel {
             return Err(StartError::Setup(why));
         }
         let path = settings.data_dir.join(format!("channel-{name}.sqlite"));
-        let store = Store::open(&path, schema::MIGRATIONS, Options::default())?;
+        let store = Store::open(&path, &[schema::SCHEMA], Options::default())?;
         let api_v3_key = settings
             .api_v3_key
             .bytes()
@@ -125,10 +125,14 @@ impl Channel {
 
     /// Where the buyer agrees to a payment.
     pub(super) fn pay_url(&self, payment_no: &str) -> String {
-        let path = format!("cashier/{payment_no}");
+        self.url(&format!("/cashier/{payment_no}"))
+    }
+
+    /// Something of this service, as others reach it.
+    pub(super) fn url(&self, path: &str) -> String {
         match &self.public_url {
-            Some(url) => format!("{}/{path}", url.trim_end_matches('/')),
-            None => format!("http://{}/{path}", self.address.get().unwrap_or(&self.listen)),
+            Some(url) => format!("{}{path}", url.trim_end_matches('/')),
+            None => format!("http://{}{path}", self.address.get().unwrap_or(&self.listen)),
         }
     }
 
@@ -283,7 +287,8 @@ impl Channel {
     /// Makes sure that a payment can never be charged; the flag says whether that happened now or earlier.
     pub(super) async fn close(&self, payment_no: String) -> Result<(Payment, bool), Problem> {
         let now = self.now();
-        let (payment, first) = self.write(move |connection| rows::close(connection, &payment_no, now)).await?;
+        let closed = self.write(move |connection| rows::close(connection, &payment_no, now)).await?;
+        let (payment, first) = closed.ok_or(Refusal::Unknown)?;
         self.counters.closed.add(u64::from(first));
         Ok((payment, first))
     }

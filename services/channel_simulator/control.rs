@@ -21,7 +21,7 @@ use super::dialects::keys::private_file;
 use super::dialects::{APP_ID, APPID, MCHID, PID, SELLER_ID, json as plain};
 use super::http::{Answer, Shared, parse};
 use super::plan::Plan;
-use super::{metrics, truth};
+use super::{bill, metrics, truth};
 use crate::support::Problem;
 
 /// Entries of the ledger read at a time: a million of them go out with the memory of these.
@@ -42,6 +42,7 @@ pub(super) fn routes() -> Router<Arc<Channel>> {
         .route("/plan", get(plan).put(put_plan))
         .route("/reset", post(reset))
         .route("/keys", get(keys))
+        .route("/bill", get(bill::plain))
         .route("/clock", get(clock).post(set_clock))
         .route("/pay/{payment_no}", post(pay))
 }

@@ -14,7 +14,7 @@ use super::channel::Channel;
 use super::course::Seen;
 use super::dialects::{alipay, epay, json, wechat};
 use super::wire::Arrival;
-use super::{cashier, control, metrics};
+use super::{bill, cashier, control, metrics};
 use crate::support::{Problem, unix_ms};
 
 /// Longest payment number, refund number, scene in bytes.
@@ -38,7 +38,8 @@ pub(super) type Answer = Result<Response, Problem>;
 
 /// All routes, those for tests under `/sim` included.
 pub(super) fn router(channel: Arc<Channel>) -> Router {
-    let dialects = json::routes().merge(alipay::routes()).merge(wechat::routes()).merge(epay::routes());
+    let dialects =
+        json::routes().merge(alipay::routes()).merge(wechat::routes()).merge(epay::routes()).merge(bill::routes());
     let pay = dialects.route_layer(from_fn_with_state(Arc::clone(&channel), gate));
     with_rest(Router::new().merge(pay).merge(cashier::routes()).merge(control_routes()), channel)
 }

@@ -14,8 +14,10 @@
 //! | `plan`, `course`, `pace` | what goes wrong, what that does to a call, and how slowly |
 //! | `wire` | connections that can be broken |
 //! | `http`, `dialects` | the interfaces for shops |
+//! | `bill` | what the ledger says about a day, as real channels write it down |
 //! | `cashier`, `control` | the interfaces for buyers and for tests |
 
+mod bill;
 mod cashier;
 mod channel;
 pub mod cli;

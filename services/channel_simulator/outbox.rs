@@ -90,9 +90,7 @@ mod tests {
 
     fn with_one_callback() -> Connection {
         let connection = Connection::open_in_memory().expect("a connection");
-        for script in schema::MIGRATIONS {
-            connection.execute_batch(script).expect("the tables");
-        }
+        connection.execute_batch(schema::SCHEMA).expect("the tables");
         let wanted = rows::Wanted {
             payment_no: "p".to_owned(),
             amount: 5,

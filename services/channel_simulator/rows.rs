@@ -224,6 +224,10 @@ pub(super) fn create(
     if let Some(earlier) = earlier {
         return if earlier.wanted.is_same(&wanted) { Ok((earlier.at(now), false)) } else { Err(Refusal::Conflict) };
     }
+    let sql = "SELECT EXISTS (SELECT 1 FROM closed_numbers WHERE payment_no = ?1)";
+    if connection.prepare_cached(sql)?.query_row([&wanted.payment_no], |row| row.get(0))? {
+        return Err(Refusal::Closed);
+    }
     let sql = "INSERT INTO payments (payment_no, idempotency_key, trade_no, amount, currency, subject, notify_url,
         scene, auto, status, created_ms, expires_ms, dialect, extra)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'PENDING', ?10, ?11, ?12, ?13)";
@@ -358,20 +362,25 @@ fn decide(
     Ok(())
 }
 
-/// Makes sure that the payment can never be charged. `true` when that happened now, `false` when earlier.
-pub(super) fn close(connection: &Connection, payment_no: &str, now: Now) -> Result<(Payment, bool), Refusal> {
-    let mut payment = find(connection, payment_no, now)?.ok_or(Refusal::Unknown)?;
+/// Makes sure that the payment can never be charged. `true` when that happened now, `false` when earlier. `None`: no
+/// payment has this number, and none will; a request that is still on its way comes too late.
+pub(super) fn close(connection: &Connection, payment_no: &str, now: Now) -> Result<Option<(Payment, bool)>, Refusal> {
+    let Some(mut payment) = find(connection, payment_no, now)? else {
+        let sql = "INSERT OR IGNORE INTO closed_numbers (payment_no) VALUES (?1)";
+        connection.prepare_cached(sql)?.execute([payment_no])?;
+        return Ok(None);
+    };
     match payment.status {
         Status::Success => Err(Refusal::AlreadyPaid),
         // A declined payment is as dead as a closed one, which is what was asked for.
-        Status::Closed | Status::Declined => Ok((payment, false)),
+        Status::Closed | Status::Declined => Ok(Some((payment, false))),
         Status::Pending if payment.due.is_some() => Err(Refusal::Processing),
         Status::Pending => {
             let sql = "UPDATE payments SET status = 'CLOSED', decided_ms = ?2 WHERE payment_no = ?1";
             connection.prepare_cached(sql)?.execute(params![payment_no, now.ms])?;
             payment.status = Status::Closed;
             payment.decided_ms = Some(now.ms);
-            Ok((payment, true))
+            Ok(Some((payment, true)))
         }
     }
 }

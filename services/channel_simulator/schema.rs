@@ -4,9 +4,8 @@
 //! or declined at most once is a unique index and not only a rule of the program: the ledger is what others are
 //! measured by.
 
-/// Scripts in order; the file remembers how many it has had.
-pub(super) const MIGRATIONS: &[&str] = &[
-    "
+/// All tables of a file.
+pub(super) const SCHEMA: &str = "
 CREATE TABLE payments (
     id INTEGER PRIMARY KEY,
     payment_no TEXT NOT NULL UNIQUE,
@@ -23,10 +22,19 @@ CREATE TABLE payments (
     refunded INTEGER NOT NULL DEFAULT 0 CHECK (refunded BETWEEN 0 AND amount),
     created_ms INTEGER NOT NULL,
     decided_ms INTEGER,
+    expires_ms INTEGER, -- by the channel's own clock; closed from then on
+    due_ms INTEGER, -- agreed to and not decided yet: when that will be
+    due_code TEXT, -- why it will be declined then
+    dialect TEXT NOT NULL,
+    extra TEXT NOT NULL, -- what only the dialect knows
     CHECK ((status = 'PENDING') = (decided_ms IS NULL)),
     CHECK ((status = 'DECLINED') = (code IS NOT NULL)),
     CHECK (refunded = 0 OR status = 'SUCCESS')
 ) STRICT;
+CREATE INDEX payments_due ON payments (due_ms) WHERE due_ms IS NOT NULL;
+
+-- Numbers that were closed before a payment came with them: none will.
+CREATE TABLE closed_numbers (payment_no TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
 
 CREATE TABLE refunds (
     payment_no TEXT NOT NULL REFERENCES payments (payment_no),
@@ -45,6 +53,9 @@ CREATE TABLE ledger (
     refund_no TEXT,
     code TEXT,
     at_ms INTEGER NOT NULL,
+    received_key TEXT, -- the idempotency key of the call that moved the money
+    connection INTEGER, -- its connection, counted since the start
+    bytes_read INTEGER, -- from that connection until then
     CHECK ((kind = 'refund') = (refund_no IS NOT NULL))
 ) STRICT;
 CREATE INDEX ledger_of_payment ON ledger (payment_no);
@@ -60,17 +71,4 @@ CREATE TABLE callbacks (
     probe INTEGER NOT NULL CHECK (probe IN (0, 1)) -- preceded by one with a wrong signature
 ) STRICT;
 CREATE INDEX callbacks_due ON callbacks (due_ms) WHERE state = 'pending';
-",
-    "
-ALTER TABLE payments ADD COLUMN expires_ms INTEGER; -- by the channel's own clock; closed from then on
-ALTER TABLE payments ADD COLUMN due_ms INTEGER; -- agreed to and not decided yet: when that will be
-ALTER TABLE payments ADD COLUMN due_code TEXT; -- why it will be declined then
-ALTER TABLE payments ADD COLUMN dialect TEXT NOT NULL DEFAULT 'json';
-ALTER TABLE payments ADD COLUMN extra TEXT NOT NULL DEFAULT ''; -- what only the dialect knows
-CREATE INDEX payments_due ON payments (due_ms) WHERE due_ms IS NOT NULL;
-
-ALTER TABLE ledger ADD COLUMN received_key TEXT; -- the idempotency key of the call that moved the money
-ALTER TABLE ledger ADD COLUMN connection INTEGER; -- its connection, counted since the start
-ALTER TABLE ledger ADD COLUMN bytes_read INTEGER; -- from that connection until then
-",
-];
+";

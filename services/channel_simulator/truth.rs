@@ -151,7 +151,7 @@ fn counted(connection: &Connection, sql: &str) -> rusqlite::Result<Map<String, V
 
 /// Deletes everything; answers how many payments that were.
 pub(super) fn reset(connection: &Connection) -> rusqlite::Result<usize> {
-    for table in ["callbacks", "ledger", "refunds"] {
+    for table in ["callbacks", "closed_numbers", "ledger", "refunds"] {
         connection.execute(&format!("DELETE FROM {table}"), [])?;
     }
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'ledger'", [])?;

@@ -1,15 +1,20 @@
-//! The payment channels as seen from here, through the gateway's egress listener.
+//! The payment channels as seen from here, through the gateway's egress listener; those that speak a dialect of their own
+//! are called in it ([`super::merchant`]).
 //!
 //! The one question that matters about an answer that is not one is whether the channel may have charged. Unless
 //! something proves that it was not asked, the answer is "nobody knows": no second payment, ask until it is known.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method as Verb, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::model::{Channel, Payment};
+use super::Settings;
+use super::merchant::{self, Merchant};
+use super::model::{Channel, Method, Payment};
 use super::settle::{Report, Told};
+use crate::support::StartError;
 
 /// Pins a call to a channel; in an answer to a call that was not pinned it says which one it went to.
 const CHANNEL: &str = "tidegate-channel";
@@ -40,25 +45,48 @@ pub(super) struct Channels {
     public_url: String,
     client: Client,
     timeout: Duration,
+    merchants: HashMap<Channel, Merchant>,
 }
 
 impl Channels {
-    pub(super) fn new(egress: &str, public_url: &str, client: Client, timeout: Duration) -> Self {
+    pub(super) fn new(settings: &Settings, client: Client) -> Result<Self, StartError> {
         let clean = |url: &str| url.trim_end_matches('/').to_owned();
-        Self { egress: clean(egress), public_url: clean(public_url), client, timeout }
+        let timeout = settings.channel_timeout;
+        let merchants = settings.merchants.as_deref().map(|file| merchant::read(file, &client, timeout)).transpose()?;
+        Ok(Self {
+            egress: clean(&settings.egress),
+            public_url: clean(&settings.public_url),
+            client,
+            timeout,
+            merchants: merchants.unwrap_or_default(),
+        })
+    }
+
+    /// Who we are at a channel that speaks a dialect.
+    pub(super) fn merchant(&self, channel: Channel) -> Option<&Merchant> {
+        self.merchants.get(&channel)
+    }
+
+    /// The same for a payment there. Where the gateway chose the channel, it was made in plain JSON.
+    fn merchant_of(&self, payment: &Payment, at: Channel) -> Option<&Merchant> {
+        self.merchants.get(&at).filter(|_| payment.method != Method::Any)
     }
 
     /// Starts a payment, at its channel or where the gateway chooses. At its channel, doing it again with the same number
     /// is the same payment.
     pub(super) async fn create(&self, payment: &Payment) -> Heard {
+        let notify_url = format!("{}/notify/{}", self.public_url, payment.method.as_str());
+        if let Some((channel, merchant)) = payment.channel.and_then(|at| Some((at, self.merchant_of(payment, at)?))) {
+            return Heard { reply: merchant.create(payment, &notify_url).await, from: Some(channel) };
+        }
         let body = json!({
             "payment_no": payment.payment_no,
             "amount": payment.amount,
             "currency": payment.currency,
             "subject": format!("Order {}", payment.order_no),
-            "notify_url": format!("{}/notify/{}", self.public_url, payment.method.as_str()),
+            "notify_url": notify_url,
         });
-        match self.send(Method::POST, "", payment.channel, &payment.payment_no, Some(body)).await {
+        match self.send(Verb::POST, "", payment.channel, &payment.payment_no, Some(body)).await {
             Ok(answer) => {
                 let header = answer.headers().get(CHANNEL).and_then(|value| value.to_str().ok());
                 // Who was asked at a certain channel was asked there, whatever the answer says.
@@ -70,18 +98,24 @@ impl Channels {
     }
 
     /// Asks a channel where a payment stands.
-    pub(super) async fn query(&self, payment_no: &str, at: Channel) -> Reply {
-        self.call(Method::GET, &format!("/{payment_no}"), at, "", None).await
+    pub(super) async fn query(&self, payment: &Payment, at: Channel) -> Reply {
+        match self.merchant_of(payment, at) {
+            Some(merchant) => merchant.query(&payment.payment_no).await,
+            None => self.call(Verb::GET, &format!("/{}", payment.payment_no), at, "", None).await,
+        }
     }
 
-    /// The simulated wallet: the payer agrees. A real channel has an app for that.
+    /// The simulated wallet: the payer agrees. A real channel has an app for that, whatever the shop speaks.
     pub(super) async fn confirm(&self, payment_no: &str, at: Channel) -> Reply {
         self.act(payment_no, at, "confirm").await
     }
 
     /// Asks a channel to accept no money for this payment any more.
-    pub(super) async fn close(&self, payment_no: &str, at: Channel) -> Reply {
-        self.act(payment_no, at, "close").await
+    pub(super) async fn close(&self, payment: &Payment, at: Channel) -> Reply {
+        match self.merchant_of(payment, at) {
+            Some(merchant) => merchant.close(&payment.payment_no).await,
+            None => self.act(&payment.payment_no, at, "close").await,
+        }
     }
 
     /// Has a channel pay a payment back in full. Doing it again is the same refund.
@@ -90,9 +124,12 @@ impl Channels {
     /// What came instead of an agreement; asking again is right.
     pub(super) async fn refund(&self, payment: &Payment, at: Channel) -> Result<(), String> {
         let refund_no = format!("{}-refund", payment.payment_no);
+        if let Some(merchant) = self.merchant_of(payment, at) {
+            return merchant.refund(payment, &refund_no).await;
+        }
         let path = format!("/{}/refunds", payment.payment_no);
         let body = json!({ "refund_no": refund_no, "amount": payment.amount, "currency": payment.currency });
-        let answer = self.send(Method::POST, &path, Some(at), &refund_no, Some(body)).await;
+        let answer = self.send(Verb::POST, &path, Some(at), &refund_no, Some(body)).await;
         let answer = answer.map_err(|error| error.without_url().to_string())?;
         if !answer.status().is_success() {
             return Err(format!("status {}", answer.status().as_u16()));
@@ -107,10 +144,10 @@ impl Channels {
 
     async fn act(&self, payment_no: &str, at: Channel, what: &str) -> Reply {
         let key = format!("{payment_no}-{what}");
-        self.call(Method::POST, &format!("/{payment_no}/{what}"), at, &key, Some(json!({}))).await
+        self.call(Verb::POST, &format!("/{payment_no}/{what}"), at, &key, Some(json!({}))).await
     }
 
-    async fn call(&self, method: Method, path: &str, at: Channel, key: &str, body: Option<Value>) -> Reply {
+    async fn call(&self, method: Verb, path: &str, at: Channel, key: &str, body: Option<Value>) -> Reply {
         match self.send(method, path, Some(at), key, body).await {
             Ok(answer) => classify(answer).await,
             Err(error) => failed(&error),
@@ -119,7 +156,7 @@ impl Channels {
 
     async fn send(
         &self,
-        method: Method,
+        method: Verb,
         path: &str,
         at: Option<Channel>,
         key: &str,
@@ -141,7 +178,7 @@ impl Channels {
     }
 }
 
-fn failed(error: &reqwest::Error) -> Reply {
+pub(super) fn failed(error: &reqwest::Error) -> Reply {
     if error.is_connect() {
         // No connection to the gateway: nothing has left this machine.
         return Reply::NotSent("no connection".to_owned());
@@ -157,6 +194,9 @@ async fn classify(answer: Response) -> Reply {
     let outcome = answer.headers().get("tidegate-outcome").and_then(|value| value.to_str().ok()).unwrap_or("");
     if !status.is_success() && matches!(outcome, "not-sent" | "not-processed") {
         return Reply::NotSent(format!("{} {outcome}", status.as_u16()));
+    }
+    if !status.is_success() && outcome == "unknown" {
+        return Reply::Unknown(format!("{} unknown", status.as_u16()));
     }
     let unknown = status == StatusCode::ACCEPTED && outcome == "unknown";
     match status {

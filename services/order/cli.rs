@@ -21,7 +21,7 @@ pub struct Args {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:7001")]
     listen: SocketAddr,
-    /// Folder for order.sqlite and order.key.
+    /// Folder for the data files and order.key.
     #[arg(long, default_value = "data")]
     data_dir: PathBuf,
     /// Where the card-key service listens.
@@ -39,6 +39,12 @@ pub struct Args {
     /// Secret that signs the notifications of channels, or the environment variable TIDEGATE_CHANNEL_SECRET.
     #[arg(long)]
     channel_secret: Option<String>,
+    /// Product of the sale: the gateway's waiting room is told when it is gone.
+    #[arg(long, default_value = "flash-100")]
+    sale: String,
+    /// JSON file with the channels that speak a dialect of their own, for example {"alipay": {"dialect": "alipay", "url": "http://127.0.0.1:7101", "app_id": "…", "seller_id": "…", "keys": "FOLDER"}}; also wechat (appid, mchid, keys, api_v3_key) and epay (pid, key).
+    #[arg(long)]
+    merchants: Option<PathBuf>,
     /// Seconds to pay within.
     #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=3_000))]
     pay_within: u64,
@@ -51,7 +57,10 @@ pub struct Args {
     /// Milliseconds between two looks for work that is due.
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     sweep_every_ms: u64,
-    /// Over how many files the accounts are spread: 1, 4 or 16. Fixed when the first account is opened.
+    /// SKUs that are asked for at the start, before a sale begins; separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    preheat: Vec<String>,
+    /// Over how many files the orders and the accounts are spread, by user: 1, 4 or 16. Fixed at the first start.
     #[arg(long, default_value = "1")]
     shards: Files,
 }
@@ -71,12 +80,16 @@ impl Args {
             public_url: self.public_url,
             jwt_secret: secret(self.jwt_secret, "TIDEGATE_JWT_SECRET", super::DEFAULT_JWT_SECRET),
             channel_secret: secret(self.channel_secret, SECRET_VARIABLE, DEVELOPMENT_SECRET),
+            sale: self.sale,
+            merchants: self.merchants,
             pay_within: Duration::from_secs(self.pay_within),
             channel_timeout: Duration::from_secs(self.channel_timeout),
             answer_within: ANSWER_WITHIN,
             not_found_min_age: Duration::from_secs(self.not_found_min_age),
             retry_unit: RETRY_UNIT,
+            preheat: self.preheat,
             sweep_every,
+            shards: self.shards,
             accounts: accounts::Settings { sweep_every, ..accounts::Settings::new(self.shards) },
         }
     }

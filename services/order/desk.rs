@@ -7,18 +7,19 @@ use bytes::Bytes;
 use rand::Rng;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
-use rusqlite::Connection;
-use tidegate_durable::{Options, Store, WriteError};
-use tokio::sync::watch;
 
 use super::channel::Channels;
+use super::files::{OrderFile, OrderFiles};
 use super::metrics::Counters;
 use super::model::{Method, Order, OrderStatus, Payment, Refusal};
+use super::near::Found;
 use super::rows::{self, NewOrder};
+use super::sale::Sale;
 use super::secret::Secret;
 use super::stock::{Answer, Stock, Unreachable};
-use super::{DATA_FILE, Settings, number, payments, resolver, schema, settle};
-use crate::support::{Problem, StartError, unix_ms};
+use super::stream::Streams;
+use super::{Settings, number, payments, resolver, settle};
+use crate::support::{Problem, StartError, Stop, unix_ms};
 
 /// Whoever places an order reserves at once; the background takes over after this long, in milliseconds.
 const RESERVE_GRACE_MS: i64 = 5_000;
@@ -38,39 +39,30 @@ pub(super) struct Wanted {
 
 /// What the service holds while it runs.
 pub(super) struct Desk {
-    pub(super) store: Store,
+    pub(super) files: OrderFiles,
     pub(super) stock: Stock,
     pub(super) channels: Channels,
+    pub(super) sale: Sale,
     pub(super) settings: Settings,
     pub(super) counters: Counters,
-    /// Rung whenever there may be something to do in the background.
-    pub(super) bell: watch::Sender<()>,
+    pub(super) streams: Streams,
+    /// When it is asked for, streams end.
+    pub(super) stop: Stop,
     secret: Secret,
 }
 
 impl Desk {
     /// Opens the data; what a crash left behind is due at once.
-    pub(super) async fn open(settings: Settings) -> Result<Self, StartError> {
+    pub(super) async fn open(settings: Settings, stop: Stop) -> Result<Self, StartError> {
         let secret = Secret::open(&settings.data_dir)?;
-        let store = Store::open(&settings.data_dir.join(DATA_FILE), schema::MIGRATIONS, Options::default())?;
-        let now_ms = unix_ms();
-        let recovered = store.write(move |connection| payments::look_at_all(connection, now_ms)).await;
-        recovered.map_err(|error| match error {
-            WriteError::Op(error) => StartError::Store(error.into()),
-            WriteError::Store(error) => StartError::Store(error),
-        })?;
+        let files = OrderFiles::open(&settings.data_dir, settings.shards).await?;
         // A proxy or a redirect would take an order's password, or a payment, somewhere else.
         let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().redirect(Policy::none()).build();
         let client = client.map_err(|error| StartError::Setup(format!("cannot make an HTTP client: {error}")))?;
         let stock = Stock::new(&settings.card_key, client.clone());
-        let channels = Channels::new(&settings.egress, &settings.public_url, client, settings.channel_timeout);
-        let counters = Counters::default();
-        Ok(Self { store, stock, channels, settings, counters, bell: watch::Sender::new(()), secret })
-    }
-
-    /// Wakes the background: there may be something to do.
-    pub(super) fn ring(&self) {
-        self.bell.send_replace(());
+        let channels = Channels::new(&settings, client)?;
+        let (counters, sale) = (Counters::default(), Sale::new(settings.sale.clone()));
+        Ok(Self { files, stock, channels, sale, settings, counters, streams: Streams::new(), stop, secret })
     }
 
     /// Places an order, once per idempotency key. `true` when that happened now.
@@ -83,13 +75,14 @@ impl Desk {
             let parts = [wanted.sku.as_bytes(), &wanted.qty.to_be_bytes(), &[1], wanted.password.as_bytes()];
             let fingerprint = desk.secret.fingerprint(&parts);
             let (user, key) = (wanted.user.clone(), wanted.idem_key.clone());
-            let earlier = desk.read(move |connection| rows::find_same(connection, &user, &key, &fingerprint)).await?;
+            let file = desk.files.of_user(&wanted.user);
+            let earlier = file.read(move |connection| rows::find_same(connection, &user, &key, &fingerprint)).await?;
             let (now, order) = match earlier {
                 Some(order) => (false, order),
                 None => {
                     let new = desk.price(wanted.clone(), fingerprint, now_ms).await?;
                     let due_ms = now_ms + RESERVE_GRACE_MS;
-                    desk.write(move |connection| rows::create(connection, &new, now_ms, due_ms)).await?
+                    file.write(move |connection| rows::create(connection, &new, now_ms, due_ms)).await?
                 }
             };
             if order.status != OrderStatus::Creating {
@@ -103,10 +96,10 @@ impl Desk {
 
     /// Turns a wish into an order with a number and a price.
     async fn price(&self, wanted: Wanted, fingerprint: [u8; 32], now_ms: i64) -> Result<NewOrder, Problem> {
-        let catalogue = self.stock.catalogue(now_ms).await?;
-        let product = catalogue.product(&wanted.sku).ok_or_else(unknown_sku)?;
+        let Found { value, fresh } = self.stock.product(&wanted.sku, now_ms).await?;
+        let product = value.ok_or_else(unknown_sku)?;
         // In a flash sale most requests come after the last key is gone. They cost no row.
-        if catalogue.is_fresh(now_ms) && product.stock < u64::from(wanted.qty) {
+        if fresh && product.stock < u64::from(wanted.qty) {
             return Err(sold_out());
         }
         let amount = product.price.checked_mul(i64::from(wanted.qty));
@@ -114,7 +107,9 @@ impl Desk {
         let order_no = number::order(&wanted.user, now_ms, rand::rng().random());
         let password = Some(self.secret.seal(&order_no, &wanted.password).ok_or_else(Problem::internal)?);
         let pay_within_ms = i64::try_from(self.settings.pay_within.as_millis()).unwrap_or(i64::MAX);
+        let most_each = (wanted.sku == self.sale.sku()).then_some(Sale::MOST_EACH);
         Ok(NewOrder {
+            most_each,
             order_no,
             user: wanted.user,
             idem_key: wanted.idem_key,
@@ -131,15 +126,15 @@ impl Desk {
     /// Reserves the keys of a CREATING order and decides by the answer what becomes of it.
     async fn reserve(&self, order: &Order, password: Option<&str>, now_ms: i64) -> Result<Order, Problem> {
         let answer = self.stock.reserve(order, password, now_ms).await;
-        let order_no = order.order_no.clone();
+        let (file, order_no) = (self.file(&order.order_no)?, order.order_no.clone());
         match answer {
             Ok(Answer::Done) => {
-                let order = self.write(move |connection| rows::reserved(connection, &order_no, now_ms)).await?;
+                let order = file.write(move |connection| rows::reserved(connection, &order_no, now_ms)).await?;
                 Ok(order)
             }
             Ok(Answer::Refused(code)) => {
                 let code = if code == "OUT_OF_STOCK" { "SOLD_OUT".to_owned() } else { code };
-                self.write(move |connection| rows::failed(connection, &order_no, &code, false, now_ms)).await
+                file.write(move |connection| rows::failed(connection, &order_no, &code, false, now_ms)).await
             }
             Err(error) => {
                 tracing::warn!(%error, order_no, "keys could not be reserved, trying again");
@@ -150,8 +145,8 @@ impl Desk {
 
     /// The same for an order that somebody left behind.
     pub(super) async fn reserve_left_behind(&self, order_no: &str, now_ms: i64) -> Result<(), Problem> {
-        let number = order_no.to_owned();
-        let (order, sealed) = self
+        let (file, number) = (self.file(order_no)?, order_no.to_owned());
+        let (order, sealed) = file
             .read(move |connection| Ok((rows::get(connection, &number)?, rows::password(connection, &number)?)))
             .await?;
         let password = sealed.as_deref().map(|sealed| self.secret.open_sealed(order_no, sealed));
@@ -160,7 +155,7 @@ impl Desk {
             Some(None) => {
                 tracing::error!(order_no, "the password of an order cannot be opened: the key file was changed");
                 let lost = "PASSWORD_LOST";
-                self.write(move |connection| rows::failed(connection, &order_no, lost, true, now_ms)).await?;
+                file.write(move |connection| rows::failed(connection, &order_no, lost, true, now_ms)).await?;
             }
             password => {
                 self.reserve(&order, password.flatten().as_deref(), now_ms).await?;
@@ -171,8 +166,8 @@ impl Desk {
 
     /// An order of this user with all its payments.
     pub(super) async fn order(&self, order_no: &str, user: &str) -> Result<(Order, Vec<Payment>), Problem> {
-        let (order_no, user) = (order_no.to_owned(), user.to_owned());
-        self.read(move |connection| {
+        let (file, order_no, user) = (self.file(order_no)?, order_no.to_owned(), user.to_owned());
+        file.read(move |connection| {
             let order = rows::get_owned(connection, &order_no, &user)?;
             Ok((order, payments::of_order(connection, &order_no)?))
         })
@@ -186,22 +181,22 @@ impl Desk {
         user: String,
         now_ms: i64,
     ) -> Result<Order, Problem> {
-        let (number, close_at_ms) = (order_no.clone(), self.after_a_call(now_ms));
-        let order = self
+        let (file, number, close_at_ms) = (self.file(&order_no)?, order_no.clone(), self.after_a_call(now_ms));
+        let order = file
             .write(move |connection| {
                 rows::get_owned(connection, &number, &user)?;
                 settle::close_order(connection, &number, OrderStatus::Cancelled, close_at_ms, now_ms)
             })
             .await?;
-        self.ring();
+        file.ring();
         if order.status != OrderStatus::Closing {
             return Ok(order);
         }
         let number = order_no.clone();
-        if let Some(payment) = self.read(move |connection| Ok(payments::live(connection, &number)?)).await? {
+        if let Some(payment) = file.read(move |connection| Ok(payments::live(connection, &number)?)).await? {
             self.in_time(resolver::close(Arc::clone(self), payment)).await;
         }
-        self.read(move |connection| rows::get(connection, &order_no)).await
+        file.read(move |connection| rows::get(connection, &order_no)).await
     }
 
     /// Starts a payment, or finds the one under way. `true` when it was started now.
@@ -212,9 +207,9 @@ impl Desk {
         method: Method,
         now_ms: i64,
     ) -> Result<(bool, Payment), Problem> {
-        let due_ms = self.after_a_call(now_ms);
+        let (file, due_ms) = (self.file(&order_no)?, self.after_a_call(now_ms));
         let (now, payment) =
-            self.write(move |connection| payments::begin(connection, &order_no, &user, method, now_ms, due_ms)).await?;
+            file.write(move |connection| payments::begin(connection, &order_no, &user, method, now_ms, due_ms)).await?;
         if !now {
             return Ok((false, payment));
         }
@@ -224,8 +219,8 @@ impl Desk {
 
     /// The payment as it is now.
     pub(super) async fn payment(&self, payment_no: &str) -> Result<Payment, Problem> {
-        let payment_no = payment_no.to_owned();
-        self.read(move |connection| payments::get(connection, &payment_no)).await
+        let (file, payment_no) = (self.file_of_payment(payment_no)?, payment_no.to_owned());
+        file.read(move |connection| payments::get(connection, &payment_no)).await
     }
 
     /// A payment of an order of this user.
@@ -240,7 +235,8 @@ impl Desk {
         let payment_no = payment.payment_no.clone();
         if payment.status.is_live() {
             let (number, due_ms) = (payment_no.clone(), self.after_a_call(now_ms));
-            self.write(move |connection| Ok(payments::want_close(connection, &number, due_ms)?)).await?;
+            let file = self.file_of_payment(&payment_no)?;
+            file.write(move |connection| Ok(payments::want_close(connection, &number, due_ms)?)).await?;
             self.in_time(resolver::close(Arc::clone(self), payment)).await;
         }
         self.payment(&payment_no).await
@@ -268,24 +264,20 @@ impl Desk {
         let _ = tokio::time::timeout(self.settings.answer_within, tokio::spawn(work)).await;
     }
 
-    /// Runs an operation in the writer and turns its refusal into an answer.
-    pub(super) async fn write<T: Send + 'static>(
-        &self,
-        op: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Problem> {
-        self.store.write(op).await.map_err(|error| match error {
-            WriteError::Op(refusal) => refusal.into(),
-            WriteError::Store(error) => error.into(),
-        })
+    /// The file with an order, by its number.
+    pub(super) fn file(&self, order_no: &str) -> Result<&OrderFile, Problem> {
+        Ok(self.files.of_number(order_no).ok_or(Refusal::NoOrder)?)
     }
 
-    /// The same on a reading connection.
-    pub(super) async fn read<T: Send + 'static>(
-        &self,
-        op: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Problem> {
-        // The pool knows SQLite's errors only; ours travel inside.
-        Ok(self.store.read(move |connection| Ok(op(connection))).await??)
+    /// The file of a payment that was read from one.
+    pub(super) fn home(&self, payment: &Payment) -> &OrderFile {
+        // Rows with other numbers cannot be made; the first file would answer that there is no such payment.
+        self.files.of_number(&payment.payment_no).unwrap_or_else(|| &self.files.all()[0])
+    }
+
+    /// The file with a payment, by its number.
+    pub(super) fn file_of_payment(&self, payment_no: &str) -> Result<&OrderFile, Problem> {
+        Ok(self.files.of_number(payment_no).ok_or(Refusal::NoPayment)?)
     }
 }
 
@@ -318,6 +310,9 @@ impl From<Refusal> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", detail)
             }
             Refusal::WrongState(status) => conflict("WRONG_STATE", format!("The order is {}.", status.as_str())),
+            Refusal::Enough(most) => {
+                conflict("ENOUGH", format!("One person gets at most {most} of what is in the sale."))
+            }
             Refusal::TooLate => conflict("ORDER_EXPIRED", "The time to pay is over.".to_owned()),
             Refusal::PaymentLive(payment_no) => {
                 conflict("PAYMENT_LIVE", format!("Payment {payment_no} is not decided yet."))

@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use super::channel::Reply;
 use super::desk::{Desk, Wanted};
 use super::model::{Method, Order, OrderStatus, Payment, PaymentStatus, Refusal};
-use super::{desk, inspect, metrics, notify, page, payments, redrive, rows, token, view};
-use crate::support::{PROBLEM_JSON, Problem, unix_ms};
+use super::sale::Sale;
+use super::{desk, notify, operations, page, payments, rows, stream, token, view};
+use crate::support::{PROBLEM_JSON, Problem, idempotency_key, unix_ms};
 
 /// Most keys in one order; the card-key service has the same.
 const MAX_QTY: u32 = 10;
@@ -28,9 +29,6 @@ const MAX_SKU: usize = 64;
 /// Bytes of a query password.
 const PASSWORD: std::ops::RangeInclusive<usize> = 6..=128;
 
-/// Longest idempotency key in bytes.
-const MAX_KEY: usize = 255;
-
 /// Orders in a list.
 const LISTED: u32 = 20;
 
@@ -38,6 +36,10 @@ const LISTED: u32 = 20;
 const MAX_BODY: usize = 256 * 1024;
 
 const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+const CATALOGUE: [(HeaderName, HeaderValue); 2] = [
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=1")),
+];
 const REPLAYED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
 
@@ -47,21 +49,23 @@ type Answer = Result<Response, Problem>;
 /// All routes. The gateway leads to `/`, `/shop`, `/api` and `/notify`; the rest is for the machine itself.
 pub(super) fn router(desk: Arc<Desk>) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(figures))
-        .route("/admin/check", get(check))
+        .merge(operations::routes())
         .route("/api/products", get(products))
+        .route("/api/products/{sku}", get(product))
         .route("/api/session", post(session))
         .route("/api/orders", post(place).get(list))
+        .route("/api/sale", get(on_sale))
+        .route("/api/sale/orders", post(place_in_sale))
         .route("/api/orders/{no}", get(show))
         .route("/api/orders/{no}/cancel", post(cancel))
         .route("/api/orders/{no}/keys", post(keys))
         .route("/api/orders/{no}/payments", post(pay))
         .route("/api/orders/{no}/payments/{payment_no}/confirm", post(confirm))
         .route("/api/orders/{no}/payments/{payment_no}/close", post(close))
-        .route("/notify/{channel}", post(notify::receive))
-        .route("/admin/payments/{payment_no}/resolve", post(redrive::handle))
+        .route("/api/events", get(stream::events))
+        .route("/api/events/ticket", post(stream::ticket))
+        .route("/api/ws", get(stream::websocket))
+        .route("/notify/{channel}", get(notify::receive).post(notify::receive))
         .merge(page::routes())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
@@ -73,7 +77,7 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
 }
 
 /// The user named by a good token.
-struct User(String);
+pub(super) struct User(pub(super) String);
 
 impl FromRequestParts<Arc<Desk>> for User {
     type Rejection = Response;
@@ -96,32 +100,25 @@ fn seconds() -> i64 {
     unix_ms() / 1_000
 }
 
-async fn ready(State(desk): Shared) -> Answer {
-    desk.store.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
-    Ok("ready\n".into_response())
-}
-
-async fn figures(State(desk): Shared) -> Answer {
-    let text = metrics::text(&desk).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
-}
-
-/// 200 when everything adds up, 500 with the violations when not.
-async fn check(State(desk): Shared) -> Answer {
-    let now_ms = unix_ms();
-    let (figures, violations) = desk
-        .read(move |connection| Ok((inspect::figures(connection, now_ms)?, inspect::violations(connection)?)))
-        .await?;
-    let status = if violations.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    let mut answer = json!(figures);
-    answer["violations"] = json!(violations);
-    Ok((status, axum::Json(answer)).into_response())
-}
-
 async fn products(State(desk): Shared) -> Answer {
-    let catalogue = desk.stock.catalogue(unix_ms()).await?;
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=1")];
-    Ok((headers, catalogue.body.clone()).into_response())
+    let mut answer = (CATALOGUE, desk.stock.catalogue(unix_ms()).await?).into_response();
+    say_what_is_left(&desk, &mut answer).await;
+    Ok(answer)
+}
+
+/// Tells the waiting room whether the product of the sale is there.
+async fn say_what_is_left(desk: &Desk, answer: &mut Response) {
+    let now_ms = unix_ms();
+    if let Ok(found) = desk.stock.product(desk.sale.sku(), now_ms).await {
+        desk.sale.listed(&found, now_ms, answer);
+    }
+}
+
+async fn product(State(desk): Shared, Path(sku): Path<String>) -> Answer {
+    check_sku(&sku)?;
+    let found = desk.stock.product(&sku, unix_ms()).await?;
+    let product = found.value.ok_or_else(desk::unknown_sku)?;
+    Ok((CATALOGUE, product.body.clone()).into_response())
 }
 
 /// Makes somebody up: the demo has no accounts.
@@ -141,26 +138,58 @@ struct PlaceRequest {
     query_password: String,
 }
 
+/// What is sold behind the waiting room.
+async fn on_sale(State(desk): Shared) -> Response {
+    axum::Json(json!({ "sku": desk.sale.sku() })).into_response()
+}
+
 async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: Bytes) -> Answer {
-    let idem_key = idempotency_key(&headers)?;
-    let request: PlaceRequest = parse(&body)?;
+    place_at(&desk, user, &headers, &body, false).await
+}
+
+/// The way in for those who waited. The product of the sale is sold nowhere else, and nothing else is sold here.
+async fn place_in_sale(State(desk): Shared, User(user): User, headers: HeaderMap, body: Bytes) -> Answer {
+    place_at(&desk, user, &headers, &body, true).await
+}
+
+async fn place_at(desk: &Arc<Desk>, user: String, headers: &HeaderMap, body: &Bytes, in_sale: bool) -> Answer {
+    let idem_key = idempotency_key(headers)?;
+    let request: PlaceRequest = parse(body)?;
     let qty = request.qty.unwrap_or(1);
     if !(1..=MAX_QTY).contains(&qty) {
         return Err(Problem::invalid(format!("qty must be 1 to {MAX_QTY}")));
     }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if request.sku.is_empty() || request.sku.len() > MAX_SKU || !request.sku.bytes().all(plain) {
-        return Err(Problem::invalid(format!("sku must be 1 to {MAX_SKU} of A-Z, a-z, 0-9, - and _")));
-    }
+    check_sku(&request.sku)?;
     check_password(&request.query_password)?;
+    if (request.sku == desk.sale.sku()) != in_sale {
+        let detail = "What is in the sale is ordered at /api/sale/orders, everything else at /api/orders.";
+        return Err(Problem::new(StatusCode::CONFLICT, "SOLD_ELSEWHERE", detail));
+    }
     let wanted = Wanted { user, idem_key, sku: request.sku, qty, password: request.query_password };
-    let (now, order) = desk.place(wanted, unix_ms()).await?;
-    let mut answer = placed(&order).into_response();
+    let sku = wanted.sku.clone();
+    let (now, order) = match desk.place(wanted, unix_ms()).await {
+        Ok(placed) => placed,
+        Err(problem) => return Ok(none_left(desk, problem, &sku, qty)),
+    };
+    let mut answer = placed(&order).unwrap_or_else(|problem| none_left(desk, problem, &sku, qty));
+    if in_sale {
+        Sale::placed(&order, unix_ms(), &mut answer);
+    }
     if !now {
         let (name, value) = REPLAYED;
         answer.headers_mut().insert(name, value);
     }
     Ok(answer)
+}
+
+/// A refusal; when nothing was left, the waiting room is told.
+fn none_left(desk: &Desk, problem: Problem, sku: &str, qty: u32) -> Response {
+    let sold_out = problem.code == "SOLD_OUT";
+    let mut answer = problem.into_response();
+    if sold_out {
+        desk.sale.sold_out(sku, qty, unix_ms(), &mut answer);
+    }
+    answer
 }
 
 /// The first answer to an order, again and again the same.
@@ -181,13 +210,15 @@ fn placed(order: &Order) -> Answer {
 }
 
 async fn list(State(desk): Shared, User(user): User) -> Answer {
-    let orders = desk.read(move |connection| Ok(rows::of_user(connection, &user, LISTED)?)).await?;
+    let file = desk.files.of_user(&user);
+    let orders = file.read(move |connection| Ok(rows::of_user(connection, &user, LISTED)?)).await?;
     let orders: Vec<Value> = orders.iter().map(view::summary).collect();
     Ok(([NO_STORE], axum::Json(json!({ "orders": orders }))).into_response())
 }
 
 async fn show(State(desk): Shared, User(user): User, Path(order_no): Path<String>) -> Answer {
-    let full = desk.read(move |connection| {
+    let file = desk.file(&order_no)?;
+    let full = file.read(move |connection| {
         let order = rows::get_owned(connection, &order_no, &user)?;
         let payments = payments::of_order(connection, &order_no)?;
         Ok(view::full(&order, &payments, &rows::events(connection, &order_no)?))
@@ -232,6 +263,9 @@ async fn keys(State(desk): Shared, User(user): User, Path(order_no): Path<String
     let kind = if status.is_success() { "application/json" } else { PROBLEM_JSON };
     let mut answer = (status, [NO_STORE], body).into_response();
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if status.is_success() {
+        desk.sale.delivered(&order, unix_ms(), &mut answer);
+    }
     if let Some(seconds) = retry_after {
         answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
@@ -288,7 +322,8 @@ async fn confirm(State(desk): Shared, User(user): User, Path((no, payment_no)): 
     }
     let due_ms = unix_ms() + super::backoff_ms(desk.settings.retry_unit, 0);
     let number = payment_no.clone();
-    desk.write(move |connection| Ok(payments::look_again(connection, &number, 0, due_ms)?)).await?;
+    let file = desk.file_of_payment(&payment_no)?;
+    file.write(move |connection| Ok(payments::look_again(connection, &number, 0, due_ms)?)).await?;
     let payment = desk.payment(&payment_no).await?;
     Ok((StatusCode::ACCEPTED, [NO_STORE], axum::Json(view::payment(&payment))).into_response())
 }
@@ -301,20 +336,13 @@ async fn close(State(desk): Shared, User(user): User, Path((no, payment_no)): Pa
     Ok((status, [NO_STORE], axum::Json(view::payment(&payment))).into_response())
 }
 
-/// The one idempotency key of a request; with and without quotes it is the same.
-fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
-    let invalid = || {
-        let detail = format!("one Idempotency-Key header of 1 to {MAX_KEY} visible ASCII characters is needed");
-        Problem::new(StatusCode::BAD_REQUEST, "IDEMPOTENCY_KEY_REQUIRED", detail)
-    };
-    let mut values = headers.get_all("idempotency-key").iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(invalid());
-    };
-    let value = value.to_str().map_err(|_| invalid())?.trim();
-    let key = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-    let visible = !key.is_empty() && key.len() <= MAX_KEY && key.bytes().all(|byte| byte.is_ascii_graphic());
-    visible.then(|| key.to_owned()).ok_or_else(invalid)
+/// What cannot be a product is not looked for.
+pub(super) fn check_sku(sku: &str) -> Result<(), Problem> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if (1..=MAX_SKU).contains(&sku.len()) && sku.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!("sku must be 1 to {MAX_SKU} of A-Z, a-z, 0-9, - and _")))
 }
 
 fn check_password(password: &str) -> Result<(), Problem> {
@@ -325,6 +353,6 @@ fn check_password(password: &str) -> Result<(), Problem> {
 }
 
 /// The body as JSON. What the parser says names members and positions, not values of ours.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::invalid(error.to_string()))
 }

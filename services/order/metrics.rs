@@ -19,8 +19,8 @@ pub(super) struct Counters {
 /// All figures in the text exposition format.
 pub(super) async fn text(desk: &Desk) -> Result<String, Problem> {
     let now_ms = unix_ms();
-    let figures = desk.read(move |connection| Ok(inspect::figures(connection, now_ms)?)).await?;
-    let stats = desk.store.stats();
+    let figures = inspect::of_all(&desk.files, now_ms).await?;
+    let stats = desk.files.stats();
     let counters = &desk.counters;
     let mut out = String::new();
     let totals = [
@@ -33,6 +33,8 @@ pub(super) async fn text(desk: &Desk) -> Result<String, Problem> {
         ),
         ("order_notifications_mismatched_total", "Notifications of a wrong amount.", counters.mismatches.get()),
         ("order_answers_mismatched_total", "Answers that speak of a wrong amount.", counters.wrong_amounts.get()),
+        ("order_products_near_total", "Products found near at hand.", desk.stock.products.hits.get()),
+        ("order_products_asked_total", "Products asked for at the card-key service.", desk.stock.products.asked.get()),
         ("order_store_commits_total", "Transactions committed, one fsync each.", stats.commits),
         ("order_store_operations_total", "Operations in those transactions.", stats.operations),
     ];
@@ -45,7 +47,7 @@ pub(super) async fn text(desk: &Desk) -> Result<String, Problem> {
 }
 
 fn write_figures(out: &mut String, figures: &Figures) {
-    let Figures { orders, payments, outbox, oldest_open_payment_ms } = figures;
+    let Figures { orders, payments, outbox, events: [waiting, dead, parked], oldest_open_payment_ms } = figures;
     for (name, help, states) in
         [("order_orders", "Orders by state.", orders), ("order_payments", "Payments by state.", payments)]
     {
@@ -61,5 +63,9 @@ fn write_figures(out: &mut String, figures: &Figures) {
     ];
     for (name, help, value) in gauges {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+    }
+    let _ = writeln!(out, "# HELP order_events Events not taken in yet.\n# TYPE order_events gauge");
+    for (state, count) in [("waiting", waiting), ("dead", dead), ("parked", parked)] {
+        let _ = writeln!(out, "order_events{{state=\"{state}\"}} {count}");
     }
 }

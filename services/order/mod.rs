@@ -14,12 +14,18 @@
 //! | --- | --- |
 //! | `desk` | the operations, each durable before it is answered |
 //! | `settle` | what follows from the outcome of a payment |
+//! | `files` | the files, and the way to the right one |
 //! | `rows`, `payments`, `schema`, `model` | the rows and their states |
 //! | `resolver`, `sounding`, `redrive` | finding out how payments ended, and where they are, also when a bill says so |
 //! | `work` | the background |
+//! | `near` | what is asked for all the time, in memory |
 //! | `stock`, `channel` | the card-key service and the payment channels, over HTTP |
+//! | `merchant` | channels that speak Alipay's, WeChat Pay's or Epay's dialect |
 //! | `notify` | notifications of the channels |
+//! | `sale` | what the waiting room in front is told |
+//! | `events`, `stream` | what follows from changes for others: counts, and notices to buyers as they come |
 //! | `http`, `view`, `token` | the interface for buyers, and who they are |
+//! | `operations` | the interface for operators |
 //! | `secret`, `number` | the key of this service, order numbers |
 //! | `inspect`, `metrics` | does everything add up |
 //! | `page` | the shop: HTML, CSS and JavaScript, no build step |
@@ -29,22 +35,29 @@
 mod channel;
 pub mod cli;
 mod desk;
+mod events;
+mod files;
 mod http;
-mod inspect;
+pub(crate) mod inspect;
+mod merchant;
 mod metrics;
 mod model;
+mod near;
 mod notify;
 mod number;
+mod operations;
 mod page;
 mod payments;
 mod redrive;
 mod resolver;
 mod rows;
+mod sale;
 mod schema;
 mod secret;
 mod settle;
 mod sounding;
 mod stock;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -58,12 +71,14 @@ use std::time::Duration;
 
 use desk::Desk;
 
+pub use merchant::Bills;
+
 use crate::accounts;
 use crate::reconciliation::{self, Runs};
-use crate::support::{Running, Secret, StartError, Stop, signature};
+use crate::support::{Files, Running, Secret, StartError, Stop, signature};
 
-/// Name of the data file inside the data folder.
-const DATA_FILE: &str = "order.sqlite";
+/// What the names of the data files inside the data folder begin with.
+pub(crate) const SERVICE: &str = "order";
 
 /// Signs the tokens of buyers unless another secret is given; the gateway's example configuration has the same.
 pub const DEFAULT_JWT_SECRET: &str = "development-only-secret-of-the-bundled-shop";
@@ -83,8 +98,12 @@ pub struct Settings {
     pub public_url: String,
     /// Signs the tokens of buyers.
     pub jwt_secret: Secret,
-    /// Signs the notifications of channels.
+    /// Signs the notifications of channels that speak plain JSON.
     pub channel_secret: Secret,
+    /// Product that people wait for in the gateway's waiting room.
+    pub sale: String,
+    /// File that says which channels speak a dialect, and who we are there; absent: all speak plain JSON.
+    pub merchants: Option<PathBuf>,
     /// Time to pay.
     pub pay_within: Duration,
     /// Longest a call to a channel may take.
@@ -96,8 +115,12 @@ pub struct Settings {
     pub not_found_min_age: Duration,
     /// Unit of the waiting times between tries: 1, 2, 4, 8, 15, 30, then 60 of them.
     pub retry_unit: Duration,
+    /// Products that are asked for at the start, before a sale.
+    pub preheat: Vec<String>,
     /// How often rows that are due are looked for.
     pub sweep_every: Duration,
+    /// Over how many files the orders are spread. Files that were written with another number are not opened.
+    pub shards: Files,
     /// The accounts that are served beside the orders.
     pub accounts: accounts::Settings,
 }
@@ -124,9 +147,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     }
     let (listen, data_dir) = (settings.listen, settings.data_dir.clone());
     let bank = accounts::Bank::open(&data_dir, settings.accounts.clone()).await?;
-    let desk = Arc::new(Desk::open(settings).await?);
     let stop = Stop::new();
+    let desk = Arc::new(Desk::open(settings, stop.clone()).await?);
     let mut workers = work::start(&desk, &stop);
+    workers.push(tokio::spawn(work::preheat(Arc::clone(&desk), stop.clone())));
+    workers.extend(events::start(&desk, &stop));
     workers.extend(bank.work(&stop));
     let repair = Arc::new(redrive::Here(Arc::clone(&desk)));
     let reconciling = reconciliation::Desk::new(Runs::open(&data_dir)?, &data_dir, repair);

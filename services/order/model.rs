@@ -216,6 +216,8 @@ pub(super) enum Refusal {
     KeyReused,
     #[error("the order is {0:?}")]
     WrongState(OrderStatus),
+    #[error("one person gets {0} at most")]
+    Enough(u32),
     #[error("the time to pay is over")]
     TooLate,
     #[error("payment {0} is not decided")]

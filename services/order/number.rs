@@ -1,5 +1,5 @@
-//! Order numbers: they carry the shard of the user, so that an order can be found by its number alone should the orders
-//! ever be spread over several files. They are no secret: only its owner sees an order.
+//! Order numbers: they carry the shard of the user, so that an order can be found by its number alone. They are no secret:
+//! only its owner sees an order.
 
 use crate::support::Shard;
 

@@ -23,6 +23,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// Path, media type and text of each file.
 const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("page/home.html")),
+    ("/sale", HTML, include_str!("page/home.html")),
     ("/shop/order", HTML, include_str!("page/order.html")),
     ("/shop/wallet", HTML, include_str!("page/wallet.html")),
     ("/shop/pending", HTML, include_str!("page/pending.html")),

@@ -30,12 +30,12 @@ pub(super) async fn start(desk: Arc<Desk>, payment: Payment) {
 /// Asks for a payment that is due, or closes it if that is wanted.
 pub(super) async fn resolve(desk: Arc<Desk>, payment: Payment) {
     let Some(channel) = payment.channel else {
-        return sounding::sound(&desk, payment).await;
+        return sounding::sound(&desk, &payment).await;
     };
     if payment.close_wanted {
         return close(desk, payment).await;
     }
-    match desk.channels.query(&payment.payment_no, channel).await {
+    match desk.channels.query(&payment, channel).await {
         // The same payment again, with the same number and key: at worst the channel says that it has it already.
         Reply::NotFound if payment.not_found + 1 >= BELIEVED => send_again(&desk, payment).await,
         reply => absorb(&desk, &payment, reply, Some(channel), "query").await,
@@ -45,7 +45,8 @@ pub(super) async fn resolve(desk: Arc<Desk>, payment: Payment) {
 /// Sends a payment to its channel again, unless somebody has decided otherwise since it was looked at.
 async fn send_again(desk: &Desk, payment: Payment) {
     let (number, now_ms) = (payment.payment_no.clone(), unix_ms());
-    let noted = desk.write(move |connection| Ok(payments::send_again(connection, &number, now_ms)?)).await;
+    let file = desk.home(&payment);
+    let noted = file.write(move |connection| Ok(payments::send_again(connection, &number, now_ms)?)).await;
     match noted {
         Ok(true) => {
             let payment = Payment { not_found: 0, ..payment };
@@ -61,9 +62,9 @@ async fn send_again(desk: &Desk, payment: Payment) {
 /// Has the channel close a payment; what it says instead counts as well.
 pub(super) async fn close(desk: Arc<Desk>, payment: Payment) {
     let Some(channel) = payment.channel else {
-        return sounding::sound(&desk, payment).await;
+        return sounding::sound(&desk, &payment).await;
     };
-    let reply = match desk.channels.close(&payment.payment_no, channel).await {
+    let reply = match desk.channels.close(&payment, channel).await {
         told @ Reply::Told(_) => told,
         Reply::NotFound => {
             // No call can still be on its way. Should one be, its success is a late payment.
@@ -74,15 +75,20 @@ pub(super) async fn close(desk: Arc<Desk>, payment: Payment) {
             }
         }
         // Refused, perhaps because it is paid.
-        Reply::NotSent(_) | Reply::Unknown(_) => desk.channels.query(&payment.payment_no, channel).await,
+        Reply::NotSent(_) | Reply::Unknown(_) => desk.channels.query(&payment, channel).await,
     };
     absorb(&desk, &payment, reply, Some(channel), "close").await;
 }
 
 /// Whether no call can be on its way any more.
 pub(super) fn is_old(desk: &Desk, payment: &Payment) -> bool {
-    let age_ms = unix_ms() - payment.updated_ms;
-    age_ms >= i64::try_from(desk.settings.not_found_min_age.as_millis()).unwrap_or(i64::MAX)
+    unix_ms() >= old_at_ms(desk, payment)
+}
+
+/// From when on that is so.
+pub(super) fn old_at_ms(desk: &Desk, payment: &Payment) -> i64 {
+    let age_ms = i64::try_from(desk.settings.not_found_min_age.as_millis()).unwrap_or(i64::MAX);
+    payment.updated_ms.saturating_add(age_ms)
 }
 
 fn told(state: Told) -> Reply {
@@ -91,7 +97,8 @@ fn told(state: Told) -> Reply {
 
 async fn not_sent(desk: &Desk, payment: &Payment, why: String) {
     let (payment_no, now_ms) = (payment.payment_no.clone(), unix_ms());
-    let done = desk.write(move |connection| settle::not_sent(connection, &payment_no, &why, now_ms)).await;
+    let file = desk.home(payment);
+    let done = file.write(move |connection| settle::not_sent(connection, &payment_no, &why, now_ms)).await;
     finish(desk, payment, done.map(|()| true));
 }
 
@@ -101,6 +108,7 @@ pub(super) async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, from: O
     let not_found = if reply == Reply::NotFound { payment.not_found + 1 } else { 0 };
     let due_ms = now_ms + backoff_ms(desk.settings.retry_unit, payment.tries);
     let written = desk
+        .home(payment)
         .write(move |connection| {
             let believed = match &reply {
                 Reply::Told(report) => settle::apply(connection, &payment_no, from, report, source, now_ms)?,
@@ -131,7 +139,7 @@ pub(super) async fn absorb(desk: &Desk, payment: &Payment, reply: Reply, from: O
 /// Wakes the background when something may follow from what was written.
 pub(super) fn finish(desk: &Desk, payment: &Payment, done: Result<bool, crate::support::Problem>) {
     match done {
-        Ok(true) => desk.ring(),
+        Ok(true) => desk.home(payment).ring(),
         Ok(false) => {}
         // The payment stays open, and its turn comes again.
         Err(problem) => {

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::events;
 use super::model::{Event, Order, OrderStatus, Refusal, TaskKind};
 
 const COLUMNS: &str = "order_no, user_id, sku, qty, amount, currency, status, fail_code, closing_to, paid_payment,
@@ -21,6 +22,8 @@ pub(super) struct NewOrder {
     /// Sealed.
     pub(super) password: Option<Vec<u8>>,
     pub(super) expires_ms: i64,
+    /// Pieces that its user may have of it; `None`: no bound.
+    pub(super) most_each: Option<u32>,
 }
 
 fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
@@ -97,6 +100,17 @@ pub(super) fn create(
     if let Some(earlier) = find_same(connection, &new.user, &new.idem_key, &new.fingerprint)? {
         return Ok((false, earlier));
     }
+    if let Some(most) = new.most_each {
+        let has: u32 = connection
+            .prepare_cached(
+                "SELECT coalesce(sum(qty), 0) FROM orders WHERE user_id = ?1 AND sku = ?2
+                 AND status NOT IN ('FAILED', 'CANCELLED', 'EXPIRED', 'REFUNDED')",
+            )?
+            .query_row(params![new.user, new.sku], |row| row.get(0))?;
+        if has.saturating_add(new.qty) > most {
+            return Err(Refusal::Enough(most));
+        }
+    }
     connection
         .prepare_cached(
             "INSERT INTO orders (order_no, user_id, idem_key, fingerprint, sku, qty, amount, currency, status, password,
@@ -127,7 +141,7 @@ pub(super) fn password(connection: &Connection, order_no: &str) -> rusqlite::Res
         .query_row([order_no], |row| row.get(0))
 }
 
-/// Moves an order to a state and writes that into its history. The password is forgotten: every state but the first
+/// Moves an order to a state and writes that into its history and to whoever is concerned. The password is forgotten: every state but the first
 /// does without.
 pub(super) fn set_status(
     connection: &Connection,
@@ -142,6 +156,9 @@ pub(super) fn set_status(
              fail_code = CASE ?2 WHEN 'FAILED' THEN ?4 END WHERE order_no = ?1",
         )?
         .execute(params![order_no, status, now_ms, detail])?;
+    if let Some(order) = find(connection, order_no)? {
+        events::push(connection, &order, status, now_ms)?;
+    }
     event(connection, order_no, status.as_str(), detail, now_ms)
 }
 

@@ -3,8 +3,8 @@
 //! What must never happen is made impossible here, whatever the program above does: two orders for one idempotency
 //! key, two live payments for one order, one notification counted twice, a history that is rewritten.
 
-/// Scripts in order; the file remembers how many it has had.
-pub(super) const MIGRATIONS: &[&str] = &["
+/// All tables of a file.
+pub(super) const SCHEMA: &str = "
 CREATE TABLE orders (
     order_no TEXT PRIMARY KEY,
     user_id TEXT NOT NULL,
@@ -36,7 +36,8 @@ CREATE TABLE payments (
     payment_no TEXT PRIMARY KEY,
     order_no TEXT NOT NULL REFERENCES orders (order_no),
     attempt INTEGER NOT NULL,
-    channel TEXT NOT NULL CHECK (channel IN ('alipay', 'wechat', 'union')),
+    method TEXT NOT NULL CHECK (method IN ('any', 'alipay', 'wechat', 'union')), -- what the buyer chose
+    channel TEXT CHECK (channel IN ('alipay', 'wechat', 'union')), -- where it is; absent: nobody knows
     amount INTEGER NOT NULL CHECK (amount >= 0),
     currency TEXT NOT NULL CHECK (length(currency) = 3),
     status TEXT NOT NULL CHECK (status IN ('CREATED', 'PENDING', 'UNKNOWN', 'SUCCESS', 'DECLINED', 'CLOSED', 'FAILED')),
@@ -48,6 +49,8 @@ CREATE TABLE payments (
     next_ms INTEGER NOT NULL,                    -- when the resolver looks at it, while it is live
     created_ms INTEGER NOT NULL,
     updated_ms INTEGER NOT NULL,
+    CHECK (method = 'any' OR channel IS method),
+    CHECK (channel IS NOT NULL OR status NOT IN ('PENDING', 'SUCCESS')),
     CHECK (refund IS NULL OR status = 'SUCCESS'),
     UNIQUE (order_no, attempt)
 ) STRICT;
@@ -77,6 +80,25 @@ CREATE TABLE tasks (
 ) STRICT;
 CREATE INDEX tasks_due ON tasks (next_ms);
 
+-- What buyers are told, in the order of seq.
+CREATE TABLE notices (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_id TEXT NOT NULL,
+    order_no TEXT NOT NULL,
+    status TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    UNIQUE (order_no, status)
+) STRICT;
+CREATE INDEX notices_of_user ON notices (user_id, seq);
+
+-- Keys by what has become of them, counted from events.
+CREATE TABLE sales (
+    sku TEXT NOT NULL,
+    what TEXT NOT NULL CHECK (what IN ('reserved', 'returned', 'issued')),
+    keys INTEGER NOT NULL CHECK (keys > 0),
+    PRIMARY KEY (sku, what)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE order_events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     order_no TEXT NOT NULL,
@@ -89,42 +111,4 @@ CREATE TRIGGER order_events_are_not_changed BEFORE UPDATE ON order_events
 BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
 CREATE TRIGGER order_events_are_not_deleted BEFORE DELETE ON order_events
 BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
-", "
--- A payment may be anywhere until the gateway has said where it went. A column cannot lose its NOT NULL, so the table is
--- made anew; what refers to it is put aside meanwhile.
-CREATE TABLE paid AS SELECT order_no, paid_payment FROM orders WHERE paid_payment IS NOT NULL;
-UPDATE orders SET paid_payment = NULL;
-CREATE TABLE payments_before AS SELECT * FROM payments;
-DROP TABLE payments;
-CREATE TABLE payments (
-    payment_no TEXT PRIMARY KEY,
-    order_no TEXT NOT NULL REFERENCES orders (order_no),
-    attempt INTEGER NOT NULL,
-    method TEXT NOT NULL CHECK (method IN ('any', 'alipay', 'wechat', 'union')), -- what the buyer chose
-    channel TEXT CHECK (channel IN ('alipay', 'wechat', 'union')), -- where it is; absent: nobody knows
-    amount INTEGER NOT NULL CHECK (amount >= 0),
-    currency TEXT NOT NULL CHECK (length(currency) = 3),
-    status TEXT NOT NULL CHECK (status IN ('CREATED', 'PENDING', 'UNKNOWN', 'SUCCESS', 'DECLINED', 'CLOSED', 'FAILED')),
-    trade_no TEXT,                               -- the channel's number
-    refund TEXT CHECK (refund IN ('WANTED', 'DONE')),
-    close_wanted INTEGER NOT NULL DEFAULT 0 CHECK (close_wanted IN (0, 1)),
-    tries INTEGER NOT NULL DEFAULT 0,            -- of the resolver
-    not_found INTEGER NOT NULL DEFAULT 0,        -- in a row
-    next_ms INTEGER NOT NULL,                    -- when the resolver looks at it, while it is live
-    created_ms INTEGER NOT NULL,
-    updated_ms INTEGER NOT NULL,
-    CHECK (method = 'any' OR channel IS method),
-    CHECK (channel IS NOT NULL OR status NOT IN ('PENDING', 'SUCCESS')),
-    CHECK (refund IS NULL OR status = 'SUCCESS'),
-    UNIQUE (order_no, attempt)
-) STRICT;
-CREATE UNIQUE INDEX payments_one_live ON payments (order_no) WHERE status IN ('CREATED', 'PENDING', 'UNKNOWN');
-CREATE INDEX payments_due ON payments (next_ms) WHERE status IN ('CREATED', 'PENDING', 'UNKNOWN');
-CREATE INDEX payments_by_status ON payments (status);
-INSERT INTO payments SELECT payment_no, order_no, attempt, channel, channel, amount, currency, status, trade_no, refund,
-    close_wanted, tries, not_found, next_ms, created_ms, updated_ms FROM payments_before;
-UPDATE orders SET paid_payment = (SELECT paid_payment FROM paid WHERE paid.order_no = orders.order_no)
-    WHERE order_no IN (SELECT order_no FROM paid);
-DROP TABLE payments_before;
-DROP TABLE paid;
-"];
+";

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::channel::Reply;
 use super::desk::Desk;
 use super::model::{Channel, Payment};
-use super::resolver::{BELIEVED, absorb, finish, is_old};
+use super::resolver::{BELIEVED, absorb, finish, is_old, old_at_ms};
 use super::settle::{self, Report, Told};
 use super::{backoff_ms, payments};
 use crate::support::unix_ms;
@@ -49,45 +49,52 @@ pub(super) fn found(replies: &[(Channel, Reply)]) -> Found {
 }
 
 /// Asks everybody, once.
-pub(super) async fn sound(desk: &Desk, payment: Payment) {
-    let number = payment.payment_no.as_str();
+pub(super) async fn sound(desk: &Desk, payment: &Payment) {
     let ask = |channel: &Channel| {
         let channel = *channel;
-        async move { (channel, desk.channels.query(number, channel).await) }
+        async move { (channel, desk.channels.query(payment, channel).await) }
     };
     let replies = join_all(Channel::ALL.iter().map(ask)).await;
     match found(&replies) {
         Found::At(places) => {
             for (channel, report) in places {
-                absorb(desk, &payment, Reply::Told(report), Some(channel), "search").await;
+                absorb(desk, payment, Reply::Told(report), Some(channel), "search").await;
             }
         }
-        Found::Open => absorb(desk, &payment, Reply::Unknown("not everybody answers".to_owned()), None, "search").await,
-        Found::Nowhere(declined) if is_old(desk, &payment) && payment.not_found + 1 >= BELIEVED => {
+        Found::Open => absorb(desk, payment, Reply::Unknown("not everybody answers".to_owned()), None, "search").await,
+        Found::Nowhere(declined) if is_old(desk, payment) && payment.not_found + 1 >= BELIEVED => {
             let absent = replies.iter().filter(|(_, reply)| *reply == Reply::NotFound);
-            let close = absent.map(async |(channel, _)| desk.channels.close(number, *channel).await);
+            let close = absent.map(async |(channel, _)| desk.channels.close(payment, *channel).await);
             let closed = join_all(close).await.iter().all(|reply| match reply {
                 Reply::NotFound => true,
                 Reply::Told(report) => matches!(report.state, Told::Closed | Told::Declined),
                 Reply::NotSent(_) | Reply::Unknown(_) => false,
             });
-            if closed { over(desk, &payment, declined).await } else { nobody(desk, &payment, 0).await }
+            if closed { over(desk, payment, declined).await } else { nobody(desk, payment, 0).await }
         }
-        Found::Nowhere(_) => nobody(desk, &payment, payment.not_found + 1).await,
+        Found::Nowhere(_) => nobody(desk, payment, payment.not_found + 1).await,
     }
 }
 
 async fn over(desk: &Desk, payment: &Payment, declined: Option<Channel>) {
     let (number, now_ms) = (payment.payment_no.clone(), unix_ms());
-    let done = desk.write(move |connection| settle::nowhere(connection, &number, declined, now_ms)).await;
+    let file = desk.home(payment);
+    let done = file.write(move |connection| settle::nowhere(connection, &number, declined, now_ms)).await;
     finish(desk, payment, done.map(|()| true));
+}
+
+/// When to ask again: at the latest when the answer will be believed. The buyer waits for that.
+pub(super) fn no_later(now_ms: i64, due_ms: i64, old_at_ms: i64) -> i64 {
+    if old_at_ms > now_ms { due_ms.min(old_at_ms) } else { due_ms }
 }
 
 /// Nobody has it, `times` in a row.
 async fn nobody(desk: &Desk, payment: &Payment, times: u32) {
     let (number, now_ms) = (payment.payment_no.clone(), unix_ms());
     let due_ms = now_ms + backoff_ms(desk.settings.retry_unit, payment.tries);
+    let due_ms = no_later(now_ms, due_ms, old_at_ms(desk, payment));
     let written = desk
+        .home(payment)
         .write(move |connection| {
             settle::unknown(connection, &number, None, "no channel knows it", now_ms)?;
             Ok(payments::look_again(connection, &number, times, due_ms)?)

@@ -2,21 +2,15 @@
 //!
 //! Every call is idempotent by the order number, so whatever is in doubt is simply done again.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
 use reqwest::{Client, Method, Response, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
 use super::model::Order;
-
-/// How long the catalogue is shown without asking again.
-const CATALOGUE_FRESH_MS: i64 = 1_000;
+use super::near::{Found, Near};
 
 /// How long one call may take. The service answers in milliseconds; what takes longer is in trouble.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -28,9 +22,9 @@ const GRACE_SECONDS: i64 = 300;
 const MAX_TTL_SECONDS: i64 = 3_600;
 
 /// The service could not be asked, or its answer made no sense. Asking again is right.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the card-key service did not answer: {0}")]
-pub(super) struct Unreachable(String);
+pub(super) struct Unreachable(pub(super) String);
 
 impl From<reqwest::Error> for Unreachable {
     fn from(error: reqwest::Error) -> Self {
@@ -48,94 +42,88 @@ pub(super) enum Answer {
 }
 
 /// What of a product matters for an order.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Product {
-    sku: String,
     /// Minor units.
     pub(super) price: i64,
     pub(super) currency: String,
-    /// Free keys when the catalogue was read.
+    /// Free keys when it was read.
     pub(super) stock: u64,
-}
-
-/// The catalogue at one moment.
-#[derive(Debug)]
-pub(super) struct Catalogue {
     /// As the card-key service sent it.
+    #[serde(skip)]
     pub(super) body: Bytes,
-    products: HashMap<String, Product>,
-    read_ms: i64,
 }
 
-impl Catalogue {
-    /// The product with this SKU.
-    pub(super) fn product(&self, sku: &str) -> Option<&Product> {
-        self.products.get(sku)
-    }
-
-    /// Whether its stock figures can be relied on.
-    pub(super) fn is_fresh(&self, now_ms: i64) -> bool {
-        is_fresh(self.read_ms, now_ms)
-    }
-}
-
-/// What was read after now was read before the clock was set back; it may be any age.
-pub(super) fn is_fresh(read_ms: i64, now_ms: i64) -> bool {
-    (0..CATALOGUE_FRESH_MS).contains(&now_ms.saturating_sub(read_ms))
+/// What became of a list of products that were asked for before a sale.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Preheated {
+    /// Near at hand now.
+    pub(super) ready: Vec<String>,
+    /// There is no such product.
+    pub(super) unknown: Vec<String>,
+    /// Nobody answered.
+    pub(super) failed: Vec<String>,
 }
 
 /// Talks to one card-key service.
 pub(super) struct Stock {
     base: String,
     client: Client,
-    latest: RwLock<Option<Arc<Catalogue>>>,
-    /// Held by the one who reads the catalogue; the others wait for his result.
-    reading: Mutex<()>,
+    /// By SKU.
+    pub(super) products: Near<Product>,
+    /// The whole list as it was sent, under one name.
+    catalogue: Near<Bytes>,
 }
 
 impl Stock {
     pub(super) fn new(base: &str, client: Client) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        Self { base, client, latest: RwLock::new(None), reading: Mutex::new(()) }
+        Self { base, client, products: Near::new(), catalogue: Near::new() }
     }
 
-    /// The catalogue, at most a second old; the last known one when the service cannot be asked.
+    /// All products, as the card-key service sent them at most a second ago; the last known list when it cannot be asked.
     ///
     /// # Errors
     /// When it cannot be asked and never could.
-    pub(super) async fn catalogue(&self, now_ms: i64) -> Result<Arc<Catalogue>, Unreachable> {
-        if let Some(fresh) = self.latest(now_ms) {
-            return Ok(fresh);
-        }
-        let _one_at_a_time = self.reading.lock().await;
-        if let Some(fresh) = self.latest(now_ms) {
-            return Ok(fresh);
-        }
-        match self.read_catalogue(now_ms).await {
-            Ok(catalogue) => {
-                let catalogue = Arc::new(catalogue);
-                *self.latest.write() = Some(Arc::clone(&catalogue));
-                Ok(catalogue)
-            }
-            // Names and prices hardly change; an old catalogue is better than an empty shop.
-            Err(error) => self.latest.read().clone().ok_or(error),
-        }
+    pub(super) async fn catalogue(&self, now_ms: i64) -> Result<Bytes, Unreachable> {
+        let ask = async {
+            let answer = self.call(Method::GET, "/v1/products", None).await?;
+            Ok(Some(answer.error_for_status()?.bytes().await?))
+        };
+        let found = self.catalogue.get("", now_ms, ask).await?;
+        Ok(found.value.map(|body| Bytes::clone(&body)).unwrap_or_default())
     }
 
-    fn latest(&self, now_ms: i64) -> Option<Arc<Catalogue>> {
-        self.latest.read().clone().filter(|catalogue| catalogue.is_fresh(now_ms))
+    /// A product; it has a price of this moment and, if it is fresh, a stock figure to rely on.
+    ///
+    /// # Errors
+    /// When the card-key service cannot be asked and the product is not known from before.
+    pub(super) async fn product(&self, sku: &str, now_ms: i64) -> Result<Found<Product>, Unreachable> {
+        self.products.get(sku, now_ms, self.read_product(sku)).await
     }
 
-    async fn read_catalogue(&self, now_ms: i64) -> Result<Catalogue, Unreachable> {
-        #[derive(Deserialize)]
-        struct Products {
-            products: Vec<Product>,
+    /// Asks for products before they are wanted.
+    pub(super) async fn preheat(&self, skus: &[String], now_ms: i64) -> Preheated {
+        let mut done = Preheated::default();
+        for sku in skus {
+            let list = match self.products.warm(sku, now_ms, self.read_product(sku)).await {
+                Ok(Found { value: Some(_), fresh: true }) => &mut done.ready,
+                Ok(Found { value: None, .. }) => &mut done.unknown,
+                Ok(_) | Err(_) => &mut done.failed,
+            };
+            list.push(sku.clone());
         }
-        let answer = self.call(Method::GET, "/v1/products", None).await?;
+        done
+    }
+
+    async fn read_product(&self, sku: &str) -> Result<Option<Product>, Unreachable> {
+        let answer = self.call(Method::GET, &format!("/v1/products/{sku}"), None).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
         let body = answer.error_for_status()?.bytes().await?;
-        let Products { products } = serde_json::from_slice(&body).map_err(|error| Unreachable(error.to_string()))?;
-        let products = products.into_iter().map(|product| (product.sku.clone(), product)).collect();
-        Ok(Catalogue { body, products, read_ms: now_ms })
+        let product: Product = serde_json::from_slice(&body).map_err(|error| Unreachable(error.to_string()))?;
+        Ok(Some(Product { body, ..product }))
     }
 
     /// Reserves the keys of an order until after its end.

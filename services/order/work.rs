@@ -2,20 +2,25 @@
 //!
 //! Everything to be done is a row with a time. A loop takes due rows for a while (their time is moved), works on a
 //! bounded number of them at once, and whoever dies in between leaves them to be taken again. Channels and stock have
-//! a loop each, so that channels that hang do not keep paid orders from their keys.
+//! a loop each, so that channels that hang do not keep paid orders from their keys; and each file has its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::desk::Desk;
+use super::files::OrderFile;
 use super::model::{OrderStatus, Payment, TaskKind};
-use super::stock::Answer;
+use super::stock::{Answer, Preheated};
 use super::{backoff_ms, payments, resolver, rows, settle};
 use crate::support::{Problem, Stop, unix_ms};
 
-/// Jobs of one loop at the same time.
+/// Jobs of all loops for the same kind of rows at the same time.
 const AT_ONCE: usize = 64;
+
+/// Jobs that one loop may have at least, however many files there are.
+const AT_LEAST: usize = 16;
 
 /// How long a taken row is left alone, in milliseconds. Longer than any job at the card-key service takes.
 const LEASE_MS: i64 = 30_000;
@@ -38,20 +43,44 @@ enum Job {
 
 /// Starts the loops; they end after `stop` was requested.
 pub(super) fn start(desk: &Arc<Desk>, stop: &Stop) -> Vec<JoinHandle<()>> {
-    vec![
-        tokio::spawn(work_on(Field::Stock, Arc::clone(desk), stop.clone())),
-        tokio::spawn(work_on(Field::Channels, Arc::clone(desk), stop.clone())),
-        tokio::spawn(sweep(Arc::clone(desk), stop.clone())),
-    ]
+    let mut tasks = vec![tokio::spawn(sweep(Arc::clone(desk), stop.clone()))];
+    for file in 0..desk.files.all().len() {
+        for field in [Field::Stock, Field::Channels] {
+            tasks.push(tokio::spawn(work_on(field, file, Arc::clone(desk), stop.clone())));
+        }
+    }
+    tasks
 }
 
-async fn work_on(field: Field, desk: Arc<Desk>, stop: Stop) {
-    let mut bell = desk.bell.subscribe();
+/// Asks for the products of a sale at the start, until somebody answers.
+pub(super) async fn preheat(desk: Arc<Desk>, stop: Stop) {
+    let mut wanted = desk.settings.preheat.clone();
+    for tries in 0.. {
+        let Preheated { ready, unknown, failed } = desk.stock.preheat(&wanted, unix_ms()).await;
+        if !unknown.is_empty() {
+            tracing::warn!(?unknown, "products of a sale that do not exist");
+        }
+        if failed.is_empty() {
+            tracing::info!(ready = ready.len(), "products are near at hand");
+            return;
+        }
+        wanted = failed;
+        let wait_ms = backoff_ms(desk.settings.retry_unit, tries).unsigned_abs();
+        tokio::select! {
+            () = stop.requested() => return,
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+        }
+    }
+}
+
+async fn work_on(field: Field, file: usize, desk: Arc<Desk>, stop: Stop) {
+    let mut bell = desk.files.all()[file].bell.subscribe();
+    let at_once = (AT_ONCE / desk.files.all().len()).max(AT_LEAST);
     let mut jobs = JoinSet::new();
     loop {
         while jobs.try_join_next().is_some() {}
-        let room = AT_ONCE - jobs.len();
-        let claimed = claim(field, &desk, room).await.unwrap_or_else(|problem| {
+        let room = at_once - jobs.len();
+        let claimed = claim(field, &desk, &desk.files.all()[file], room).await.unwrap_or_else(|problem| {
             tracing::warn!(code = problem.code, "the work to do could not be read, trying again");
             Vec::new()
         });
@@ -70,7 +99,7 @@ async fn work_on(field: Field, desk: Arc<Desk>, stop: Stop) {
     }
 }
 
-async fn claim(field: Field, desk: &Desk, room: usize) -> Result<Vec<Job>, Problem> {
+async fn claim(field: Field, desk: &Desk, file: &OrderFile, room: usize) -> Result<Vec<Job>, Problem> {
     if room == 0 {
         return Ok(Vec::new());
     }
@@ -78,7 +107,7 @@ async fn claim(field: Field, desk: &Desk, room: usize) -> Result<Vec<Job>, Probl
     // A job at a channel is at most two calls.
     let calls_ms = i64::try_from(desk.settings.channel_timeout.as_millis() * 2).unwrap_or(i64::MAX);
     let lease_ms = now_ms.saturating_add(calls_ms).saturating_add(LEASE_MS);
-    desk.write(move |connection| {
+    file.write(move |connection| {
         let channels = field == Field::Channels;
         let tasks = rows::claim_tasks(connection, channels, now_ms, lease_ms, room)?;
         let mut jobs: Vec<Job> =
@@ -118,8 +147,11 @@ async fn perform(desk: Arc<Desk>, job: Job) {
 
 async fn postpone(desk: &Desk, kind: TaskKind, subject: String, tries: u32) {
     let due_ms = unix_ms() + backoff_ms(desk.settings.retry_unit, tries.saturating_sub(1));
-    let done = desk.write(move |connection| Ok(rows::postpone(connection, kind, &subject, due_ms)?)).await;
-    if let Err(problem) = done {
+    let done = async {
+        let file = desk.file(&subject)?;
+        file.write(move |connection| Ok(rows::postpone(connection, kind, &subject, due_ms)?)).await
+    };
+    if let Err(problem) = done.await {
         tracing::warn!(code = problem.code, "a task could not be postponed; its time comes when it is given up");
     }
 }
@@ -127,24 +159,25 @@ async fn postpone(desk: &Desk, kind: TaskKind, subject: String, tries: u32) {
 async fn release(desk: &Desk, order_no: String) -> Result<(), Problem> {
     // Refused means that the keys were issued in the meantime: a late payment. Nothing is left to give back.
     let _ = desk.stock.release(&order_no).await?;
-    desk.write(move |connection| Ok(rows::end_task(connection, TaskKind::Release, &order_no)?)).await
+    let file = desk.file(&order_no)?;
+    file.write(move |connection| Ok(rows::end_task(connection, TaskKind::Release, &order_no)?)).await
 }
 
 async fn deliver(desk: &Desk, order_no: String) -> Result<(), Problem> {
-    let number = order_no.clone();
-    let order = desk.read(move |connection| rows::get(connection, &number)).await?;
+    let (file, number) = (desk.file(&order_no)?, order_no.clone());
+    let order = file.read(move |connection| rows::get(connection, &number)).await?;
     if order.status != OrderStatus::Paid {
         // Somebody else has done it, or it is being paid back: what was decided stays so.
-        return desk.write(move |connection| Ok(rows::end_task(connection, TaskKind::Deliver, &order_no)?)).await;
+        return file.write(move |connection| Ok(rows::end_task(connection, TaskKind::Deliver, &order_no)?)).await;
     }
     let answer = desk.stock.allocate(&order).await?;
     let now_ms = unix_ms();
     match answer {
-        Answer::Done => desk.write(move |connection| settle::delivered(connection, &order_no, now_ms)).await,
+        Answer::Done => file.write(move |connection| settle::delivered(connection, &order_no, now_ms)).await,
         Answer::Refused(code) => {
             tracing::warn!(order_no, code, "a paid order cannot be delivered and is paid back");
-            desk.write(move |connection| settle::undeliverable(connection, &order_no, &code, now_ms)).await?;
-            desk.ring();
+            file.write(move |connection| settle::undeliverable(connection, &order_no, &code, now_ms)).await?;
+            file.ring();
             Ok(())
         }
     }
@@ -162,11 +195,12 @@ async fn refund(desk: &Desk, subject: String) -> Result<(), Problem> {
     }
     let now_ms = unix_ms();
     let own = elsewhere.is_none();
-    desk.write(move |connection| match own {
-        true => settle::refunded(connection, &subject, now_ms),
-        false => settle::refunded_elsewhere(connection, &subject, now_ms),
-    })
-    .await
+    desk.home(&payment)
+        .write(move |connection| match own {
+            true => settle::refunded(connection, &subject, now_ms),
+            false => settle::refunded_elsewhere(connection, &subject, now_ms),
+        })
+        .await
 }
 
 /// Whether the clock was set back between two looks at it. Less than a second delays nothing worth mentioning.
@@ -180,32 +214,50 @@ async fn sweep(desk: Arc<Desk>, stop: Stop) {
     let mut before_ms = unix_ms();
     loop {
         let now_ms = unix_ms();
-        if was_set_back(before_ms, now_ms) {
-            tracing::warn!(by_ms = before_ms - now_ms, "the clock was set back, looking at everything that waits");
-            let looked = desk.write(move |connection| Ok(payments::look_at_all(connection, now_ms)?)).await;
-            if let Err(problem) = looked {
-                // The old time is kept, so that the next look sees the same jump.
-                tracing::warn!(code = problem.code, "what waits could not be looked at, trying again");
-            } else {
-                before_ms = now_ms;
-                desk.ring();
-            }
-        } else {
+        if !was_set_back(before_ms, now_ms) {
             before_ms = before_ms.max(now_ms);
+        } else if look_at_everything(&desk, before_ms, now_ms).await {
+            before_ms = now_ms;
         }
-        match desk.write(move |connection| settle::expire(connection, now_ms, SWEEP_BATCH)).await {
-            Ok(0) => {}
-            Ok(ended) => {
-                desk.ring();
-                if ended >= SWEEP_BATCH as usize {
-                    continue;
-                }
-            }
-            Err(problem) => tracing::warn!(code = problem.code, "orders could not be ended, trying again"),
+        for file in desk.files.all() {
+            end_overdue(file, now_ms).await;
         }
         tokio::select! {
             () = stop.requested() => return,
             () = tokio::time::sleep(desk.settings.sweep_every) => {}
+        }
+    }
+}
+
+/// `false` when a file could not be written; the old time is then kept, so that the next look sees the same jump.
+async fn look_at_everything(desk: &Desk, before_ms: i64, now_ms: i64) -> bool {
+    tracing::warn!(by_ms = before_ms - now_ms, "the clock was set back, looking at everything that waits");
+    let mut all = true;
+    for file in desk.files.all() {
+        let looked = file.write(move |connection| Ok(payments::look_at_all(connection, now_ms)?)).await;
+        if let Err(problem) = looked {
+            tracing::warn!(code = problem.code, "what waits could not be looked at, trying again");
+            all = false;
+        }
+        file.ring();
+    }
+    all
+}
+
+async fn end_overdue(file: &OrderFile, now_ms: i64) {
+    loop {
+        match file.write(move |connection| settle::expire(connection, now_ms, SWEEP_BATCH)).await {
+            Ok(0) => return,
+            Ok(ended) => {
+                file.ring();
+                if ended < SWEEP_BATCH as usize {
+                    return;
+                }
+            }
+            Err(problem) => {
+                tracing::warn!(code = problem.code, "orders could not be ended, trying again");
+                return;
+            }
         }
     }
 }

@@ -21,4 +21,6 @@ mod rows;
 mod tests;
 
 pub use relay::{Failure, Publish, relay};
-pub use rows::{Depth, Message, SCHEMA, Topic, claim, depth, due_now, failed, first_time, published, push, unpark};
+pub use rows::{
+    Depth, Message, Parked, SCHEMA, Topic, claim, depth, due_now, failed, first_time, parked, published, push, unpark,
+};

@@ -179,6 +179,33 @@ pub fn first_time(connection: &Connection, consumer: &str, id: &str, now_ms: i64
     Ok(connection.prepare_cached(sql)?.execute(params![consumer, id, now_ms])? == 1)
 }
 
+/// An event that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// As of [`Message`].
+    pub id: String,
+    /// Name of the topic.
+    pub topic: String,
+    /// Whom or what it concerns.
+    pub key: String,
+    /// When it was written down, in Unix milliseconds.
+    pub created_ms: i64,
+}
+
+/// At most `limit` events that were given up, oldest first.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn parked(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<Parked>> {
+    let sql = "SELECT id, topic, key, created_ms FROM outbox WHERE state = 'PARKED' ORDER BY created_ms LIMIT ?1";
+    connection
+        .prepare_cached(sql)?
+        .query_map([limit], |row| {
+            Ok(Parked { id: row.get(0)?, topic: row.get(1)?, key: row.get(2)?, created_ms: row.get(3)? })
+        })?
+        .collect()
+}
+
 /// How many events there are.
 ///
 /// # Errors

@@ -52,6 +52,7 @@ fn a_failing_event_is_tried_after_1_2_4_then_60_three_times_and_is_parked() {
     assert!(claim(&file, i64::MAX, i64::MAX, 9).expect("claimed").is_empty());
     due_now(&file, now_ms).expect("written");
     assert!(claim(&file, i64::MAX, i64::MAX, 9).expect("claimed").is_empty(), "a restart does not bring it back");
+    assert_eq!(parked(&file, 9).expect("readable").iter().map(|event| &*event.id).collect::<Vec<_>>(), ["e"]);
     assert!(unpark(&file, "e", now_ms).expect("written") && !unpark(&file, "e", now_ms).expect("written"));
     assert_eq!(claim(&file, now_ms, i64::MAX, 9).expect("claimed")[0].tries, 1);
 }

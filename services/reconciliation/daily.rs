@@ -11,6 +11,7 @@ use super::day::{DAY_MS, Day};
 use super::model::Channel;
 use super::repair::repair;
 use super::run::{Job, Rules, Runs};
+use crate::order::Bills;
 use crate::reconciliation::cli::OrderService;
 use crate::support::unix_ms;
 
@@ -44,6 +45,8 @@ pub(super) struct Plan {
     pub(super) internal_at: TimeOfDay,
     pub(super) channel_at: TimeOfDay,
     pub(super) bills: PathBuf,
+    /// Where bills are fetched that are not there.
+    pub(super) source: Option<Bills>,
     pub(super) rules: Rules,
     pub(super) apply: bool,
 }
@@ -87,7 +90,7 @@ pub(super) async fn every_day(runs: &Runs, plan: &Plan, service: &OrderService) 
             // The bill is about the day before.
             let wanted = done.after();
             if wanted <= last_due(now_ms, plan.channel_at).before()
-                && let Some(bill) = find_bill(&plan.bills, *channel, wanted)
+                && let Some(bill) = bill_of(plan, *channel, wanted).await
             {
                 *done = wanted;
                 compare(runs, plan, service, Job { channel: *channel, day: wanted, bill, rules: plan.rules }).await;
@@ -96,6 +99,16 @@ pub(super) async fn every_day(runs: &Runs, plan: &Plan, service: &OrderService) 
         report_late(plan, &compared, now_ms);
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// The bill of a channel for a day, fetched if it can be.
+async fn bill_of(plan: &Plan, channel: Channel, day: Day) -> Option<PathBuf> {
+    let there = find_bill(&plan.bills, channel, day);
+    let (None, Some(source)) = (&there, &plan.source) else {
+        return there;
+    };
+    let fetched = source.fetch(channel, day, &plan.bills).await;
+    fetched.inspect_err(|error| tracing::warn!(%channel, %day, error, "a bill could not be fetched")).ok()
 }
 
 /// Says once an hour which bills are missing.

@@ -1,25 +1,21 @@
-//! The books of the order service, read from its file beside it.
+//! The books of the order service, read from its files beside it.
 //!
-//! One read transaction over the whole run, so that all payments are seen at one moment; in WAL mode it makes nobody
-//! wait. Rows come a page at a time along the primary key, which is the order of the join: nothing is sorted or kept.
+//! One read transaction a file over the whole run, so that all payments of a file are seen at one moment; in WAL mode it
+//! makes nobody wait. Rows come a page at a time along the primary key, which is the order of the join: nothing is sorted
+//! or kept. Between the files the smallest number comes first.
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::model::Channel;
 use super::ours::{OurPayment, OurRefund, Ours, OursError, Standing};
-
-/// Name of the order service's file inside the data folder.
-pub(super) const FILE: &str = "order.sqlite";
+use crate::order::SERVICE;
+use crate::support::{Files, Shard, look_into};
 
 /// Rows of one page.
 const PAGE: u32 = 2_000;
-
-/// The writer may hold the file for a moment.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SELECT: &str =
     "SELECT p.payment_no, p.order_no, p.amount, p.currency, p.status, p.updated_ms, p.trade_no, p.refund,
@@ -29,6 +25,37 @@ const SELECT: &str =
 
 /// The payments of one channel.
 pub struct Orders {
+    files: Files,
+    all: Vec<OrderFile>,
+}
+
+impl Orders {
+    /// Looks at payments that changed within `from_ms..to_ms`.
+    ///
+    /// # Errors
+    /// When there are no such files in the folder or they are not the order service's.
+    pub fn open(folder: &Path, channel: Channel, from_ms: i64, to_ms: i64) -> Result<Self, OursError> {
+        let none = || OursError(format!("{}: no files of the order service", folder.display()));
+        let files = Files::found(folder, SERVICE).ok_or_else(none)?;
+        let open = |name: String| OrderFile::open(&folder.join(name), channel, from_ms, to_ms);
+        Ok(Self { files, all: files.names(SERVICE).map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// The file whose next payment has the smallest number, or one that cannot be read.
+    fn first(&mut self) -> Result<Option<&mut OrderFile>, OursError> {
+        let mut first: Option<&mut OrderFile> = None;
+        for file in &mut self.all {
+            let Some(number) = file.peek()? else { continue };
+            if first.as_ref().and_then(|best| best.page.front()).is_none_or(|best| *number < *best.out_trade_no) {
+                first = Some(file);
+            }
+        }
+        Ok(first)
+    }
+}
+
+/// One file.
+struct OrderFile {
     connection: Connection,
     channel: Channel,
     from_ms: i64,
@@ -38,20 +65,19 @@ pub struct Orders {
     after: Option<String>,
 }
 
-impl Orders {
-    /// Looks at payments that changed within `from_ms..to_ms`.
-    ///
-    /// # Errors
-    /// When there is no such file or it is not the order service's.
-    pub fn open(path: &Path, channel: Channel, from_ms: i64, to_ms: i64) -> Result<Self, OursError> {
-        // Not SQLITE_OPEN_READ_ONLY: that cannot recover the shared index of a file left by a crash.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)
-            .map_err(|error| OursError(format!("{}: {error}", path.display())))?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "query_only", true)?;
+impl OrderFile {
+    fn open(path: &Path, channel: Channel, from_ms: i64, to_ms: i64) -> Result<Self, OursError> {
+        let connection = look_into(path).map_err(|error| OursError(format!("{}: {error}", path.display())))?;
         connection.execute_batch("BEGIN")?;
         Ok(Self { connection, channel, from_ms, to_ms, page: VecDeque::new(), after: Some(String::new()) })
+    }
+
+    /// The number of the next payment.
+    fn peek(&mut self) -> Result<Option<&str>, OursError> {
+        if self.page.is_empty() {
+            self.turn_page()?;
+        }
+        Ok(self.page.front().map(|payment| payment.out_trade_no.as_str()))
     }
 
     fn turn_page(&mut self) -> Result<(), OursError> {
@@ -103,19 +129,27 @@ impl Iterator for Orders {
     type Item = Result<OurPayment, OursError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.is_empty()
-            && let Err(error) = self.turn_page()
-        {
-            return Some(Err(error));
+        match self.first() {
+            Ok(file) => file.and_then(|file| file.page.pop_front()).map(Ok),
+            Err(error) => Some(Err(error)),
         }
-        self.page.pop_front().map(Ok)
     }
 }
 
 impl Ours for Orders {
     fn look_up(&mut self, out_trade_no: &str) -> Result<Option<OurPayment>, OursError> {
+        let shard = out_trade_no.split('-').next().and_then(Shard::of_number);
         let sql = format!("{SELECT} WHERE p.payment_no = ?1 AND p.channel = ?2");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        Ok(statement.query_row([out_trade_no, self.channel.as_str()], payment).optional()?)
+        for (at, file) in self.all.iter().enumerate() {
+            // A bill can speak of anything; what is no number of ours is in no file in particular.
+            if shard.is_none_or(|shard| self.files.of(shard) == at) {
+                let mut statement = file.connection.prepare_cached(&sql)?;
+                let found = statement.query_row([out_trade_no, file.channel.as_str()], payment).optional()?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(None)
     }
 }

@@ -16,7 +16,7 @@ use super::day::Day;
 use super::join::join;
 use super::judge::{Frame, Judge};
 use super::model::{Carried, Channel};
-use super::orders::{self, Orders};
+use super::orders::Orders;
 use super::ours::Ours;
 use super::report::{self, About, ItemWriter, OurTotals, Tally};
 use super::store::{self, Found};
@@ -103,7 +103,7 @@ impl Runs {
     pub async fn run(&self, job: Job) -> Result<Done, RunError> {
         let frame = job.frame();
         let (from_ms, to_ms) = (frame.day.begin_ms() - frame.window_ms, frame.day.end_ms() + frame.window_ms);
-        let (books, channel) = (self.folder.join(orders::FILE), job.channel);
+        let (books, channel) = (self.folder.clone(), job.channel);
         self.run_with(job, move || Ok(Orders::open(&books, channel, from_ms, to_ms)?)).await
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use tidegate_durable::StoreError;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -176,17 +177,22 @@ async fn until_cut(name: &'static str, server: impl Future<Output = ()>, stop: S
 /// When stdout is closed or the signals cannot be listened for; the services have been stopped then.
 pub async fn run_until_signal(services: Vec<Running>) -> std::io::Result<()> {
     let stops: Vec<Stop> = services.iter().map(Running::stopper).collect();
+    // Whoever reads the announcement may send the signal at once.
+    let signal = stop_signal();
     let announced = announce(&services);
     let mut waiting = JoinSet::new();
     for service in services {
         waiting.spawn(service.wait());
     }
-    let outcome = match announced {
-        Ok(()) => tokio::select! {
-            signal = stop_signal() => signal,
-            _ = waiting.join_next() => Ok(()),
-        },
-        Err(error) => Err(error),
+    let outcome = match (signal, announced) {
+        (Ok(signal), Ok(())) => {
+            tokio::select! {
+                () = signal => {}
+                _ = waiting.join_next() => {}
+            }
+            Ok(())
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
     };
     stops.iter().for_each(Stop::request);
     while waiting.join_next().await.is_some() {}
@@ -201,10 +207,14 @@ fn announce(services: &[Running]) -> std::io::Result<()> {
     stdout.flush()
 }
 
-async fn stop_signal() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupt = tokio::signal::ctrl_c() => interrupt,
-    }
+/// Resolves at SIGTERM or ctrl-c. Both are listened for from the call on.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

@@ -8,7 +8,11 @@
 //! until 2093), 19 random bits, 4 bits of shard. Numbers rise with time, which keeps indexes compact. They are no secret,
 //! and two made in the same millisecond can be equal: whoever stores one makes another when it is taken.
 
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
+
+use super::StartError;
 
 /// Without the letters that are mistaken for digits.
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -62,6 +66,30 @@ impl Files {
     /// How many files there are.
     pub fn count(self) -> usize {
         usize::from(self.0)
+    }
+
+    /// The names of a service's files. Their number is in the names: rows are looked for in the file that it implies.
+    pub fn names(self, service: &str) -> impl Iterator<Item = String> {
+        (0..self.count()).map(move |file| format!("{service}-{file}-of-{self}.sqlite"))
+    }
+
+    /// Over how many files a service has spread its rows in a folder; absent when it has none there.
+    pub fn found(folder: &Path, service: &str) -> Option<Self> {
+        let there = |files: &Self| files.names(service).next().is_some_and(|first| folder.join(first).exists());
+        [1, 4, 16].map(Self).into_iter().find(there)
+    }
+
+    /// Checks that a folder does not hold a service's rows spread in another way.
+    ///
+    /// # Errors
+    /// [`StartError::Setup`] with what to do.
+    pub fn refuse_other_layout(self, folder: &Path, service: &str) -> Result<(), StartError> {
+        match Self::found(folder, service).filter(|&found| found != self) {
+            None => Ok(()),
+            Some(other) => Err(StartError::Setup(format!(
+                "the rows of {service} are spread over {other} files, not {self}: start with --shards {other}"
+            ))),
+        }
     }
 
     /// The index of the file that holds a shard, from 0.

@@ -31,7 +31,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -158,6 +158,8 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .route("/-/waiting_rooms/{room}/predict", get(waiting_rooms::predict))
         .route("/-/waiting_rooms/{room}/sold_out", post(waiting_rooms::sold_out))
         .route("/-/waiting_rooms/{room}/reopen", post(waiting_rooms::reopen))
+        .route("/-/waiting_rooms/{room}/reset", post(waiting_rooms::reset))
+        .route("/-/waiting_rooms/{room}/message", put(waiting_rooms::tell).delete(waiting_rooms::hush))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know that method")

@@ -77,11 +77,33 @@ pub(super) async fn query(State(state): State<AdminState>, Path(id): Path<String
 }
 
 /// Tells the channel of an undecided try to accept no money for it any more.
-pub(super) async fn close(State(state): State<AdminState>, Path(id): Path<String>) -> Answer {
+pub(super) async fn close(State(state): State<AdminState>, Path(id): Path<String>, Asked(how): Asked<Force>) -> Answer {
+    if !how.force {
+        let known = view(&journal(&state)?, &id).await?;
+        let plan = resolver::plan_of(&state.gateway, &known.payment);
+        let age = plan.and_then(|plan| Some(plan.spec.as_ref()?.resolve.not_found_min_age)).unwrap_or_default();
+        let young = |attempt: &Attempt| {
+            let at_work = matches!(attempt.state, AttemptState::Unknown | AttemptState::Manual);
+            at_work && u128::try_from(unix_ms() - attempt.sent_ms).unwrap_or_default() < age.as_millis()
+        };
+        if known.attempts.iter().any(young) {
+            let title =
+                "It was sent too recently: it may still be on its way to the channel; `?force=true` closes anyway";
+            return Err(Problem::new(StatusCode::CONFLICT, "too-early", title));
+        }
+    }
     let open = |attempt: &Attempt| {
         matches!(attempt.state, AttemptState::Unknown | AttemptState::Pending | AttemptState::Manual)
     };
     now(state, id, open, Act::Close).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Force {
+    /// Whatever may still be on its way.
+    #[serde(default)]
+    force: bool,
 }
 
 #[derive(Clone, Copy)]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidegate_filters::waiting_room::Room;
+use tidegate_filters::waiting_room::{Level, Notice, Room};
 
 use super::AdminState;
 use super::extract::Asked;
@@ -71,6 +72,50 @@ pub(super) async fn reopen(State(state): State<AdminState>, Path(name): Path<Str
     set(&state, &name, false)
 }
 
+/// Begins anew: nobody waits, nobody is inside, tokens from before are good no more.
+pub(super) async fn reset(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    let Some(room) = room(&state, &name) else { return unknown() };
+    let written = room.reset(room.time(state.gateway.shared.clock.now()));
+    tracing::warn!(target: "tidegate::waiting_room", room = name, written, "reset by an operator");
+    let status = if written { StatusCode::OK } else { StatusCode::ACCEPTED };
+    (status, Json(standing(&room))).into_response()
+}
+
+/// What all who wait are told.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Told {
+    message: String,
+    #[serde(default)]
+    level: Level,
+}
+
+/// Tells all who wait something.
+pub(super) async fn tell(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    told: Result<Json<Told>, JsonRejection>,
+) -> Response {
+    let Some(room) = room(&state, &name) else { return unknown() };
+    let bad = |why: &str| Problem::new(StatusCode::BAD_REQUEST, "bad-request", why).into_response();
+    let Ok(Json(Told { message, level })) = told else {
+        return bad("The body is {\"message\": \"…\", \"level\": \"info\" or \"warning\"}");
+    };
+    let text = message.trim().to_owned();
+    if text.is_empty() || text.chars().count() > Notice::LONGEST {
+        return bad("A message has 1 to 300 characters");
+    }
+    room.set_notice(Some(Notice { text, level }));
+    Json(standing(&room)).into_response()
+}
+
+/// Takes it back.
+pub(super) async fn hush(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    let Some(room) = room(&state, &name) else { return unknown() };
+    room.set_notice(None);
+    Json(standing(&room)).into_response()
+}
+
 fn set(state: &AdminState, name: &str, sold_out: bool) -> Response {
     let Some(room) = room(state, name) else { return unknown() };
     room.set_sold_out(sold_out);
@@ -88,6 +133,14 @@ fn unknown() -> Response {
 
 fn standing(room: &Room) -> Value {
     let outlook = room.outlook();
+    let control = room.backends().map(|(rate, health)| {
+        json!({
+            "rate_per_minute": rate,
+            "p95_ms": health.p95,
+            "error_ratio": health.error_ratio,
+            "breaker_open": health.breaker_open,
+        })
+    });
     json!({
         "name": &**room.name(),
         "state": outlook.state.as_str(),
@@ -102,6 +155,10 @@ fn standing(room: &Room) -> Value {
         "admitted": outlook.admitted,
         "admitted_last_minute": outlook.last_minute,
         "last_in_line_waits_seconds": outlook.estimate(outlook.waiting).map(|wait| wait.expected.ceil() as u64),
+        "admission_control": control,
         "degraded": room.is_degraded(),
+        "epoch": outlook.epoch,
+        "listeners": room.listeners(),
+        "message": room.notice().map(|notice| notice.text.clone()),
     })
 }

@@ -71,10 +71,14 @@ impl<'t> Checker<'_, 't> {
         let identity = self.identity(&file.identity);
         let upstreams = self.upstreams(&file.upstreams, &stores);
         let rooms = self.rooms(&file.waiting_rooms);
+        let room_path = self.room_path(&file.waiting_room_path);
         let room_keys = self.room_keys(&file.waiting_room_keys, &file.waiting_rooms);
         let (filters, chains) = self.filters(file, &stores);
         let routes = self.routes(file, chains, server.as_ref());
-        Some(Config { server: server?, admin: admin?, stores, identity, upstreams, rooms, room_keys, filters, routes })
+        let (server, admin) = (server?, admin?);
+        let config =
+            Config { server, admin, stores, identity, upstreams, rooms, room_path, room_keys, filters, routes };
+        Some(config)
     }
 
     fn stores(&self, file: &Named<super::file_server::StoreFile>) -> BTreeMap<String, StoreSpec> {

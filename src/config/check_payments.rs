@@ -16,6 +16,7 @@ use super::types::{Class, StoreSpec};
 use super::types_payments::{
     CallSpec, CallbackSpec, ChannelPayment, CodeRule, Codes, Locator, Meaning, PaymentSpec, ResolveSpec, RetrySpec,
 };
+use crate::snapshot::path::normalise;
 
 /// Longest time a payment may be left pending.
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
@@ -77,6 +78,7 @@ impl Checker<'_, '_> {
         let file = &payment.value;
         let part = |part: &Option<At<LocatorFile>>| part.as_ref().and_then(|at| self.locator(at));
         PaymentSpec {
+            paths: file.paths.iter().filter_map(|path| self.payment_path(path)).collect(),
             id: self.locator(&file.id).unwrap_or(Locator::Json(String::new())),
             amount: part(&file.amount),
             currency: part(&file.currency),
@@ -106,6 +108,16 @@ impl Checker<'_, '_> {
                 }
             },
         }
+    }
+
+    fn payment_path(&self, path: &At<String>) -> Option<String> {
+        let plain = path.value.starts_with('/') && normalise(&path.value).is_ok_and(|normal| normal == path.value);
+        if !plain || path.value.contains(['?', '*']) {
+            let help = Some("write it as a request has it, as in `/pay/v1/payments`".to_owned());
+            self.wrong_with_help(path.at, "not a whole path", help);
+            return None;
+        }
+        Some(path.value.clone())
     }
 
     /// `payments:` of a route to the upstream of that name.
@@ -229,7 +241,14 @@ impl Checker<'_, '_> {
             self.wrong_with_help(file.failover.at, "only a `soft_declined` has a choice", help);
         }
         let subcode = file.subcode.as_ref().map(|subcode| subcode.value.clone());
-        Some(CodeRule { http, code: file.code.clone(), subcode, meaning: *meaning, failover: file.failover.value })
+        Some(CodeRule {
+            flow: file.flow,
+            http,
+            code: file.code.clone(),
+            subcode,
+            meaning: *meaning,
+            failover: file.failover.value,
+        })
     }
 
     fn call(&self, call: &At<CallFile>, usual: Method) -> Option<CallSpec> {

@@ -12,9 +12,10 @@ use super::check::{Checker, DAY};
 use super::check_identity::BUILT_IN;
 use super::file_rooms::{
     CommandFile, CompatFile, EventFile, MethodFile, MissedFile, OverflowFile, RoomFile, RoomKeyFile, SameSiteFile,
-    SecureFile, SessionFile,
+    SecureFile,
 };
 use super::placed::At;
+use super::session::SessionFile;
 use super::tree::{Id, Tree};
 use super::types::RoomSpec;
 
@@ -72,6 +73,11 @@ impl Checker<'_, '_> {
             commands: file.enabled_origin_commands.iter().map(|command| kind(*command)).collect(),
             cloudflare: file.compat.contains(&CompatFile::Cloudflare),
             json: file.json_response_enabled,
+            admission: file.admission_control.as_ref().map(|control| {
+                let most = u32::try_from(file.new_users_per_minute.value).unwrap_or(u32::MAX);
+                self.admission(control, most)
+            }),
+            page: self.page(room),
         }
     }
 

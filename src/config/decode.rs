@@ -22,7 +22,7 @@ pub(super) const AT: &str = "$tidegate::At";
 pub(super) const RAW: &str = "$tidegate::Raw";
 
 /// Keys that the design knows and this version does not, so that the message can say so.
-const LATER: [&str; 12] = [
+const LATER: [&str; 11] = [
     "when",
     "on_store_error",
     "additional_routes",
@@ -31,7 +31,6 @@ const LATER: [&str; 12] = [
     "eligibility",
     "lanes",
     "challenge",
-    "admission_control",
     "fairness",
     "sse",
     "merchant_key",

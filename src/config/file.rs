@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tidegate_filters::engine::{ByteSize, Mode, TimeSpan};
 
 use super::file_channel::{ChannelFile, HealthFile, UpstreamProtocolFile, UpstreamTlsFile};
+use super::file_page::room_path;
 use super::file_payments::{CallbackFile, PaymentFile};
 use super::file_rooms::{RoomFile, RoomKeyFile};
 use super::file_server::{AdminFile, NetFile, ServerFile, StoreFile};
@@ -49,6 +50,9 @@ pub(super) struct ConfigFile {
     /// Keys that waiting rooms sign with: the newest that has begun signs, all that have not ended verify.
     #[serde(default)]
     pub(super) waiting_room_keys: Vec<At<RoomKeyFile>>,
+    /// Where the public side of all rooms is: `<path>/<room>/status` and so on (default `/.tidegate/wr`).
+    #[serde(default = "room_path")]
+    pub(super) waiting_room_path: At<String>,
     /// Filters by name. One name is one state, shared by all routes that list it.
     #[serde(default)]
     pub(super) filters: Named<Raw<FilterFile>>,

@@ -6,11 +6,16 @@ use tidegate_filters::engine::TimeSpan;
 
 use super::file::seconds;
 use super::placed::{At, Named};
+use super::types_payments::Flow;
 
 /// `payment:` of an upstream of class `payment`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PaymentFile {
+    /// Paths to which payments are made; default: every path of the upstream. What goes elsewhere, such as a close or a
+    /// refund, is its sender's own affair and names its channel with `Tidegate-Channel`.
+    #[serde(default)]
+    pub(super) paths: Vec<At<String>>,
     /// Where our number of the payment stands: 1 to 64 letters, digits, `-`, `_` and `.`. Sent to every channel as it is.
     pub(super) id: At<LocatorFile>,
     /// Where the amount stands, an integer in minor units; it cannot change between two requests with one number.
@@ -120,8 +125,8 @@ pub(super) struct CallFile {
     /// Its headers.
     #[serde(default)]
     pub(super) headers: Named<String>,
-    /// `close` only: statuses that acknowledge it whatever the body says, for channels that answer 404 about a payment
-    /// they will never accept any more.
+    /// `close` only: statuses that acknowledge it, in an answer with a code of the channel's own, for channels that answer
+    /// 404 about a payment they will never accept any more.
     #[serde(default)]
     pub(super) acknowledged_by: Vec<At<u64>>,
 }
@@ -167,6 +172,9 @@ fn currency() -> At<String> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CodeFile {
+    /// Of answers to what it speaks: `pay`, `query` or `close`; default: to all.
+    #[serde(default)]
+    pub(super) flow: Option<Flow>,
     /// The status; default: any of 2xx.
     #[serde(default)]
     pub(super) http: Option<At<u64>>,

@@ -1,18 +1,18 @@
 //! `waiting_rooms` and `waiting_room_keys` as they stand in the file. Names are those that other waiting rooms use.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
 use tidegate_filters::engine::TimeSpan;
 
 use super::file::seconds;
+use super::file_admission::{AdmissionFile, CapFile};
+use super::file_page::{LanguageFile, SseFile};
 use super::moment::MomentFile;
 use super::placed::At;
+use super::session::SessionFile;
 
 /// A waiting room. Routes use it as `{waiting_room: <name>}`.
 #[derive(Deserialize, JsonSchema)]
@@ -85,12 +85,27 @@ pub(super) struct RoomFile {
     /// Bounds admissions in all by what there is to sell (default: no bound).
     #[serde(default)]
     pub(super) admission_cap: Option<At<CapFile>>,
+    /// Lets admissions follow how the upstream does (default: they do not).
+    #[serde(default)]
+    pub(super) admission_control: Option<At<AdmissionFile>>,
     /// Who visitors are (default: nobody in particular).
     #[serde(default)]
     pub(super) identity: Option<At<RoomIdentityFile>>,
     /// How often clients look.
     #[serde(default)]
     pub(super) polling: At<PollingFile>,
+    /// The page that people wait on: an HTML file with placeholders (default: the gateway's own, which
+    /// `tidegate waiting-room page` prints). Known are `lang title headline detail room state message ahead unit wait number
+    /// serving pace hidden refresh without_script languages document style script words`, each in double braces, and
+    /// `t.NAME` for the gateway's own words. Scripts and styles stand in the page itself.
+    #[serde(default)]
+    pub(super) custom_page_html: Option<At<PathBuf>>,
+    /// Language of the page for those whose browser prefers none of its languages (default `en`).
+    #[serde(default)]
+    pub(super) default_template_language: LanguageFile,
+    /// Events pushed to those who are near the front.
+    #[serde(default)]
+    pub(super) sse: At<SseFile>,
     /// Other products whose clients are understood: `cloudflare`.
     #[serde(default)]
     pub(super) compat: Vec<CompatFile>,
@@ -197,7 +212,7 @@ words!(
         Hold,
         /// The visitor is done.
         Complete,
-        /// Nothing is left.
+        /// Nothing is left, or something is `available` again.
         SoldOut
     }
 );
@@ -283,21 +298,6 @@ pub(super) struct EventFile {
     pub(super) suspended: Option<bool>,
 }
 
-/// `admission_cap:` `inventory` times `multiplier` are admitted in all.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CapFile {
-    /// What there is to sell; at least 1.
-    pub(super) inventory: At<u64>,
-    /// How many are admitted for each piece (default 4; 1 to 1000).
-    #[serde(default = "four")]
-    pub(super) multiplier: At<u64>,
-}
-
-fn four() -> At<u64> {
-    4.into()
-}
-
 /// `identity:` of a room.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -342,47 +342,4 @@ pub(super) struct RoomKeyFile {
     /// It verifies until here (default: as long as it stands here).
     #[serde(default)]
     pub(super) not_after: Option<At<MomentFile>>,
-}
-
-/// A length of a visit: with a unit, or a bare number of minutes.
-#[derive(Clone, Copy)]
-pub(super) struct SessionFile(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for SessionFile {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Session;
-        impl Visitor<'_> for Session {
-            type Value = SessionFile;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration like `5m`, or a number of minutes")
-            }
-
-            fn visit_u64<E: de::Error>(self, minutes: u64) -> Result<SessionFile, E> {
-                Ok(SessionFile(Duration::from_secs(minutes.saturating_mul(60))))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<SessionFile, E> {
-                match text.parse() {
-                    Ok(minutes) => self.visit_u64(minutes),
-                    Err(_) => text.parse().map(|TimeSpan(span)| SessionFile(span)).map_err(E::custom),
-                }
-            }
-        }
-        from.deserialize_any(Session)
-    }
-}
-
-impl JsonSchema for SessionFile {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Session".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [generator.subschema_for::<TimeSpan>(), { "type": "integer", "minimum": 1 }] })
-    }
 }

@@ -9,8 +9,10 @@
 //! the environment was used and `***` where a literal stood at a key that announces a secret.
 
 mod check;
+mod check_admission;
 mod check_filters;
 mod check_identity;
+mod check_page;
 mod check_payments;
 mod check_rooms;
 mod check_routes;
@@ -21,7 +23,9 @@ mod decode;
 mod decode_error;
 mod environment;
 mod file;
+mod file_admission;
 mod file_channel;
+mod file_page;
 mod file_payments;
 mod file_rooms;
 mod file_server;
@@ -37,6 +41,7 @@ mod restart;
 mod scalars;
 mod schema;
 mod secret;
+mod session;
 mod source;
 mod suggest;
 #[cfg(test)]

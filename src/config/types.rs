@@ -10,13 +10,15 @@ use std::time::Duration;
 use http::Method;
 use ipnet::IpNet;
 use tidegate_filters::engine::{ByteSize, FilterSpec, Mode, Priority};
+use tidegate_filters::waiting_room::Aimd;
 use tidegate_filters::waiting_room::keys::KeySpec;
 use tidegate_filters::waiting_room::rules::Rules;
-use tidegate_filters::waiting_room::settings::{CommandKind, SameSite, Secure};
+use tidegate_filters::waiting_room::settings::{CommandKind, Events, SameSite, Secure};
 
 use super::secret::Secret;
 use super::types_payments::CallbackSpec;
 pub use super::types_upstream::{Channel, Class, Health, StatusRange, TlsIdentity, Upstream, UpstreamTls};
+use crate::waiting_room::page::{Language, Template};
 
 /// A whole configuration file.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Waiting rooms, in file order.
     pub rooms: Vec<RoomSpec>,
+    /// Where the public side of the rooms is, without a slash at the end.
+    pub room_path: Box<str>,
     /// Keys that waiting rooms sign with.
     pub room_keys: Vec<KeySpec>,
     /// Named filters, those written inline in routes included (named `<route>/<kind>`, or `<route>/<kind>-2` for a second
@@ -269,4 +273,19 @@ pub struct RoomSpec {
     pub cloudflare: bool,
     /// Whether a program is told where it stands.
     pub json: bool,
+    /// How admissions follow the upstreams; `None`: not at all.
+    pub admission: Option<Aimd>,
+    /// What people see.
+    pub page: PageSpec,
+}
+
+/// What a waiting room shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageSpec {
+    /// Its own page; `None`: the gateway's.
+    pub template: Option<Template>,
+    /// Language of those whose browser prefers none of the page's.
+    pub language: Language,
+    /// To whom events are pushed; `None`: to nobody.
+    pub events: Option<Events>,
 }

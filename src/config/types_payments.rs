@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use http::{HeaderName, Method};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 /// `payment:` of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentSpec {
+    /// Paths to which payments are made, normalised; empty: any path.
+    pub paths: Vec<String>,
     /// Where our number of the payment stands.
     pub id: Locator,
     /// Where the amount stands, an integer in minor units; `None`: not looked at.
@@ -124,6 +128,8 @@ pub struct Codes {
 /// One rule: it fits when everything it names is as it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeRule {
+    /// Of answers to what it speaks; `None`: to all.
+    pub flow: Option<Flow>,
     /// The status; `None`: any of 2xx.
     pub http: Option<u16>,
     /// The business code; `None`: any, and the body is not looked at.
@@ -134,6 +140,18 @@ pub struct CodeRule {
     pub meaning: Meaning,
     /// For a soft decline: another channel may be tried by the gateway itself.
     pub failover: bool,
+}
+
+/// What a channel was called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Flow {
+    /// A payment.
+    Pay,
+    /// How one stands.
+    Query,
+    /// To accept no money for one.
+    Close,
 }
 
 /// What an answer can mean.
@@ -189,6 +207,7 @@ impl Default for Codes {
             ("CLOSED", Meaning::Closed),
         ];
         let rule = |(code, meaning): (&str, Meaning)| CodeRule {
+            flow: None,
             http: None,
             code: Some(code.to_owned()),
             subcode: None,

@@ -90,11 +90,12 @@ fn judge(flow: &Flow, plan: &Plan, end: End) -> Ending {
         End::NotSent => {
             Ending { status: 503, ..Ending::of(Verdict::Nothing { wait: None, busy: false }, "no channel was reached") }
         }
-        End::NoJournal => Ending::postponed(HOLD, "the journal cannot be written"),
+        // Nothing was sent by this try; what an earlier one may have done the journal will tell.
+        End::NoJournal { .. } => Ending::postponed(HOLD, "the journal cannot be used"),
         End::Refused(reply) if reply.status == StatusCode::SERVICE_UNAVAILABLE => {
             Ending::postponed(reply.retry_after.unwrap_or(HOLD), "no channel may be asked now")
         }
-        End::Refused(reply) => {
+        End::Refused(reply) | End::Reused(reply) => {
             let status = reply.status.as_u16();
             let why = reply.code().unwrap_or("refused").to_owned();
             Ending { answer: Some(told(*reply)), status, ..Ending::of(Verdict::Answered, why) }

@@ -44,7 +44,9 @@ pub(super) async fn send(wire: &Wire, flow: &mut Flow, route: &Route, request: &
             }
         };
         let target = flow.channel().and_then(|channel| {
-            Target::of(channel.peers.get(endpoint)?, route.upstream.h2, channel.tls.get(endpoint).cloned())
+            let known = route.upstream.facts.channel(flow.cx.channel?)?.endpoints.get(endpoint)?;
+            let tls = channel.tls.get(endpoint).cloned();
+            Target::of(channel.peers.get(endpoint)?, &known.address, route.upstream.h2, tls)
         });
         let Some(target) = target else { return Ending::postponed(HOLD, "the channel has no address") };
         let fault = match wire.call(&target, request).await {

@@ -15,7 +15,7 @@ use crate::proxy::flow::Flow;
 use crate::proxy::forward::is_framing;
 use crate::proxy::h1::line;
 use crate::proxy::id::RequestId;
-use crate::proxy::reply::{Addressee, Body, HeaderSink, render};
+use crate::proxy::reply::{Addressee, Body, HeaderSink, render, says_length};
 use tidegate_filters::engine::{Known, Reply};
 
 thread_local! {
@@ -51,7 +51,8 @@ impl Answer {
     /// A filter's reply. `None` for one with a streamed body: that one is pingora's to send.
     pub(crate) fn of(reply: Reply, to: &Addressee<'_>, framed: Framed) -> Option<Self> {
         let mut out = Vec::with_capacity(768);
-        status_line(&mut out, reply.status);
+        let status = reply.status;
+        status_line(&mut out, status);
         date(&mut out, framed.unix);
         let body = render(reply, to, &mut out);
         let body: &[u8] = match &body {
@@ -59,12 +60,13 @@ impl Answer {
             Body::Whole(body) => body,
             Body::Pieces(_) => return None,
         };
-        out.extend_from_slice(b"content-length: ");
-        out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+        if says_length(status) {
+            line(&mut out, b"content-length", itoa::Buffer::new().format(body.len()).as_bytes());
+        }
         out.extend_from_slice(match (framed.keep, framed.old) {
-            (true, false) => b"\r\n\r\n".as_slice(),
-            (true, true) => b"\r\nconnection: keep-alive\r\n\r\n",
-            (false, _) => b"\r\nconnection: close\r\n\r\n",
+            (true, false) => b"\r\n".as_slice(),
+            (true, true) => b"connection: keep-alive\r\n\r\n",
+            (false, _) => b"connection: close\r\n\r\n",
         });
         if !framed.bodiless {
             out.extend_from_slice(body);

@@ -24,7 +24,7 @@ use super::rewrite::rewrite;
 use super::{Door, Waits};
 use crate::proxy::flow::{Arrival, Flow};
 use crate::proxy::h1::{self, HEAD_PATIENCE};
-use crate::proxy::reply::Addressee;
+use crate::proxy::reply::{Addressee, decision};
 use crate::proxy::{forward, pay, stage};
 use crate::snapshot::{Route, path};
 
@@ -171,7 +171,8 @@ async fn answer(conn: &Conn, flow: Box<Flow>, reply: Box<Reply>, head: &Head, mu
         (None, _) => true,
     };
     let keep = head.keep_alive && drainable && !stop;
-    if give(conn, flow, reply, Sending { decision: "refused", keep, old: head.old }).await.is_err() {
+    let sending = Sending { decision: decision(&reply), keep, old: head.old };
+    if give(conn, flow, reply, sending).await.is_err() {
         return Next::Gone;
     }
     if !keep {

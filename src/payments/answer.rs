@@ -41,9 +41,9 @@ pub(crate) fn unavailable() -> Reply {
     Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", title).retry_after(Duration::from_secs(1))
 }
 
-/// The journal cannot be written, so nothing is sent.
+/// The journal cannot be used, so this request sends nothing.
 pub(crate) fn no_journal() -> Reply {
-    let title = "Payments cannot be written down; nothing was sent";
+    let title = "Payments cannot be written down or looked up; this request sent nothing";
     Reply::problem(StatusCode::SERVICE_UNAVAILABLE, "journal-unavailable", title).retry_after(Duration::from_secs(1))
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn unreadable() -> Reply {
 
 /// How a payment that is known stands, what that says about it, and the channel that has it.
 pub(crate) fn recorded(plan: &Plan, view: &View) -> (Reply, Known, Option<ChannelId>) {
-    let last = view.attempts.iter().find(|attempt| attempt.state.is_live()).or(view.attempts.last());
+    let last = view.telling();
     let at = last.and_then(|last| plan.channels.iter().position(|channel| *channel.name == *last.channel));
     let channel = at.and_then(|at| u8::try_from(at).ok()).map(ChannelId);
     let open = !matches!(view.payment.state, PaymentState::Succeeded | PaymentState::Failed | PaymentState::Cancelled);
@@ -80,7 +80,7 @@ pub(crate) fn state(view: &View) -> Value {
         PaymentState::Cancelled => "CANCELLED",
         PaymentState::Created | PaymentState::Processing | PaymentState::Manual => "PROCESSING",
     };
-    let last = view.attempts.iter().find(|attempt| attempt.state.is_live()).or(view.attempts.last());
+    let last = view.telling();
     let code = last.filter(|last| last.state != AttemptState::Unknown).and_then(|last| last.code.clone());
     json!({
         "payment_id": payment.frozen.id,

@@ -1,6 +1,6 @@
 //! What a request asks for: the payment's number, and everything that must not change between two requests with it.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidegate_filters::engine::Reply;
@@ -11,8 +11,6 @@ use crate::config::{Locator, PaymentSpec};
 
 /// Longest number; channels take 32 to 64 characters.
 const LONGEST_ID: usize = 64;
-/// The problem of a request without a number.
-const NO_NUMBER: &str = "payment-id-missing";
 
 /// Reads a request. The path belongs to what must not change: a number of a charge is none of a refund.
 pub(crate) fn read(
@@ -22,9 +20,18 @@ pub(crate) fn read(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Frozen, Malformed> {
+    // What the gateway cannot read, it cannot write down.
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(bad("payment-encoded", "The body of a payment is not packed"));
+    }
+    if let Locator::Header(name) = &spec.id
+        && headers.get_all(name).iter().count() > 1
+    {
+        return Err(bad("payment-id-malformed", "The payment has two numbers"));
+    }
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let part = |locator: &Locator| find(locator, headers, json.as_ref());
-    let id = part(&spec.id).ok_or_else(|| bad(NO_NUMBER, "The payment has no number"))?;
+    let id = part(&spec.id).ok_or_else(|| bad("payment-id-missing", "The payment has no number"))?;
     // Structured headers quote their texts.
     let id = id.strip_prefix('"').and_then(|id| id.strip_suffix('"')).unwrap_or(&id).to_owned();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -79,11 +86,6 @@ pub(crate) struct Malformed {
 }
 
 impl Malformed {
-    /// Whether there is no number at all: perhaps it is no payment.
-    pub(crate) fn has_no_number(self) -> bool {
-        self.code == NO_NUMBER
-    }
-
     /// The answer to it.
     pub(crate) fn reply(self) -> Reply {
         Reply::problem(StatusCode::BAD_REQUEST, self.code, self.title)
@@ -104,6 +106,7 @@ mod tests {
         let json = |pointer: &str| Some(Locator::Json(pointer.to_owned()));
         let second = Duration::from_secs(1);
         PaymentSpec {
+            paths: Vec::new(),
             id: Locator::Header(http::HeaderName::from_static("idempotency-key")),
             amount: json("/amount"),
             currency: json("/currency"),
@@ -132,6 +135,19 @@ mod tests {
             assert_ne!(ask("p1", "/pay", &body.replace(from, to)).unwrap().fingerprint, first.fingerprint, "{to}");
         }
         assert_ne!(ask("p1", "/refund", body).unwrap().fingerprint, first.fingerprint);
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_has_two_numbers_is_no_payment() {
+        let read = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("idempotency-key", "p1".parse().unwrap());
+            headers.append(name, value.parse().unwrap());
+            read("pay", &spec(), "/", &headers, br#"{"amount":1,"currency":"CNY"}"#).map_err(|malformed| malformed.code)
+        };
+        assert_eq!(read("content-encoding", "gzip"), Err("payment-encoded"));
+        assert_eq!(read("idempotency-key", "p2"), Err("payment-id-malformed"));
+        assert!(read("accept", "*/*").is_ok());
     }
 
     #[test]

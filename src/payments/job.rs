@@ -86,8 +86,13 @@ pub(crate) enum End {
     Refused(Box<Reply>),
     /// The number is known and this is how it stands; nothing was sent.
     Recorded(Box<View>),
-    /// The journal could not be written; nothing was sent.
-    NoJournal,
+    /// The number belongs to something else, which may be paid.
+    Reused(Box<Reply>),
+    /// The journal could not be used, and this request sent nothing.
+    NoJournal {
+        /// An earlier one with this number may have.
+        doubt: bool,
+    },
 }
 
 /// A payment that has ended, or is left to the resolver.

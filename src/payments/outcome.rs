@@ -35,7 +35,7 @@ mod tests;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::config::{Codes, Meaning};
+use crate::config::{Codes, Flow, Meaning};
 
 /// What is known about a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +144,13 @@ pub struct Words {
     pub subcode: Option<String>,
 }
 
+impl Words {
+    /// Whether the answer had a code at all: whoever stands in front of a channel does not speak its language.
+    pub fn any(&self) -> bool {
+        self.code.is_some() || self.subcode.is_some()
+    }
+}
+
 /// What was charged, as far as the request said it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Money {
@@ -166,7 +173,7 @@ pub struct Judged<T> {
 
 /// Rows 11 to 22: what an answer to a payment means. `body`: `None` when it was too large to be read.
 pub fn of_answer(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Class> {
-    let (meaning, words, value) = read(codes, status, body);
+    let (meaning, words, value) = read(codes, Flow::Pay, status, body);
     let unknown = |alert| Judged { class: Class::Unknown, words: words.clone(), alert: Some(alert) };
     if status.is_success() && body.is_none() {
         return unknown("the answer is too large");
@@ -240,20 +247,21 @@ impl Report {
 }
 
 /// Reads the answer to a query. Only what speaks of the payment counts: a refused or failed query tells nothing.
-pub fn of_query(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Report> {
-    let (meaning, words, value) = read(codes, status, body);
+pub fn of_query(codes: &Codes, flow: Flow, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Report> {
+    let (meaning, words, value) = read(codes, flow, status, body);
     if let Some(alert) = value.as_ref().and_then(|value| mismatch(codes, value, money)) {
         return Judged { class: Report::Nothing, words, alert: Some(alert) };
     }
-    let class = match meaning.map(|(meaning, _)| meaning) {
-        Some(Meaning::Succeeded) => Report::Succeeded,
-        Some(Meaning::Pending) => Report::Pending,
-        Some(Meaning::Declined) => Report::DeclinedHard,
-        Some(Meaning::SoftDeclined) => Report::DeclinedSoft,
-        Some(Meaning::Closed) => Report::Closed,
-        Some(Meaning::NotFound) => Report::NotFound,
-        Some(Meaning::Rejected | Meaning::NotProcessed | Meaning::Unknown) => Report::Nothing,
-        None if matches!(status.as_u16(), 404 | 410) => Report::NotFound,
+    let class = match meaning {
+        Some((Meaning::Succeeded, _)) => Report::Succeeded,
+        Some((Meaning::Pending, _)) => Report::Pending,
+        Some((Meaning::SoftDeclined, true)) => Report::DeclinedSoft,
+        Some((Meaning::Declined | Meaning::SoftDeclined, _)) => Report::DeclinedHard,
+        Some((Meaning::Closed, _)) => Report::Closed,
+        Some((Meaning::NotFound, _)) => Report::NotFound,
+        Some((Meaning::Rejected | Meaning::NotProcessed | Meaning::Unknown, _)) => Report::Nothing,
+        // In the channel's own words only: a balancer that knows no such host says 404, too.
+        None if matches!(status.as_u16(), 404 | 410) && words.any() => Report::NotFound,
         None => Report::Nothing,
     };
     Judged { class, words, alert: None }
@@ -261,7 +269,7 @@ pub fn of_query(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: &
 
 type Read = (Option<(Meaning, bool)>, Words, Option<Value>);
 
-fn read(codes: &Codes, status: StatusCode, body: Option<&[u8]>) -> Read {
+fn read(codes: &Codes, flow: Flow, status: StatusCode, body: Option<&[u8]>) -> Read {
     let value: Option<Value> = body.and_then(|body| serde_json::from_slice(body).ok());
     let words = Words {
         code: value.as_ref().and_then(|value| text(value.pointer(&codes.code)?)),
@@ -269,7 +277,8 @@ fn read(codes: &Codes, status: StatusCode, body: Option<&[u8]>) -> Read {
     };
     let fits = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
     let rule = codes.rules.iter().find(|rule| {
-        rule.http.map_or(status.is_success(), |http| http == status.as_u16())
+        rule.flow.is_none_or(|only| only == flow)
+            && rule.http.map_or(status.is_success(), |http| http == status.as_u16())
             && fits(&rule.code, &words.code)
             && fits(&rule.subcode, &words.subcode)
     });

@@ -36,6 +36,8 @@ pub(super) struct Run {
     refusal: Option<Box<Answer>>,
     /// The try before, not yet closed in the journal.
     closing: Option<(i64, Observed)>,
+    /// A try was closed before a pause, and the payment is still called under way.
+    resting: bool,
 }
 
 /// Makes a payment.
@@ -45,7 +47,7 @@ pub(crate) async fn run(engine: Arc<Engine>, mut job: Job) -> Done {
         job.flow.candidates = job.flow.candidates.and(ChannelSet::only(pinned));
     }
     let rounds = job.flow.candidates;
-    let mut run = Run { engine, journal, job, rounds, round: 1, refusal: None, closing: None };
+    let mut run = Run { engine, journal, job, rounds, round: 1, refusal: None, closing: None, resting: false };
     let end = run.go().await;
     Done { flow: run.job.flow, end }
 }
@@ -55,7 +57,8 @@ impl Run {
         match self.standing().await {
             Ok(None) => (),
             Ok(Some(end)) => return end,
-            Err(refusal) => return Self::refused(&refusal),
+            // A channel may have it already, and nobody can look.
+            Err(refusal) => return Self::refused(&refusal, true),
         }
         loop {
             let (channel, endpoint) = match self.choose().await {
@@ -67,11 +70,15 @@ impl Run {
                 Err(end) => return end,
             };
             let tried = self.send(channel, endpoint, 0).await;
-            let retry = self.ended(&tried);
+            // One address of several: the channel has not failed yet.
+            let another = tried.class == Class::NotSent && attempt::has_another_endpoint(&mut self.job.flow);
+            let retry = if another { self.missed() } else { self.ended(&tried) };
             if !tried.class.frees() {
                 return self.hold(channel, endpoint, n, tried).await;
             }
-            self.leave(channel, &tried);
+            if !another {
+                self.leave(channel, &tried);
+            }
             self.closing = n.map(|n| (n, tried.seen.clone()));
             if let Some(answer) = tried.answer {
                 self.refusal = Some(Box::new(answer));
@@ -98,16 +105,16 @@ impl Run {
         self.job.frozen.as_ref().map_or("", |frozen| &frozen.id)
     }
 
-    fn refused(refusal: &Refusal) -> End {
+    fn refused(refusal: &Refusal, doubt: bool) -> End {
         match refusal {
             Refusal::Mismatch => {
                 let title = "This number belongs to a payment with other content";
                 let reply = Reply::problem(StatusCode::UNPROCESSABLE_ENTITY, "payment-id-reused", title);
-                End::Refused(Box::new(reply))
+                End::Reused(Box::new(reply))
             }
             Refusal::Standing | Refusal::Missing | Refusal::Store(_) => {
                 tracing::error!(target: "tidegate::payments", %refusal, "the journal refused; nothing is sent");
-                End::NoJournal
+                End::NoJournal { doubt }
             }
         }
     }
@@ -151,7 +158,7 @@ impl Run {
                 };
             }
             let Some(pause) = self.pause() else { return Err(End::NotSent) };
-            self.close().await?;
+            self.rest().await?;
             sleep(pause).await;
             self.round += 1;
             self.job.flow.candidates = self.rounds;
@@ -168,14 +175,33 @@ impl Run {
         let asked = self.refusal.as_ref().and_then(|answer| answer.headers.get(http::header::RETRY_AFTER));
         let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
         let pause = retry.pause(self.round).max(asked.unwrap_or_default());
-        (Instant::now() + pause < self.job.until).then_some(pause)
+        (pause < self.job.until.saturating_duration_since(Instant::now())).then_some(pause)
     }
 
-    /// Closes the try before on its own, when no other follows at once.
-    async fn close(&mut self) -> Result<(), End> {
+    /// Closes the try before on its own, while the payment goes on after a pause.
+    async fn rest(&mut self) -> Result<(), End> {
         let (Some(journal), Some((n, seen))) = (&self.journal, self.closing.take()) else { return Ok(()) };
+        self.resting = true;
+        match journal.rest(self.id(), n, seen, unix_ms()).await {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                let payment = self.id();
+                tracing::error!(target: "tidegate::payments", payment, %refusal, "an outcome could not be written down");
+                Err(End::Doubt { silent: false })
+            }
+        }
+    }
+
+    /// Closes the try before, and the payment with it: no other follows.
+    async fn close(&mut self) -> Result<(), End> {
+        let Some(journal) = &self.journal else { return Ok(()) };
         let id = self.id().to_owned();
-        if settle(journal, &id, n, seen, unix_ms()).await { Ok(()) } else { Err(End::Doubt { silent: false }) }
+        let closed = match self.closing.take() {
+            Some((n, seen)) => settle(journal, &id, n, seen, unix_ms()).await,
+            None if self.resting => journal.conclude(&id, unix_ms()).await.is_ok(),
+            None => true,
+        };
+        if closed { Ok(()) } else { Err(End::Doubt { silent: false }) }
     }
 
     /// No further try: what the client is told.
@@ -210,11 +236,11 @@ impl Run {
             // Another request with this number was quicker.
             Err(Refusal::Standing) => match journal.view(&id).await {
                 Ok(Some(view)) => Err(End::Recorded(Box::new(view))),
-                _ => Err(End::NoJournal),
+                _ => Err(End::NoJournal { doubt: true }),
             },
             // The try before is still open in the file, so its outcome is told by nobody yet.
             Err(Refusal::Store(_)) if moved => Err(End::Doubt { silent: false }),
-            Err(refusal) => Err(Self::refused(&refusal)),
+            Err(refusal) => Err(Self::refused(&refusal, false)),
         }
     }
 
@@ -280,14 +306,21 @@ impl Run {
         attempt::ended(flow, result, known, tried.class.frees())
     }
 
+    /// An address could not be reached, and its channel has others.
+    fn missed(&mut self) -> Retry {
+        let flow = &mut self.job.flow;
+        flow.known = flow.known.or(Some(Known::NotSent));
+        if let Some(channel) = flow.channel() {
+            channel.metrics.connect_failed();
+        }
+        Retry::NoOpinion
+    }
+
     /// The try did nothing: which channels are left.
     fn leave(&mut self, id: ChannelId, tried: &Tried) {
         let flow = &mut self.job.flow;
-        // Other addresses of a channel are worth a try only where none could be reached.
-        if tried.class != Class::NotSent || !attempt::has_another_endpoint(flow) {
-            flow.refused = 0;
-            flow.candidates.remove(id);
-        }
+        flow.refused = 0;
+        flow.candidates.remove(id);
         if AttemptState::from(tried.class).has_left() {
             self.rounds.remove(id);
         }

@@ -45,7 +45,8 @@ impl Plan {
             targets: {
                 let (peers, tls) = ways(at);
                 let tls = tls.iter().cloned().map(Some).chain(std::iter::repeat(None));
-                peers.iter().zip(tls).filter_map(|(peer, tls)| Target::of(peer, spec.h2, tls)).collect()
+                let ways = peers.iter().zip(&channel.endpoints).zip(tls);
+                ways.filter_map(|((peer, endpoint), tls)| Target::of(peer, endpoint, spec.h2, tls)).collect()
             },
         };
         Self {

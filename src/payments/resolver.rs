@@ -21,12 +21,16 @@ use super::journal::{Attempt, AttemptState, Journal, Observed, Payment, Refusal,
 use super::outcome::{Judged, Report, of_query};
 use super::plan::{Channel, Plan};
 use super::wire::Request;
-use crate::config::{CallSpec, ResolveSpec};
+use crate::config::{CallSpec, Flow, ResolveSpec};
 use crate::gateway::Gateway;
 
 /// When to ask, in units since the doubt began; then every [`STEADY`].
 const FIRST: [u32; 6] = [1, 2, 4, 8, 15, 30];
 const STEADY: u32 = 60;
+/// So often a channel is asked, since the last sending or the gateway's start, before a person is called.
+const LEAST_QUESTIONS: i64 = 3;
+/// What an upstream's doubts wait for that has left the configuration and may come back.
+const GONE: Duration = Duration::from_secs(600);
 /// How often due tries are looked for; a twentieth of the shortest unit that makes sense outside tests.
 const LOOK: Duration = Duration::from_millis(50);
 /// Every so many looks, a second's worth, connections are swept and figures taken.
@@ -81,23 +85,29 @@ fn start(engine: &Arc<Engine>, gateway: &Arc<Gateway>, journal: &Journal, places
 /// Looks at one try that is due.
 async fn one(engine: &Engine, gateway: &Gateway, journal: &Journal, attempt: &Attempt) -> Result<(), Refusal> {
     let Some(view) = journal.view(&attempt.payment_id).await? else { return Ok(()) };
-    let Some(plan) = plan_of(gateway, &view.payment) else {
-        // The upstream is gone from the configuration; it may come back.
+    let plan = plan_of(gateway, &view.payment);
+    let resolve = plan.as_ref().and_then(|plan| plan.spec.as_ref()).map(|spec| spec.resolve);
+    let mut step = Step::Wait;
+    if let (Some(plan), Some(resolve)) = (&plan, resolve) {
+        step = ask(engine, journal, plan, &view.payment, attempt, resolve).await?;
+        if step == Step::Close {
+            step = close(engine, journal, plan, &view.payment, attempt, resolve).await?;
+        }
+    }
+    if step != Step::Wait {
         return Ok(());
-    };
-    let Some(resolve) = plan.spec.as_ref().map(|spec| spec.resolve) else { return Ok(()) };
+    }
+    // Patience ends behind a question, never before one: nobody may have asked while the gateway was down. An upstream
+    // that is gone from the configuration cannot be asked at all.
+    let pending = attempt.state == AttemptState::Pending;
+    let patience = resolve.map_or(GONE, |resolve| if pending { resolve.hold } else { resolve.deadline });
+    let since = if pending { attempt.created_ms } else { attempt.sent_ms };
     let now = unix_ms();
-    let patience = if attempt.state == AttemptState::Pending { resolve.hold } else { resolve.deadline };
-    if now - attempt.created_ms >= millis(patience) {
+    if now - since >= millis(patience) && attempt.tries >= LEAST_QUESTIONS {
         let why = format!("{} for {patience:?}: {}", attempt.state.as_str(), attempt.evidence);
         if journal.give_up(&attempt.payment_id, attempt.n, &why, now).await? {
             alarm(engine, "MANUAL", attempt, &why);
         }
-        return Ok(());
-    }
-    let step = ask(engine, journal, &plan, &view.payment, attempt, resolve).await?;
-    if step == Step::Close {
-        close(engine, journal, &plan, &view.payment, attempt, resolve).await?;
     }
     Ok(())
 }
@@ -138,9 +148,9 @@ pub(crate) async fn ask(
     resolve: ResolveSpec,
 ) -> Result<Step, Refusal> {
     let call = plan.channel(&attempt.channel).and_then(|channel| Some((channel, channel.terms.query.as_ref()?)));
-    let (report, seen) = match call {
-        Some((channel, query)) => told(engine, channel, query, payment, attempt, "asked").await,
-        None => (Report::Nothing, observed(attempt, "the channel cannot be asked".to_owned(), None)),
+    let (report, seen, _) = match call {
+        Some((channel, query)) => told(engine, channel, (Flow::Query, query), payment, attempt).await,
+        None => (Report::Nothing, observed(attempt, "the channel cannot be asked".to_owned(), None), false),
     };
     written(engine, journal, attempt, report, seen, resolve).await
 }
@@ -156,12 +166,14 @@ pub(crate) async fn close(
 ) -> Result<Step, Refusal> {
     let call = plan.channel(&attempt.channel).and_then(|channel| Some((channel, channel.terms.close.as_ref()?)));
     let Some((channel, close)) = call else { return Ok(Step::Wait) };
-    let (report, seen) = told(engine, channel, close, payment, attempt, "told to close").await;
-    let agreed = seen.http.is_some_and(|status| close.acknowledged_by.contains(&status));
+    let (report, seen, words) = told(engine, channel, (Flow::Close, close), payment, attempt).await;
+    let agreed = words && seen.http.is_some_and(|status| close.acknowledged_by.contains(&status));
     let report = match report {
         Report::NotFound | Report::Nothing if agreed => Report::Closed,
         // It was asked for a close: that it does not know the number is no further proof.
         Report::NotFound => Report::Nothing,
+        // With many channels the word for "done" is the word for "charged". What was done is asked for.
+        Report::Succeeded => return ask(engine, journal, plan, payment, attempt, resolve).await,
         other => other,
     };
     written(engine, journal, attempt, report, seen, resolve).await
@@ -179,7 +191,7 @@ async fn written(
     let next_ms = now_ms + next(attempt.tries, resolve.unit);
     let at = Schedule { now_ms, next_ms, min_age_ms: millis(resolve.not_found_min_age) };
     let evidence = seen.evidence.clone();
-    let step = journal.told(&attempt.payment_id, attempt.n, report, seen, at).await?;
+    let step = journal.told(&attempt.payment_id, (attempt.n, attempt.sends), report, seen, at).await?;
     if step == Step::Alarm {
         alarm(engine, "UNEXPECTED_CHARGE", attempt, &evidence);
     }
@@ -197,17 +209,20 @@ fn next(tries: i64, unit: Duration) -> i64 {
     millis(unit * units)
 }
 
+/// Asks, or tells. The last part says whether the channel itself has answered, and of the right money.
 async fn told(
     engine: &Engine,
     channel: &Channel,
-    call: &CallSpec,
+    (flow, call): (Flow, &CallSpec),
     payment: &Payment,
     attempt: &Attempt,
-    what: &str,
-) -> (Report, Observed) {
-    let Some(target) = channel.targets.first() else {
-        return (Report::Nothing, observed(attempt, "no address".to_owned(), None));
+) -> (Report, Observed, bool) {
+    // One address after the other: the first may be the one that is down.
+    let turn = usize::try_from(attempt.tries).unwrap_or_default() % channel.targets.len().max(1);
+    let Some(target) = channel.targets.get(turn) else {
+        return (Report::Nothing, observed(attempt, "no address".to_owned(), None), false);
     };
+    let what = if flow == Flow::Close { "told to close" } else { "asked" };
     let headers: HeaderMap = call.headers.iter().cloned().collect();
     let (before, behind) = &call.path;
     let path = format!("{before}{}{behind}", attempt.number);
@@ -215,7 +230,8 @@ async fn told(
     match engine.wire.call(target, &request).await {
         Ok(answer) => {
             let codes = &channel.terms.codes;
-            let judged: Judged<Report> = of_query(codes, answer.status, answer.body.as_deref(), &payment.frozen.money);
+            let judged: Judged<Report> =
+                of_query(codes, flow, answer.status, answer.body.as_deref(), &payment.frozen.money);
             let status = answer.status.as_u16();
             let code = judged.words.code.clone();
             engine.metrics.query(&channel.name, judged.class.as_str());
@@ -224,11 +240,12 @@ async fn told(
             }
             let mut evidence = format!("{what}: {status} {}", code.as_deref().unwrap_or_default());
             evidence.truncate(evidence.trim_end().len());
-            (judged.class, Observed { http: Some(status), code, ..observed(attempt, evidence, None) })
+            let own = judged.alert.is_none() && (answer.status.is_success() || judged.words.any());
+            (judged.class, Observed { http: Some(status), code, ..observed(attempt, evidence, None) }, own)
         }
         Err(fault) => {
             engine.metrics.query(&channel.name, Report::Nothing.as_str());
-            (Report::Nothing, observed(attempt, format!("{what}: {}", fault.evidence), None))
+            (Report::Nothing, observed(attempt, format!("{what}: {}", fault.evidence), None), false)
         }
     }
 }

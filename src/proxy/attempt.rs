@@ -218,6 +218,7 @@ pub(crate) fn ended(flow: &mut Flow, result: AttemptResult, known: Known, replay
     let end = AttemptEnd { channel, result, known, took, replayable };
     if let Some(facts) = route.upstream.facts.channel(channel) {
         facts.state.record.note(&end, flow.cx.now);
+        facts.state.vitals.note(&end);
     }
     route.chain.on_attempt_end(&end, &mut flow.cx)
 }

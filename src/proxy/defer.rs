@@ -25,12 +25,13 @@ pub(super) async fn accept(session: &mut Session, flow: &mut Flow, deferral: Box
     request.headers.remove("prefer");
     if let Some((plan, spec)) = route.upstream.plan.as_ref().and_then(|plan| Some((plan, plan.spec.as_ref()?))) {
         let path = request.target.split('?').next().unwrap_or_default();
-        match read_frozen(&plan.upstream, spec, path, &request.headers, &request.body) {
-            Ok(_) => (),
-            // It names a channel and no payment: what it wants cannot wait for a turn of payments.
-            Err(malformed) if malformed.has_no_number() && flow.pinned.is_some() => return Ok(false),
-            // What can be no payment is told now and not when it is its turn.
-            Err(malformed) => return park::answer(session, flow, malformed.reply()).await,
+        if !pay::is_payment(spec, path) {
+            // What is about a payment does not wait for a turn of payments.
+            return Ok(false);
+        }
+        // What can be no payment is told now and not when it is its turn.
+        if let Err(malformed) = read_frozen(&plan.upstream, spec, path, &request.headers, &request.body) {
+            return park::answer(session, flow, malformed.reply()).await;
         }
     }
     let pinned = flow.pinned.and_then(|id| route.upstream.channels.get(usize::from(id.0)));

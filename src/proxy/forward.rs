@@ -127,6 +127,14 @@ pub(crate) fn host_of(authority: &str) -> std::borrow::Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
+/// What an upstream says to a waiting room. It is for the gateway, on whatever route.
+pub(crate) const COMMAND: HeaderName = tidegate_filters::waiting_room::command::HEADER;
+
+/// Whether a header of an answer is such a word.
+pub(crate) fn is_command(name: &[u8]) -> bool {
+    name.len() == COMMAND.as_str().len() && name.eq_ignore_ascii_case(COMMAND.as_str().as_bytes())
+}
+
 /// Headers that say how long a message is or how its connection is used; a reply's own are written by the door.
 pub(crate) fn is_framing(name: &HeaderName) -> bool {
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION].contains(name)

@@ -253,6 +253,7 @@ impl ProxyHttp for Adapter {
         }
         route.chain.on_response(response.as_ref(), &mut flow.cx);
         apply(&mut flow.cx.to_client, &mut Downward(response));
+        response.remove_header(&forward::COMMAND);
         if route.upstream.channels.len() > 1
             && let Some(channel) = flow.channel()
         {

@@ -8,6 +8,7 @@ use pingora::{Error, ErrorType, Result};
 use tidegate_filters::engine::{Decision, Reply, Resume, Verdict, Wait};
 
 use super::flow::Flow;
+use super::reply::decision;
 use super::{stage, view, write};
 
 /// pingora's replay buffer: a body read before the upstream is chosen is sent from there.
@@ -39,7 +40,7 @@ pub(super) async fn request_stage(session: &mut Session, flow: &mut Flow) -> Res
 }
 
 pub(super) async fn answer(session: &mut Session, flow: &mut Flow, reply: Reply) -> Result<bool> {
-    flow.answers(&reply, "refused");
+    flow.answers(&reply, decision(&reply));
     write::reply(session, flow, reply, true).await?;
     Ok(true)
 }

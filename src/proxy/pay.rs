@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -16,9 +16,11 @@ use super::forward::Hops;
 use super::h1::HEAD_PATIENCE;
 use super::reply::{HeaderList, apply};
 use super::{ATTEMPTS, CHANNEL, capture, park, view, write};
+use crate::config::PaymentSpec;
 use crate::payments::job::{Done, End, Job, Progress};
 use crate::payments::pay::run;
 use crate::payments::{Engine, Plan, answer, find_part, read_frozen, wire};
+use crate::snapshot::path::normalise;
 
 /// Larger requests are no payments.
 const LARGEST_PAYMENT: usize = 64 * 1024;
@@ -38,12 +40,30 @@ pub(crate) fn needs_body(flow: &Flow) -> bool {
         || flow.route.as_ref().is_some_and(|route| route.callback.is_some())
 }
 
-/// Makes the payment and answers; false when the request is none: it names a channel and no number of a payment. To close
-/// or refund what a channel has is its sender's own affair, and no other channel could do it.
+/// Whether payments are made on this path.
+pub(super) fn is_payment(spec: &PaymentSpec, path: &str) -> bool {
+    let path = normalise(path).unwrap_or(path.into());
+    let bare = |path: &str| path.trim_end_matches('/').to_owned();
+    spec.paths.is_empty() || spec.paths.iter().any(|known| bare(known) == bare(&path))
+}
+
+/// Makes the payment and answers; false when the request is none: it goes to another path than payments do. To close or
+/// refund what a channel has is its sender's own affair, and only that channel can do it.
 pub(super) async fn pay(session: &mut Session, flow: &mut Flow, plan: Arc<Plan>) -> Result<bool> {
     let Some(engine) = flow.gateway.shared.payments.engine() else {
         return Error::e_explain(ErrorType::InternalError, "payments are not running");
     };
+    if let Some(spec) = plan.spec.as_ref() {
+        let target = String::from_utf8_lossy(session.req_header().raw_path()).into_owned();
+        if !is_payment(spec, target.split('?').next().unwrap_or_default()) {
+            if flow.pinned.is_some() {
+                return Ok(false);
+            }
+            let title = "No payment is made on this path; what is about one names its channel with Tidegate-Channel";
+            let reply = Reply::problem(StatusCode::BAD_REQUEST, "channel-missing", title);
+            return park::answer(session, flow, reply).await;
+        }
+    }
     if flow.cx.body.is_none()
         && let Some(reply) = park::read_body(session, flow, LARGEST_PAYMENT).await?
     {
@@ -55,7 +75,6 @@ pub(super) async fn pay(session: &mut Session, flow: &mut Flow, plan: Arc<Plan>)
     let frozen = spec.map(|spec| read_frozen(&plan.upstream, spec, path, &request.headers, &request.body)).transpose();
     let frozen = match frozen {
         Ok(frozen) => frozen,
-        Err(malformed) if malformed.has_no_number() && flow.pinned.is_some() => return Ok(false),
         Err(malformed) => return park::answer(session, flow, malformed.reply()).await,
     };
     if let Some(frozen) = &frozen {
@@ -181,9 +200,14 @@ async fn tell(session: &mut Session, flow: &mut Flow, plan: &Plan, end: End) -> 
             flow.known = flow.known.filter(|known| *known == Known::NotProcessed).or(Some(Known::NotSent));
             (answer::unavailable(), "failed")
         }
-        End::NoJournal => {
-            flow.not_sent();
+        End::NoJournal { doubt } => {
+            flow.known = Some(if doubt { Known::Unknown } else { Known::NotSent });
             (answer::no_journal(), "failed")
+        }
+        End::Reused(reply) => {
+            // Of the payment that has this number, this says nothing.
+            flow.known = None;
+            (*reply, "refused")
         }
         End::Refused(reply) => {
             flow.not_sent();

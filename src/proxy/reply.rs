@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, header};
+use http::{HeaderName, StatusCode, header};
 use rand::Rng;
 use smallvec::SmallVec;
 use tidegate_filters::engine::{HeaderEdit, Problem, Reply, ReplyBody, ReplyStream, RequestHead};
@@ -45,6 +45,17 @@ pub(crate) fn is_person(head: &RequestHead<'_>) -> bool {
             let page = memchr::memmem::find(accept, b"text/html");
             page.is_some_and(|page| memchr::memmem::find(accept, b"json").is_none_or(|json| page < json))
         })
+}
+
+/// The word for the log about an answer that the gateway made itself.
+pub(crate) fn decision(reply: &Reply) -> &'static str {
+    if reply.status.is_client_error() || reply.status.is_server_error() { "refused" } else { "answered" }
+}
+
+/// Whether an answer of this status says how long its body is. RFC 9110 §8.6: nothing follows a 204, and what a 304 said
+/// would be taken for the length of what the client has.
+pub(crate) fn says_length(status: StatusCode) -> bool {
+    status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 
 /// Puts all headers of the reply but those of framing and connection into `sink` and returns its body.

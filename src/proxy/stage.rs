@@ -12,7 +12,8 @@ use super::id::RequestId;
 use super::reply::is_person;
 use crate::deferred;
 use crate::gateway::Gateway;
-use crate::snapshot::routes::Found;
+use crate::snapshot::routes;
+use crate::waiting_room::paths::Found;
 
 const X_REQUEST_ID: &str = "x-request-id";
 /// Pins a request to a channel; taken off before it goes upstream.
@@ -59,10 +60,13 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
     if let Some(decision) = deferred::status::decide(flow, head) {
         return decision;
     }
+    if let Some(reply) = room(flow, head) {
+        return Decision::Respond(reply);
+    }
     let route = match flow.snapshot.table.find(flow.arrival.listener, head) {
-        Found::Route(at) => flow.snapshot.routes[at].clone(),
-        Found::MethodNotAllowed(allowed) => return not_allowed(&allowed.to_string()),
-        Found::None => {
+        routes::Found::Route(at) => flow.snapshot.routes[at].clone(),
+        routes::Found::MethodNotAllowed(allowed) => return not_allowed(&allowed.to_string()),
+        routes::Found::None => {
             return respond(Reply::problem(StatusCode::NOT_FOUND, "no-route", "No route matches this request"));
         }
     };
@@ -85,6 +89,19 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
         return respond(reply);
     }
     go_on(flow, head)
+}
+
+/// The answer to a request for the public side of a waiting room; `None` for any other request.
+fn room(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Box<Reply>> {
+    let snapshot = flow.snapshot.clone();
+    match snapshot.room_paths.find(flow.arrival.listener, head.path)? {
+        Found::Asked(asked) => {
+            let unix_now = flow.gateway.shared.clock.unix(flow.arrival.at);
+            snapshot.identities.resolve(asked.needs, flow.arrival.peer, head, unix_now, &mut flow.cx);
+            Some(asked.answer(head, &flow.cx))
+        }
+        Found::Nothing(reply) => Some(reply),
+    }
 }
 
 /// Runs the chain from where it stopped.

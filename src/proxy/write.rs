@@ -1,7 +1,7 @@
 //! Writes a reply through pingora: for HTTP/2, for replies that came after the door, and for streamed ones.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 use tidegate_filters::engine::{Known, Reply};
 
 use super::flow::Flow;
-use super::reply::{Addressee, Body, HeaderSink, render};
+use super::reply::{Addressee, Body, HeaderSink, render, says_length};
 
 /// Room for the headers of a usual reply.
 const USUAL_HEADERS: usize = 10;
@@ -54,8 +54,7 @@ pub(super) async fn reply(session: &mut Session, flow: &mut Flow, reply: Reply, 
 }
 
 async fn whole(http: &mut ServerSession, mut head: Box<ResponseHeader>, body: Bytes, bodiless: bool) -> Result<()> {
-    // RFC 9110 §8.6: nothing follows a 204, so nothing may say how long it is.
-    if head.status != StatusCode::NO_CONTENT {
+    if says_length(head.status) {
         head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
     }
     http.write_response_header(head).await?;

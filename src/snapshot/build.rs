@@ -20,7 +20,7 @@ use crate::identity::Identities;
 use crate::payments::status::StatusPaths;
 use crate::proxy::h1::Pool;
 use crate::telemetry::{ChannelMetrics, RouteMetrics};
-use crate::waiting_room;
+use crate::waiting_room::{self, paths::RoomPaths};
 
 /// Why a checked file could not be compiled; the running configuration stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,7 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     let routes = routes?;
     let payment_status = StatusPaths::new(&config, &routes);
     let deferred = AsyncPaths::new(&config, &built, shared);
+    let room_paths = RoomPaths::new(&config, &rooms, |name| identities.ids().get(name).copied());
     let table = RouteTable::new(&config.routes, &server.listeners, server.path_case_insensitive);
     Ok(Snapshot {
         generation,
@@ -81,6 +82,7 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         routes,
         filters: built.into(),
         upstreams: upstreams.into_values().collect(),
+        room_paths,
         rooms: rooms.into(),
         config,
     })

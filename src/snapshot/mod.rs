@@ -17,6 +17,7 @@ use crate::identity::Identities;
 use crate::payments::status::StatusPaths;
 use crate::telemetry::RouteMetrics;
 use crate::waiting_room::ConfiguredRoom;
+use crate::waiting_room::paths::RoomPaths;
 
 pub use build::{SnapshotError, build};
 pub use routes::RouteTable;
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub filters: Box<[BuiltFilter]>,
     /// The upstreams, by name.
     pub upstreams: Box<[Arc<Upstream>]>,
+    /// Where visitors find them.
+    pub(crate) room_paths: RoomPaths,
     /// The waiting rooms, in file order.
     pub rooms: Box<[ConfiguredRoom]>,
 }

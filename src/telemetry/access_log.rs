@@ -54,7 +54,8 @@ pub struct AccessRecord<'a> {
     pub target: &'a str,
     /// The status sent; 499 when the client got no proper end.
     pub status: u16,
-    /// `proxied`, `refused`, `failed`, `deferred` (taken to be carried out later, and the try itself) or `cut`.
+    /// `proxied`, `answered` (by the gateway itself), `refused`, `failed`, `deferred` (taken to be carried out later, and the try
+    /// itself) or `cut`.
     pub decision: &'a str,
     /// Filter, and part of it, that decided.
     pub decider: Option<(&'a str, Option<&'a str>)>,

@@ -1,6 +1,8 @@
 //! Waiting rooms of the running gateway: their files, their settings, and the thread that lets time pass for them.
 
 mod journal;
+pub mod page;
+pub(crate) mod paths;
 pub(crate) mod simulate;
 
 use std::collections::BTreeMap;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use tidegate_filters::channels::UpstreamFacts;
+use tidegate_filters::circuit_breaker::{Guarded, Phase};
 use tidegate_filters::condition::Condition;
 use tidegate_filters::engine::{IdentityId, Nanos};
 use tidegate_filters::waiting_room::keys::Keyring;
@@ -19,6 +23,7 @@ use tidegate_filters::waiting_room::{Opening, Room, WaitingRoom};
 use crate::config::{Config, RoomSpec};
 use crate::gateway::{Gateway, Shared};
 use journal::FileJournal;
+use page::RoomPage;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -44,7 +49,7 @@ pub(crate) fn rooms(
 ) -> Result<Vec<ConfiguredRoom>, String> {
     let keys = Arc::new(Keyring::new(&config.room_keys));
     let one = |spec: &RoomSpec| {
-        let settings = Arc::new(settings(spec, &keys, identities)?);
+        let settings = Arc::new(settings(spec, &config.room_path, &keys, identities)?);
         let key = WaitingRoom::key(&spec.name);
         let room = match shared.states.find(&key) {
             Some(room) => room,
@@ -77,6 +82,7 @@ fn open(spec: &RoomSpec, settings: &Arc<Settings>, data_dir: &Path, shared: &Sha
 
 fn settings(
     spec: &RoomSpec,
+    path: &str,
     keys: &Arc<Keyring>,
     identities: &BTreeMap<String, IdentityId>,
 ) -> Result<Settings, String> {
@@ -92,6 +98,10 @@ fn settings(
         commands: spec.commands.clone(),
         cloudflare: spec.cloudflare,
         json: spec.json,
+        admission: spec.admission,
+        base: format!("{path}/{}", spec.name).into(),
+        events: spec.page.events,
+        page: Some(Arc::new(RoomPage::new(spec.page.template.as_ref(), spec.page.language))),
         ..Settings::new(&spec.name, spec.rules.clone(), keys.clone())
     })
 }
@@ -103,15 +113,33 @@ pub(crate) fn identities(config: &Config) -> Vec<String> {
     config.rooms.iter().flat_map(|room| room.identity.iter().cloned().chain(bypass(room))).collect()
 }
 
+/// Ends the streams of those who listen in the rooms; they come back to the next process.
+pub(crate) fn dismiss(gateway: &Gateway) {
+    for (_, room) in gateway.shared.states.all::<Room>() {
+        room.dismiss();
+    }
+}
+
 /// Lets time pass for all rooms, ten times a second, on a thread that may wait for the disk.
 pub(crate) fn spawn_ticks(gateway: Arc<Gateway>) -> io::Result<()> {
     let run = move || {
         loop {
             std::thread::sleep(TICK);
             let shared = &gateway.shared;
+            let breakers = shared.states.all::<Guarded>();
+            let rests = |upstream: &UpstreamFacts| {
+                let open = |channel: &str| {
+                    let theirs = |guarded: &Guarded| guarded.names()[1..] == [&*upstream.name, channel];
+                    let closed = Phase::Closed;
+                    breakers.iter().any(|(_, guarded)| theirs(guarded) && guarded.breaker().phase() != closed)
+                };
+                upstream.channels.iter().all(|channel| open(&channel.name))
+            };
             for (_, room) in shared.states.all::<Room>() {
                 let healthy = !room.is_degraded();
-                room.maintain(room.time(shared.clock.now()));
+                let now = room.time(shared.clock.now());
+                room.follow_backends(now, &rests);
+                room.maintain(now);
                 match (healthy, room.is_degraded()) {
                     (true, true) => tracing::error!(
                         target: "tidegate::waiting_room", room = %room.name(), "the journal cannot be written: nobody is admitted"

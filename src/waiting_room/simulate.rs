@@ -8,6 +8,7 @@ use tidegate_filters::engine::{Kinds, TimeSpan};
 use tidegate_filters::waiting_room::rules::Rules;
 use tidegate_filters::waiting_room::simulation::{Arrival, Report, simulate};
 
+use super::page;
 use crate::config;
 
 /// Tools for waiting rooms.
@@ -15,6 +16,8 @@ use crate::config;
 pub(crate) enum Tool {
     /// Let recorded or made-up visitors come to a room, and see how long they wait.
     Simulate(Simulate),
+    /// Print the gateway's own page, to make another from it for `custom_page_html`.
+    Page,
 }
 
 /// What is simulated.
@@ -44,12 +47,15 @@ pub(crate) struct Simulate {
     seed: u64,
 }
 
-/// Runs a simulation and prints what came out.
+/// Prints what a tool came to.
 ///
 /// # Errors
 /// What is wrong with the arguments or the file of arrivals.
 pub(crate) fn run(tool: &Tool, kinds: &Kinds) -> Result<(), String> {
-    let Tool::Simulate(asked) = tool;
+    let asked = match tool {
+        Tool::Simulate(asked) => asked,
+        Tool::Page => return std::io::stdout().write_all(page::TEMPLATE.as_bytes()).map_err(|error| error.to_string()),
+    };
     let rules = rules(asked, kinds)?;
     let text =
         std::fs::read_to_string(&asked.arrivals).map_err(|error| format!("{}: {error}", asked.arrivals.display()))?;

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod admin;
+mod admission;
 mod breaker;
+mod commands;
 mod custom_filter;
 mod deferred;
 mod door;
@@ -15,6 +17,8 @@ mod payments;
 mod proxy;
 mod queue;
 mod reload;
+mod room_crowd;
+mod room_kills;
 mod saves;
 mod shop;
 mod support;

@@ -1,5 +1,10 @@
 //! A waiting room in front of a real backend: who waits gets in when there is room, and a kill costs nobody their place.
 
+mod browser;
+mod changes;
+pub(crate) mod desk;
+mod events;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -8,12 +13,18 @@ use std::time::{Duration, Instant};
 use crate::support::{Answer, Gateway, Origin, eventually, get, one_route};
 
 fn file(origin: SocketAddr, places: u32, folder: &Path) -> String {
+    let more = "enabled_origin_commands: [revoke]";
+    file_with(origin, &format!("total_active_users: {places}, new_users_per_minute: 600, {more}"), folder)
+}
+
+/// A file with one room, `drop`, before every path of the origin.
+fn file_with(origin: SocketAddr, settings: &str, folder: &Path) -> String {
     let key = folder.join("room.key");
     std::fs::write(&key, "0f".repeat(32)).unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let rooms = format!(
         "waiting_rooms:
-  - {{name: drop, total_active_users: {places}, new_users_per_minute: 600, enabled_origin_commands: [revoke]}}
+  - {{name: drop, {settings}}}
 waiting_room_keys: [{{kid: 1, secret_file: \"{}\"}}]",
         key.display()
     );

@@ -17,10 +17,14 @@
 
 mod outlook;
 mod places;
+mod reset;
 mod restore;
 mod tick;
+mod told;
+mod turns;
 
 pub use outlook::{Outlook, Prediction, State};
+pub use turns::{Claim, Look};
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -31,7 +35,7 @@ use super::leases::{Lease, Leases};
 use super::marks::Marks;
 use super::pace::Pace;
 use super::record::Delta;
-use super::rules::{Limits, Method, Missed, Phase, Rules};
+use super::rules::{Limits, Method, Phase, Rules};
 use super::window::Window;
 
 /// A pass, or what it was renewed to.
@@ -57,6 +61,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 3] = [Reason::QueueFull, Reason::SoldOut, Reason::NoRoom];
+
+    /// Its place in [`Reason::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// The word used in documents.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -83,19 +96,6 @@ pub enum Entry {
     Busy,
     /// No.
     Rejected(Reason),
-}
-
-/// What somebody with a number is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// Come in.
-    Pass(Admission),
-    /// Not yet. The number may be another than the one that was asked for, where a draw gave a new one.
-    Wait(u64),
-    /// You missed your turn; this is your new number at the end.
-    Moved(u64),
-    /// That number is used up.
-    Gone,
 }
 
 /// Who wants to enter.
@@ -137,6 +137,8 @@ pub struct Line {
     /// When this process took the room over; passes from before may not be known to the journal.
     began: u64,
     epoch: u32,
+    /// The epoch as told: it lags while a reset is being written down.
+    told_epoch: u32,
     /// The next number.
     tail: u64,
     reserved: u64,
@@ -162,6 +164,8 @@ pub struct Line {
     fresh: u32,
     admitted: u64,
     sold_out: bool,
+    /// The backend says that nothing is left.
+    gone: bool,
     /// Numbers by subject.
     subjects: HashMap<u64, u64, ahash::RandomState>,
     /// Waiters that are present: counted at the last tick, plus those who came since.
@@ -178,10 +182,13 @@ pub struct Line {
     /// Places that a journal from before a kill counts as taken without saying by whom, and until when.
     unknown: (u64, u64),
     ended: VecDeque<(u64, u64)>,
+    /// Numbers that kills left in doubt, from and up to.
+    gaps: Vec<(u64, u64)>,
     staged: Vec<(u64, bool)>,
     dirty: Delta,
     last: Delta,
     releases: u64,
+    missed: u64,
 }
 
 impl Line {
@@ -198,6 +205,7 @@ impl Line {
             ticked: now,
             began: now,
             epoch: 1,
+            told_epoch: 1,
             tail: 1,
             reserved: 1,
             frontier: 0,
@@ -216,6 +224,7 @@ impl Line {
             fresh: 0,
             admitted: 0,
             sold_out: false,
+            gone: false,
             subjects: HashMap::default(),
             waiting: 0,
             turned_away: 0,
@@ -227,10 +236,12 @@ impl Line {
             draws: Vec::new(),
             unknown: (0, 0),
             ended: VecDeque::new(),
+            gaps: Vec::new(),
             staged: Vec::new(),
             dirty: Delta::default(),
             last: Delta::default(),
             releases: 0,
+            missed: 0,
             rules,
         }
     }
@@ -238,10 +249,13 @@ impl Line {
     /// Somebody comes who has no number.
     pub fn enter(&mut self, now: u64, visitor: Visitor) -> Entry {
         self.advance(now);
+        if self.told_epoch != self.epoch {
+            return Entry::Busy;
+        }
         if let Some(entry) = self.known(visitor.subject) {
             return entry;
         }
-        if self.sold_out {
+        if self.is_sold_out() {
             return Entry::Rejected(Reason::SoldOut);
         }
         let collecting = matches!(self.rules.phase(self.now), Phase::Prequeue(_));
@@ -268,45 +282,6 @@ impl Line {
         }
         let number = self.join(visitor.subject);
         if self.collecting.is_some() { Entry::Registered(number) } else { Entry::Place(number) }
-    }
-
-    /// Somebody with a number wants in, or looks whether it is their turn.
-    pub fn claim(&mut self, now: u64, asked: u64, subject: u64) -> Claim {
-        self.advance(now);
-        let number = self.resolve(asked);
-        if let Some(lease) = self.leases.get(number) {
-            return Claim::Pass(admission(number, lease));
-        }
-        if self.turns.remove(&number).is_some() {
-            return Claim::Pass(self.admit(number, subject, false));
-        }
-        if self.is_being_drawn(number) {
-            return Claim::Wait(number);
-        }
-        if self.marks.is_spent(number) {
-            return Claim::Gone;
-        }
-        self.marks.see(number);
-        let waits = number > self.published && !self.marks.is_picked(number);
-        if waits || number >= self.tail || self.late_set.contains(&number) || self.is_staged(number) {
-            return Claim::Wait(number);
-        }
-        match self.rules.missed {
-            Missed::Front => {
-                self.late.push_back(number);
-                self.late_set.insert(number);
-                Claim::Wait(number)
-            }
-            Missed::Back if self.tail < self.reserved => {
-                self.spend(number);
-                Claim::Moved(self.join(subject))
-            }
-            Missed::Back => Claim::Wait(number),
-            Missed::Expire => {
-                self.spend(number);
-                Claim::Gone
-            }
-        }
     }
 
     /// Somebody inside makes a request with a pass that was made at `issued` and ends at `expires`. `None` when the visit
@@ -368,22 +343,6 @@ impl Line {
         self.leases.confirm(number);
         self.leases.end_at(number, until);
         self.leases.get(number).map(|lease| admission(number, lease))
-    }
-
-    /// Says whether anything is left. While nothing is, nobody is admitted and nobody gets a number.
-    pub fn set_sold_out(&mut self, sold_out: bool) {
-        self.sold_out = sold_out;
-    }
-
-    /// Bounds admissions by what the backend can take; `None`: as configured.
-    pub fn set_health_rate(&mut self, per_minute: Option<u32>) {
-        self.health_rate = per_minute;
-    }
-
-    /// From now on these rules. Nobody loses a place, a turn or a visit.
-    pub fn set_rules(&mut self, rules: Arc<Rules>) {
-        self.rules = rules;
-        self.apply_limits();
     }
 
     fn advance(&mut self, now: u64) {

@@ -1,11 +1,14 @@
 //! What can be told about a line: to everybody, to one of those who wait, and to whoever thinks of other limits.
 
 use super::Line;
-use crate::waiting_room::pace::Estimate;
+use crate::waiting_room::pace::{self, Estimate};
 use crate::waiting_room::rules::{Limits, Method, Phase, Polling, Rules};
 
 /// Numbers of a block whose waiters are counted beforehand.
 const BLOCK: u64 = 4_096;
+
+/// So many who do not know how long they wait look as often as one would.
+const CROWD: u64 = 10_000;
 
 /// What a room does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,8 @@ pub struct Outlook {
     pub admitted: u64,
     /// Admissions of the last 60 seconds.
     pub last_minute: u64,
+    /// Turns that nobody took, since the process began.
+    pub missed: u64,
     /// Releases a second, measured; `None` while too little is known.
     pub rate: Option<f64>,
     /// Releases a second that the limits allow.
@@ -102,7 +107,7 @@ impl Line {
         };
         let state = if self.limits.suspended {
             State::Suspended
-        } else if self.sold_out {
+        } else if self.is_sold_out() {
             State::SoldOut
         } else if self.limits.queue_all {
             State::QueueAll
@@ -118,7 +123,7 @@ impl Line {
         let moving = !matches!(state, State::QueueAll | State::EventPrequeueing | State::SoldOut);
         Outlook {
             at: self.now,
-            epoch: self.epoch,
+            epoch: self.told_epoch,
             state,
             limits: self.limits,
             frontier: self.published,
@@ -128,6 +133,7 @@ impl Line {
             ready: self.turns.len() as u64,
             admitted: self.admitted,
             last_minute: self.window.sum(self.now),
+            missed: self.missed,
             rate: self.pace.per_second().filter(|_| moving),
             allowed_rate: if moving { self.rate_under(self.limits) } else { 0.0 },
             shuffles: self.shuffles(),
@@ -142,7 +148,7 @@ impl Line {
     #[must_use]
     pub fn predict(&self, rules: &Rules) -> Prediction {
         let limits = rules.limits_at(self.now);
-        let rate = if limits.queue_all || self.sold_out { 0.0 } else { self.rate_under(limits) };
+        let rate = if limits.queue_all || self.is_sold_out() { 0.0 } else { self.rate_under(limits) };
         let wait = (rate > 0.0).then(|| match limits.method {
             Method::Random => Estimate::by_chance(self.waiting, rate),
             _ => Estimate::in_order(self.waiting, rate),
@@ -182,6 +188,26 @@ impl Outlook {
             Method::Random => Estimate::by_chance(self.waiting, rate),
             _ => Estimate::in_order(ahead, rate),
         })
+    }
+
+    /// Milliseconds after which somebody with `ahead` others before them should look again; `spread` as for
+    /// [`pace::poll_after`]. Never so many that their turn could come, at the fastest that the limits allow, and be given to
+    /// the next before they look.
+    #[must_use]
+    pub fn poll_after(&self, ahead: u64, spread: f64) -> u64 {
+        let wait = match self.state {
+            State::SoldOut => Some(f64::INFINITY),
+            _ => self.rough_wait(ahead),
+        };
+        // While nothing is known or nothing moves, a long line looks more rarely than a short one.
+        let crowd = if wait.is_none() { 1 + self.waiting / CROWD } else { 1 };
+        let wanted = pace::poll_after(self.polling, wait, spread).saturating_mul(crowd).min(self.longest_pause());
+        let soonest = ahead.saturating_mul(60_000) / u64::from(self.limits.new_users_per_minute.max(1));
+        wanted.min(soonest.saturating_add(self.refresh))
+    }
+
+    fn longest_pause(&self) -> u64 {
+        self.polling.max.max(self.polling.min) * 13 / 10
     }
 
     /// Seconds after which it is worth looking again, roughly; `None` when nothing moves.

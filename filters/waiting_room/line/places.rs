@@ -1,6 +1,6 @@
 //! Numbers and visits: who gets one, and what becomes of it.
 
-use super::{Admission, Draw, Entry, Line, admission};
+use super::{Admission, Claim, Draw, Entry, Line, admission};
 use crate::waiting_room::draw;
 use crate::waiting_room::leases::Lease;
 use crate::waiting_room::marks::CHUNK;
@@ -16,25 +16,21 @@ impl Line {
         self.draws.iter().filter(|draw| draw.told).find_map(drawn).unwrap_or(number)
     }
 
-    /// What a known person has here already.
+    /// What a known person has here already: their visit, their turn, which is theirs without a token too, or their place.
     pub(super) fn known(&mut self, subject: u64) -> Option<Entry> {
-        let number = self.resolve(*self.subjects.get(&subject)?);
-        if let Some(lease) = self.leases.get(number) {
-            return Some(Entry::Pass(admission(number, lease)));
+        let number = *self.subjects.get(&subject)?;
+        match self.claim(self.now, number, subject) {
+            Claim::Pass(admission) => Some(Entry::Pass(admission)),
+            Claim::Wait(number) | Claim::Moved(number) => {
+                let collected = self.collecting.is_some_and(|first| number >= first);
+                let registered = collected || self.is_being_drawn(number);
+                Some(if registered { Entry::Registered(number) } else { Entry::Place(number) })
+            }
+            Claim::Gone => {
+                self.subjects.remove(&subject);
+                None
+            }
         }
-        if self.is_being_drawn(number) {
-            return Some(Entry::Registered(number));
-        }
-        if self.marks.is_spent(number) {
-            self.subjects.remove(&subject);
-            return None;
-        }
-        self.marks.see(number);
-        Some(if self.collecting.is_some_and(|first| number >= first) {
-            Entry::Registered(number)
-        } else {
-            Entry::Place(number)
-        })
     }
 
     /// Whether a number takes part in a draw that is made and not yet written down.

@@ -22,15 +22,21 @@ impl Line {
 
     fn replay(&mut self, delta: &Delta) {
         self.now = self.now.max(delta.at);
-        self.epoch = delta.epoch;
+        if self.epoch != delta.epoch {
+            self.forget_everybody();
+            self.epoch = delta.epoch;
+            self.told_epoch = delta.epoch;
+        }
         self.reserved = self.reserved.max(delta.reserved);
         self.frontier = self.frontier.max(delta.frontier);
         self.admitted = delta.admitted;
         self.sold_out = delta.sold_out;
+        self.gone = delta.gone;
         self.collecting = delta.collecting;
         for (chunk, bits) in &delta.marks {
             self.marks.set_spent(*chunk, bits, self.now);
         }
+        self.gaps.extend(&delta.gaps);
         for (at, count) in &delta.admissions {
             self.window.add(*at, *count);
         }
@@ -91,9 +97,20 @@ impl Line {
         if last.credit > 0 {
             self.window.add(self.now, last.credit);
         }
-        for number in self.frontier + 1..last.tail {
+        let mut number = self.frontier + 1;
+        while number < last.tail {
+            if let Some((_, end)) = self.gaps.iter().find(|(start, end)| (*start..*end).contains(&number)) {
+                // Nobody can be told from a number that was never given: who has one of these says so by looking.
+                number = *end;
+                continue;
+            }
             self.marks.cover(number, self.now);
             self.marks.see(number);
+            number += 1;
+        }
+        if last.tail < self.reserved {
+            self.gaps.push((last.tail, self.reserved));
+            self.dirty.gaps.push((last.tail, self.reserved));
         }
         self.tail = self.reserved;
         if self.tail > 1 {
@@ -113,6 +130,7 @@ impl Line {
         turns.sort_unstable();
         let waiting = self.frontier + 1..self.tail;
         Delta {
+            gaps: self.gaps.clone(),
             draws: self.draws.iter().map(|draw| (draw.first, draw.ranks.len() as u32, draw.base)).collect(),
             admissions: self.window.entries(),
             turns,

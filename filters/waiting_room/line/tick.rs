@@ -49,6 +49,10 @@ impl Line {
     /// What a tick decided was written: it takes effect.
     pub(in crate::waiting_room) fn written(&mut self, delta: &Delta) {
         self.reserved = self.reserved.max(delta.reserved);
+        if delta.epoch != self.epoch {
+            // The room was reset meanwhile; what the tick decided concerns nobody any more.
+            return;
+        }
         self.credit = delta.credit;
         self.writing = 0;
         for (number, _, until, _) in &delta.visits {
@@ -59,6 +63,7 @@ impl Line {
         }
         self.draws.iter_mut().for_each(|draw| draw.told = true);
         self.published = self.frontier;
+        self.told_epoch = self.epoch;
         self.last = delta.counts();
     }
 
@@ -138,6 +143,7 @@ impl Line {
             }
             self.turns.remove(&number);
             self.dirty.missed.push(number);
+            self.missed += 1;
             self.allowance += ONE;
             // A second chance is the last one.
             if turn.second || self.rules.missed == Missed::Expire {
@@ -201,7 +207,7 @@ impl Line {
 
     /// Places that are free, whatever they are wanted for.
     pub(super) fn free(&mut self) -> u64 {
-        if self.sold_out || self.limits.queue_all || self.collecting.is_some() {
+        if self.is_sold_out() || self.limits.queue_all || self.collecting.is_some() {
             return 0;
         }
         if matches!(self.rules.phase(self.now), Phase::Prequeue(_)) {
@@ -297,6 +303,7 @@ impl Line {
     fn prune(&mut self) {
         self.marks.prune(self.frontier, self.now, self.rules.ticket_life());
         let lowest = self.marks.lowest();
+        self.gaps.retain(|(_, end)| *end > self.frontier + 1);
         self.draws.retain(|draw| draw.base + draw.ranks.len() as u64 > lowest);
         let live = self.waiting + self.leases.len() + self.turns.len() as u64 + self.late.len() as u64;
         if self.subjects.len() as u64 > 4 * live + 4_096 {
@@ -321,6 +328,7 @@ impl Line {
         delta.tail = self.tail;
         delta.admitted = self.admitted;
         delta.sold_out = self.sold_out;
+        delta.gone = self.gone;
         delta.collecting = self.collecting;
         delta.turns.clone_from(&self.staged);
         delta.visits =

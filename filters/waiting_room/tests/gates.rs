@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderName, StatusCode, header, response};
 
@@ -9,6 +10,7 @@ use super::support::{Bench, settings};
 use crate::condition::Condition;
 use crate::engine::{Decision, Filter, HeaderEdit, Identity, IdentityId, KeyHasher, Nanos, Reply, ReplyBody};
 use crate::engine::{RequestContext, RequestHead};
+use crate::waiting_room::State;
 use crate::waiting_room::gate::Gate;
 use crate::waiting_room::rules::Rules;
 use crate::waiting_room::settings::{CommandKind, Settings};
@@ -42,7 +44,7 @@ enum Seen {
 impl Stage {
     fn new(settings: Settings) -> Self {
         let bench = Bench::with(settings);
-        Self { gate: Gate { room: bench.room.clone() }, bench }
+        Self { gate: Gate { room: bench.room.clone(), upstreams: Box::default() }, bench }
     }
 
     fn nanos(&self) -> Nanos {
@@ -148,7 +150,6 @@ fn a_stranger_brings_a_token_back_waits_and_enters() {
     let second = stage.waits(&mut visitor);
     let told = document(&second);
     assert_eq!(told["state"], "WAITING");
-    assert_eq!(told["inWaitingRoom"], true);
     assert!(second.retry_after.unwrap().as_millis() >= 2_000);
     assert_eq!(value(&second, &header::CACHE_CONTROL).as_deref(), Some("private, no-store"));
     let number = told["ticketNumber"].clone();
@@ -179,6 +180,14 @@ fn heads_and_prefetches_take_nothing_and_preflights_pass() {
     }
     assert_eq!(stage.bench.room.outlook().active, 0);
     stage.full();
+    let mut visitor = client();
+    stage.waits(&mut visitor);
+    for (target, dest) in [("/favicon.ico", ""), ("/robots.txt", ""), ("/a.png", "image"), ("/a.js", "script")] {
+        let headers = vec![("Sec-Fetch-Dest", dest)];
+        let mut beside = Client { target: target.to_owned(), headers, ..visitor.clone() };
+        assert_eq!(value(&stage.waits(&mut beside), &header::SET_COOKIE), None, "{target}");
+    }
+    assert_eq!(stage.bench.room.outlook().tail, 1);
     let headers = vec![("Access-Control-Request-Method", "POST")];
     stage.passes(&mut Client { method: "OPTIONS", headers, ..client() });
 }
@@ -221,6 +230,29 @@ fn a_known_person_needs_no_cookie_and_has_one_place() {
 }
 
 #[test]
+fn a_known_person_who_brings_nothing_gets_their_turn_and_counts_once() {
+    let mut settings = one_place();
+    settings.identity = vec![USER];
+    let mut stage = Stage::new(settings);
+    let holder = stage.full();
+    let known = || Client { user: Some("ann"), ..client() };
+    for _ in 0..3 {
+        assert_eq!(document(&stage.waits(&mut known()))["state"], "WAITING");
+    }
+    let counts = &stage.bench.room.counts;
+    let before = [&counts.joined, &counts.admitted].map(|count| count.load(Relaxed));
+    assert_eq!(before[0], 1);
+    stage.bench.room.end(1);
+    drop(holder);
+    stage.bench.pass(300);
+    for _ in 0..3 {
+        stage.passes(&mut known());
+    }
+    let room = &stage.bench.room;
+    assert_eq!([&room.counts.joined, &room.counts.admitted].map(|count| count.load(Relaxed)), [1, before[1] + 1]);
+}
+
+#[test]
 fn a_visit_is_renewed_when_half_of_it_is_over() {
     let mut stage = Stage::new(one_place());
     let mut holder = stage.full();
@@ -252,6 +284,8 @@ fn the_backend_ends_prolongs_and_keeps_visits() {
     let cx = answered(&stage, &mut holder, "hold=900; order=8c1f");
     let token = edit(&cx, &"x-tidegate-reentry".parse().unwrap()).unwrap();
     stage.bench.pass(800_000);
+    let mut astray = Client { target: format!("/paid?order=other&tgwr={token}"), ..client() };
+    assert_eq!(document(&stage.waits(&mut astray))["state"], "PRE", "it is good for its order only");
     let mut elsewhere = Client { target: format!("/paid?order=8c1f&tgwr={token}"), ..client() };
     let reply = stage.waits(&mut elsewhere);
     assert_eq!(reply.status, StatusCode::SEE_OTHER);
@@ -261,10 +295,75 @@ fn the_backend_ends_prolongs_and_keeps_visits() {
     let cx = answered(&stage, &mut elsewhere, "complete");
     assert!(edit(&cx, &header::SET_COOKIE).unwrap().contains("Max-Age=0"));
     assert!(stage.bench.room.is_ended(1));
+    elsewhere = Client { target: format!("/paid?order=8c1f&tgwr={token}"), ..client() };
     let mut next = client();
     stage.passes(&mut next);
+    assert_eq!(document(&stage.waits(&mut elsewhere))["state"], "PRE", "the visit is over, so nobody comes back to it");
     answered(&stage, &mut next, "sold_out");
+    stage.bench.pass(200);
     assert_eq!(document(&stage.waits(&mut client()))["state"], "REJECTED");
+    answered(&stage, &mut next, "available");
+    stage.bench.pass(200);
+    assert_eq!(document(&stage.waits(&mut client()))["state"], "PRE");
+}
+
+#[test]
+fn what_an_operator_closed_no_backend_opens() {
+    let mut settings = one_place();
+    settings.commands = vec![CommandKind::SoldOut];
+    let mut stage = Stage::new(settings);
+    let mut holder = stage.full();
+    stage.bench.room.set_sold_out(true);
+    stage.bench.pass(200);
+    answered(&stage, &mut holder, "available");
+    stage.bench.pass(200);
+    assert_eq!(stage.bench.room.outlook().state, State::SoldOut);
+    answered(&stage, &mut holder, "sold_out");
+    stage.bench.pass(200);
+    let now = stage.bench.now;
+    stage.bench = stage.bench.kill(now);
+    assert_eq!(stage.bench.room.outlook().state, State::SoldOut);
+    stage.bench.room.set_sold_out(false);
+    stage.bench.pass(200);
+    assert_ne!(stage.bench.room.outlook().state, State::SoldOut, "the operator has the last word");
+}
+
+#[test]
+fn a_word_about_a_visit_is_heard_where_a_rule_lets_by_and_a_word_without_one_is_not() {
+    let mut settings = one_place();
+    settings.commands = CommandKind::ALL.map(|(_, kind)| kind).to_vec();
+    settings.bypass = vec![Condition::compile(r#"request.path.startsWith("/api")"#, |_| None).unwrap()];
+    let mut stage = Stage::new(settings);
+    let mut holder = stage.full();
+    let mut stranger = Client { target: "/api/orders/8c1f".to_owned(), ..client() };
+    let cx = answered(&stage, &mut stranger, "hold=900; order=8c1f");
+    assert_eq!(edit(&cx, &"x-tidegate-reentry".parse().unwrap()), None);
+    holder.target = "/api/orders/8c1f".to_owned();
+    let cx = answered(&stage, &mut holder, "hold=900; order=8c1f");
+    assert!(edit(&cx, &"x-tidegate-reentry".parse().unwrap()).is_some());
+    answered(&stage, &mut holder, "complete");
+    assert!(stage.bench.room.is_ended(1));
+    let cx = answered(&stage, &mut holder, "hold=900");
+    assert_eq!(edit(&cx, &"x-tidegate-reentry".parse().unwrap()), None, "there is no visit to hold");
+}
+
+#[test]
+fn a_kill_right_behind_a_hold_still_lets_the_buyer_back() {
+    let mut settings = one_place();
+    settings.commands = vec![CommandKind::Hold, CommandKind::Complete];
+    let mut stage = Stage::new(settings);
+    let mut holder = stage.full();
+    let cx = answered(&stage, &mut holder, "hold=900; order=8c1f");
+    let token = edit(&cx, &"x-tidegate-reentry".parse().unwrap()).unwrap();
+    let now = stage.bench.now;
+    stage.bench = stage.bench.kill(now);
+    stage.gate = Gate { room: stage.bench.room.clone(), upstreams: Box::default() };
+    stage.bench.pass(800_000);
+    let mut elsewhere = Client { target: format!("/orders/8c1f?tgwr={token}"), ..client() };
+    let reply = stage.waits(&mut elsewhere);
+    assert_eq!(value(&reply, &header::LOCATION).as_deref(), Some("/orders/8c1f"));
+    elsewhere.target = "/orders/8c1f".to_owned();
+    stage.passes(&mut elsewhere);
 }
 
 #[test]

@@ -27,6 +27,30 @@ fn a_kill_loses_no_place_and_gives_no_number_twice() {
 }
 
 #[test]
+fn numbers_that_a_kill_left_in_doubt_hold_up_nobody_after_the_next() {
+    let mut bench = Bench::new(places(1));
+    let inside = fill(&mut bench, 1);
+    let early = place(&bench);
+    bench.pass(100);
+    for _ in 0..4 {
+        let wall = bench.now;
+        bench = bench.kill(wall);
+        bench.pass(100);
+        place(&bench);
+        bench.pass(100);
+    }
+    let late = place(&bench);
+    bench.pass(100);
+    assert_eq!(bench.room.outlook().waiting, 6, "people, not numbers");
+    for number in [early, late] {
+        assert_eq!(bench.room.claim(bench.now, number, 0), Claim::Wait(number));
+    }
+    bench.room.leave(bench.now, inside[0]);
+    bench.pass(200);
+    assert!(matches!(bench.room.poll(bench.now, early, 0), Some(Claim::Pass(_))));
+}
+
+#[test]
 fn a_clock_that_was_set_back_stops_nothing() {
     let mut bench = Bench::new(places(1));
     fill(&mut bench, 1);

@@ -1,7 +1,9 @@
 //! Tests of the waiting room.
 
 mod crowd;
+mod desk;
 mod documents;
+mod events;
 mod gates;
 mod health;
 mod kills;

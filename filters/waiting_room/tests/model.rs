@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -21,6 +22,10 @@ enum Step {
     Limits { total: u32, rate: u32 },
     Kill { clock: i64 },
     Disk { broken: bool },
+    SoldOut(bool),
+    Gone(bool),
+    Backend(Option<u32>),
+    Extend(usize, u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -36,6 +41,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1u32..=MOST, 1u32..=RATE).prop_map(|(total, rate)| Step::Limits { total, rate }),
         1 => (-100_000i64..100_000).prop_map(|clock| Step::Kill { clock }),
         1 => any::<bool>().prop_map(|broken| Step::Disk { broken }),
+        1 => any::<bool>().prop_map(Step::SoldOut),
+        1 => any::<bool>().prop_map(Step::Gone),
+        1 => prop::option::of(1u32..=RATE).prop_map(Step::Backend),
+        1 => (0usize..64, 1u64..300).prop_map(|(at, seconds)| Step::Extend(at, seconds)),
     ]
 }
 
@@ -53,6 +62,8 @@ struct World {
     given: HashSet<u64>,
     /// Subjects by number, to see that one person has one number.
     admissions: Vec<u64>,
+    /// An operator, and the backend, say that nothing is left.
+    over: [bool; 2],
     counted: HashSet<u64>,
 }
 
@@ -65,6 +76,7 @@ impl World {
             passes: HashMap::new(),
             given: HashSet::new(),
             admissions: Vec::new(),
+            over: [false; 2],
             counted: HashSet::new(),
         }
     }
@@ -101,11 +113,13 @@ impl World {
             Step::Enter { subject, steady } => {
                 let subject = self.subject(subject);
                 let visitor = Visitor { subject, steady: steady || subject != 0 };
+                let before = self.given.len();
                 match self.bench.room.enter(now, visitor) {
                     Entry::Pass(pass) => self.pass(pass, subject),
                     Entry::Place(number) | Entry::Registered(number) => self.number(number, subject),
                     Entry::Pre | Entry::Busy | Entry::Rejected(_) => (),
                 }
+                assert!(self.over == [false; 2] || self.given.len() == before, "a number although nothing is left");
             }
             Step::Poll(at) => {
                 if let Some((number, subject)) = pick(&self.tickets, at) {
@@ -147,6 +161,26 @@ impl World {
             }
             Step::Kill { clock } => self.kill(clock),
             Step::Disk { broken } => self.bench.disk.broken.store(broken, Relaxed),
+            Step::SoldOut(over) => {
+                self.bench.room.set_sold_out(over);
+                self.over = [over, self.over[1] && over];
+                // Written down, so that a kill does not undo it; a broken disk would.
+                self.bench.disk.broken.store(false, Relaxed);
+                self.bench.pass(200);
+            }
+            Step::Gone(gone) => {
+                self.bench.room.set_gone(gone);
+                self.over[1] = gone;
+                self.bench.disk.broken.store(false, Relaxed);
+                self.bench.pass(200);
+            }
+            Step::Backend(rate) => self.bench.room.set_backend_rate(rate),
+            Step::Extend(at, seconds) => {
+                let Some((pass, issued, subject)) = self.some_pass(at) else { return };
+                if let Some(longer) = self.bench.room.extend(now, pass.number, Duration::from_secs(seconds)) {
+                    self.passes.insert(pass.number, (longer, issued, subject));
+                }
+            }
         }
         self.check();
     }
@@ -161,6 +195,8 @@ impl World {
         match claim {
             Claim::Pass(pass) => {
                 assert_eq!(pass.number, number);
+                let (outlook, fifo) = (self.bench.room.outlook(), self.rules.limits.method == Method::Fifo);
+                assert!(!fifo || number <= outlook.frontier, "{number} came in before its turn");
                 self.pass(pass, subject);
             }
             Claim::Wait(other) => assert_eq!(other, number),
@@ -182,6 +218,31 @@ impl World {
         assert!(self.bench.now + 200_000 > before);
         let now = self.bench.now;
         self.admissions.iter_mut().for_each(|at| *at = (*at).min(now));
+    }
+
+    /// When all trouble is over, everybody who keeps looking gets an answer.
+    fn settle(&mut self) {
+        self.bench.disk.broken.store(false, Relaxed);
+        self.bench.room.set_sold_out(false);
+        self.bench.room.set_backend_rate(None);
+        (self.over, self.rules.limits.total_active_users) = ([false; 2], MOST);
+        self.rules.limits.new_users_per_minute = RATE;
+        self.bench.set_rules(self.rules.clone());
+        for _ in 0..600 {
+            if self.tickets.is_empty() {
+                return;
+            }
+            self.bench.pass(1_500);
+            let now = self.bench.now;
+            for (number, subject) in self.tickets.clone() {
+                let claim = self.bench.room.poll(now, number, subject);
+                self.claimed(number, subject, claim.unwrap_or(Claim::Wait(number)));
+            }
+            for number in std::mem::take(&mut self.passes).into_keys() {
+                self.bench.room.end(number);
+            }
+        }
+        panic!("{:?} wait for ever, at {:?}", self.tickets, self.bench.room.outlook());
     }
 
     fn check(&self) {
@@ -209,6 +270,7 @@ proptest! {
         for step in steps {
             world.run(step);
         }
+        world.settle();
     }
 
 }

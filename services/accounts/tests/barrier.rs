@@ -110,10 +110,10 @@ fn money_that_was_made_up_is_found() {
     let id = account(&file, "u", 100);
     file.execute("UPDATE accounts SET available = 101", []).expect("a wrong row");
     let found = super::inspect::within(&file, 0).expect("readable");
-    assert_eq!(found, [format!("I4: the ledger does not add up to the balance of account {id}")]);
+    assert_eq!(found, [format!("I4: the ledger does not add up to the balance of account: {id}")]);
     file.execute("UPDATE accounts SET available = 90, frozen = 10", []).expect("a wrong row");
     let found = super::inspect::within(&file, 0).expect("readable");
-    assert_eq!(found, [format!("I4: frozen or incoming is not the sum of open tries of account {id}")]);
+    assert_eq!(found, [format!("I4: frozen or incoming is not the sum of open tries of account: {id}")]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use axum::routing::post;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::bill;
 use super::super::channel::Channel;
 use super::super::course::{Course, Stopped};
 use super::super::http::{Came, Shared, check_amount, check_number, check_subject, check_url};
@@ -48,6 +49,8 @@ struct Business {
     scene: Option<String>,
     refund_amount: Number,
     out_request_no: String,
+    bill_type: String,
+    bill_date: String,
 }
 
 /// Merchants send amounts as text and as numbers.
@@ -122,6 +125,9 @@ async fn carry_out(
     params: &Params,
     call: Business,
 ) -> Result<(Value, Course), Stopped> {
+    if method == bill::ALIPAY_METHOD {
+        return Ok((bill::alipay(channel, &call.bill_type, &call.bill_date).await?, Course::default()));
+    }
     let step = match method {
         "alipay.trade.precreate" | "alipay.trade.pay" => Step::Create,
         "alipay.trade.query" | "alipay.trade.fastpay.refund.query" => Step::Query,
@@ -312,7 +318,7 @@ async fn refund_query(channel: &Channel, number: String, call: &Business) -> Res
     Ok(success(content))
 }
 
-fn success(content: Value) -> Value {
+pub(in crate::channel_simulator) fn success(content: Value) -> Value {
     with_code(content, "10000", "Success")
 }
 
@@ -322,7 +328,7 @@ fn with_code(mut content: Value, code: &str, msg: &str) -> Value {
     content
 }
 
-fn failure(code: &str, msg: &str, sub_code: &str) -> Value {
+pub(in crate::channel_simulator) fn failure(code: &str, msg: &str, sub_code: &str) -> Value {
     with_code(json!({ "sub_code": sub_code, "sub_msg": sub_code }), code, msg)
 }
 

@@ -91,6 +91,7 @@ async fn answer(done: Done) -> Response {
         Err(Stopped::Ending(ending)) => ending.into_response(),
         Err(Stopped::SystemError) => failure("系统繁忙"),
         // Every refusal has status 200 here.
+        Err(Stopped::Problem(problem)) if problem.code == "PAYMENT_NOT_FOUND" => failure("订单号不存在"),
         Err(Stopped::Problem(problem)) if matches!(problem.status.as_u16(), 400 | 401 | 404 | 409) => {
             failure(&problem.detail)
         }

@@ -40,46 +40,32 @@ const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 
+/// A receiver that was restarting is tried again after a second; from there on these are WeChat Pay's.
+const SCHEDULE: [i64; 16] = [
+    SECOND,
+    15 * SECOND,
+    15 * SECOND,
+    30 * SECOND,
+    3 * MINUTE,
+    10 * MINUTE,
+    20 * MINUTE,
+    30 * MINUTE,
+    30 * MINUTE,
+    30 * MINUTE,
+    HOUR,
+    3 * HOUR,
+    3 * HOUR,
+    3 * HOUR,
+    6 * HOUR,
+    6 * HOUR,
+];
+
 /// Milliseconds from an attempt to deliver a callback to the next one.
 pub(super) fn schedule(dialect: Dialect) -> &'static [i64] {
     match dialect {
-        // A receiver that was restarting is tried again after a second; from there on these are WeChat Pay's.
-        Dialect::Json => &[
-            SECOND,
-            15 * SECOND,
-            15 * SECOND,
-            30 * SECOND,
-            3 * MINUTE,
-            10 * MINUTE,
-            20 * MINUTE,
-            30 * MINUTE,
-            30 * MINUTE,
-            30 * MINUTE,
-            HOUR,
-            3 * HOUR,
-            3 * HOUR,
-            3 * HOUR,
-            6 * HOUR,
-            6 * HOUR,
-        ],
+        Dialect::Json => &SCHEDULE,
+        Dialect::Wechat => &SCHEDULE[1..],
         Dialect::Alipay => &[4 * MINUTE, 10 * MINUTE, 10 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 15 * HOUR],
-        Dialect::Wechat => &[
-            15 * SECOND,
-            15 * SECOND,
-            30 * SECOND,
-            3 * MINUTE,
-            10 * MINUTE,
-            20 * MINUTE,
-            30 * MINUTE,
-            30 * MINUTE,
-            30 * MINUTE,
-            HOUR,
-            3 * HOUR,
-            3 * HOUR,
-            3 * HOUR,
-            6 * HOUR,
-            6 * HOUR,
-        ],
         // Aggregators differ; this is a common one.
         Dialect::Epay => &[MINUTE, 3 * MINUTE, 20 * MINUTE, HOUR, 2 * HOUR],
     }

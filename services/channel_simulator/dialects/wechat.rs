@@ -13,6 +13,7 @@ use rand::distr::Alphanumeric;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::bill;
 use super::super::channel::Channel;
 use super::super::course::{Course, Stopped};
 use super::super::http::{Came, Shared, check_amount, check_currency, check_number, check_subject, check_url, parse};
@@ -57,6 +58,10 @@ async fn call(
         ("GET", ["pay", "transactions", "id", trade_no]) => query(&channel, &came, "", trade_no).await,
         ("POST", ["pay", "transactions", "out-trade-no", number, "close"]) => close(&channel, &came, number).await,
         ("POST", ["refund", "domestic", "refunds"]) => refund(&channel, &came, &body).await,
+        ("GET", ["bill", "tradebill"]) => {
+            let bill = bill::wechat(&channel, uri.query().unwrap_or("")).await;
+            bill.map(|content| (StatusCode::OK, content, Course::default())).map_err(Stopped::from)
+        }
         ("GET", ["certificates"]) => Ok((StatusCode::OK, certificates(&channel, &keys), Course::default())),
         _ => Err(Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "There is nothing at this path.").into()),
     };
@@ -77,7 +82,13 @@ async fn call(
     }
 }
 
-fn authorized(keys: &Keys, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<(), Forged> {
+pub(in crate::channel_simulator) fn authorized(
+    keys: &Keys,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(), Forged> {
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or(Forged::Malformed)?;
     let authorization = Authorization::parse(header)?;
     if authorization.mchid != MCHID || authorization.serial_no != keys.merchant.serial() {

@@ -48,6 +48,8 @@ pub(super) struct Plan {
     pub(super) decline: Decline,
     /// What becomes of callbacks.
     pub(super) callback: Callback,
+    /// What is wrong with bills.
+    pub(super) bill: Bill,
     /// What becomes of calls. The first one that applies to a call is its fault.
     pub(super) faults: Vec<Fault>,
 }
@@ -70,6 +72,16 @@ pub(super) struct Decline {
     pub(super) ratio: f64,
     /// Reasons, all equally likely; empty: `INSUFFICIENT_FUNDS`.
     pub(super) codes: Vec<String>,
+}
+
+/// Faults of bills, by payment number.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Bill {
+    /// Payments that are not in it.
+    pub(super) omit: Vec<String>,
+    /// Payments that are in it with a fen too much.
+    pub(super) wrong_amount: Vec<String>,
 }
 
 /// Faults of callbacks.

@@ -69,6 +69,9 @@ async function once(method, path, { body, key, later = false, signed = true, onW
   }
   let value = {};
   try { value = JSON.parse(text); } catch { /* an answer without JSON is judged by its status */ }
+  // Behind a waiting room: what leads back into it from a wallet, for this order.
+  const reentry = answer.headers.get('X-Tidegate-Reentry');
+  if (reentry && value.order_no) sessionStorage.setItem(`reentry:${value.order_no}`, reentry);
   const place = answer.headers.get('Location') ?? '';
   if (answer.status === 202 && place.startsWith(LATER)) throw new Later(place);
   if (answer.ok) return value;

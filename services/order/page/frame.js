@@ -71,7 +71,9 @@ export async function press(button, busy, idle, work, handle = () => false) {
     await work((why) => say(t(why)));
   } catch (error) {
     if (!(error instanceof Refused || error instanceof Later)) throw error;
-    if (error.status === 429) await slowDown(label, Math.max(error.retryAfter, 1));
+    // The visit is over and others wait: so do we, on the waiting room's page.
+    if (error.code === 'waiting-room') location.reload();
+    else if (error.status === 429) await slowDown(label, Math.max(error.retryAfter, 1));
     else if (!handle(error)) say(explain(error));
   } finally {
     button.disabled = false;

@@ -7,6 +7,9 @@ import { lang, money, t, when } from './words.js';
 const REFRESH_MS = 4_000;
 const password = $('query-password');
 
+/** The sale has a page of its own, behind the waiting room; only there its product is bought. */
+const inSale = location.pathname === '/sale';
+let sale = null;
 let products = [];
 let orders = [];
 /** SKUs that are being bought; their buttons are left alone. */
@@ -34,11 +37,14 @@ function passwordIsGood() {
 }
 
 async function buy(sku, button) {
+  if (sku === sale && !inSale) return location.assign('/sale');
   if (!passwordIsGood()) return;
   busy.add(sku);
   const place = async (onWait) => {
     const body = { sku, qty: 1, query_password: password.value };
-    const order = await send('POST', '/api/orders', { body, key: intent(sku), later: true, onWait });
+    // A sale has a line of its own; anybody else's order may be made a little later.
+    const [path, later] = inSale ? ['/api/sale/orders', false] : ['/api/orders', true];
+    const order = await send('POST', path, { body, key: intent(sku), later, onWait });
     forget(sku);
     sessionStorage.setItem(`password:${order.order_no}`, password.value);
     say(t('placed'));
@@ -116,7 +122,8 @@ function draw() {
 
 async function refresh() {
   const answer = await send('GET', '/api/products', { signed: false });
-  products = answer.products;
+  sale ??= (await send('GET', '/api/sale', { signed: false })).sku;
+  products = answer.products.filter(({ sku }) => !inSale || sku === sale);
   for (const { sku, band } of products) if (band !== 'sold_out') gone.delete(sku);
   $('products').removeAttribute('aria-busy');
   draw();

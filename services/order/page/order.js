@@ -1,11 +1,16 @@
 // One order from payment to its keys: looks again every second, then less and less often, until it is final.
 
-import { Later, send, sleep, standing } from './api.js';
+import { send, sleep } from './api.js';
 import { $, frame, make, press, say } from './frame.js';
 import { lang, money, t, when } from './words.js';
 
 const no = new URLSearchParams(location.search).get('no') ?? '';
 const path = `/api/orders/${encodeURIComponent(no)}`;
+/** Where a payment goes on; the wallet leads back by a link that opens the waiting room in any browser. */
+const wallet = (url) => {
+  const reentry = sessionStorage.getItem(`reentry:${no}`);
+  return reentry ? `${url}&tgwr=${encodeURIComponent(reentry)}` : url;
+};
 const FINAL = ['DELIVERED', 'REFUNDED', 'FAILED', 'CANCELLED', 'EXPIRED'];
 const SLOWEST_MS = 10_000;
 
@@ -49,7 +54,7 @@ function drawPayment() {
   $('paying-hint').textContent = t(open ? 'payOpenHint' : 'payUnknownHint', { channel });
   $('pay-continue').hidden = !open;
   $('pay-other').hidden = !open;
-  if (open) $('pay-continue').href = payment.pay_url;
+  if (open) $('pay-continue').href = wallet(payment.pay_url);
 }
 
 function drawKeys() {
@@ -129,28 +134,11 @@ async function act(button, busy, idle, work, handle) {
   await look().catch(() => {});
 }
 
-/** The answer to a payment, whether it comes at once or later. */
-async function paid(channel, onWait) {
-  try {
-    return await send('POST', `${path}/payments`, { body: { channel }, later: true, onWait });
-  } catch (error) {
-    if (!(error instanceof Later)) throw error;
-    onWait('processing');
-    for (let version = null; ;) {
-      const now = await standing(error.place, version).catch(() => sleep(2_000));
-      version = now?.version ?? version;
-      if (now?.status === 'DONE') return send('GET', now.result, { onWait });
-      // Whatever came of it, the order knows.
-      if (now && ['CANCELLED', 'EXPIRED', 'UNKNOWN', 'PARKED'].includes(now.status)) return {};
-    }
-  }
-}
-
 for (const button of document.querySelectorAll('[data-channel]')) {
   const { channel } = button.dataset;
   button.addEventListener('click', () => act(button, t('paying', { channel: t(channel) }), () => t(channel), async (onWait) => {
-    const payment = await paid(channel, onWait);
-    if (payment.pay_url) location.assign(payment.pay_url);
+    const payment = await send('POST', `${path}/payments`, { body: { channel }, onWait });
+    if (payment.pay_url) location.assign(wallet(payment.pay_url));
     if (payment.status === 'DECLINED') say(t('declined', { channel: t(channel) }));
   }, (error) => {
     if (error.code === 'CHANNEL_UNAVAILABLE') say(t('unreachable', { channel: t(channel) }));

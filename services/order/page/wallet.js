@@ -8,7 +8,8 @@ const asked = new URLSearchParams(location.search);
 const no = asked.get('order') ?? '';
 const paymentNo = asked.get('payment') ?? '';
 const path = `/api/orders/${encodeURIComponent(no)}`;
-const back = `/shop/order?no=${encodeURIComponent(no)}`;
+const reentry = asked.get('tgwr');
+const back = `/shop/order?no=${encodeURIComponent(no)}${reentry ? `&tgwr=${encodeURIComponent(reentry)}` : ''}`;
 
 let payment = null;
 

@@ -3,6 +3,7 @@
 mod accounts;
 mod card_key;
 mod channel_simulator;
+mod check;
 mod order;
 mod process;
 mod reconciliation;

@@ -16,17 +16,22 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `service` on port 0 with its data in `folder` and waits until it has announced its address.
     pub(crate) fn start(service: &str, folder: &Path, more: &[&str]) -> Self {
-        Self::launch(service, folder, more, &[])
+        Self::launch(service, "127.0.0.1:0", folder, more, &[])
+    }
+
+    /// The same at a certain address, where a process was before.
+    pub(crate) fn start_at(service: &str, listen: &str, folder: &Path, more: &[&str]) -> Self {
+        Self::launch(service, listen, folder, more, &[])
     }
 
     /// The same with variables in its environment.
     pub(crate) fn start_with(service: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
-        Self::launch(service, folder, &[], variables)
+        Self::launch(service, "127.0.0.1:0", folder, &[], variables)
     }
 
-    fn launch(service: &str, folder: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
+    fn launch(service: &str, listen: &str, folder: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(BINARY)
-            .args([service, "--listen", "127.0.0.1:0", "--data-dir"])
+            .args([service, "--listen", listen, "--data-dir"])
             .arg(folder)
             .args(more)
             .env("RUST_LOG", "error")
@@ -40,6 +45,13 @@ impl Process {
         let (name, base) = line.trim().split_once(" listening on ").expect("name and address");
         assert_eq!(name, service);
         Self { base: base.to_owned(), child }
+    }
+
+    /// Starts a command that announces nothing and goes on until it is dropped.
+    pub(crate) fn background(arguments: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        let child = command.args(arguments).env("RUST_LOG", "error").spawn().expect("the binary starts");
+        Self { child, base: String::new() }
     }
 
     /// Runs a command of the binary to its end.

@@ -12,7 +12,10 @@
 //! later. Wrong for: more than one gateway over the same payments; each has a file of its own.
 
 pub mod model;
+mod news;
 mod rows;
+#[cfg(test)]
+mod stories;
 #[cfg(test)]
 mod tests;
 
@@ -119,15 +122,46 @@ impl Journal {
         Ok(self.store.write(op).await?)
     }
 
+    /// Closes a try that did nothing, while its payment goes on after a pause.
+    pub async fn rest(&self, id: &str, n: i64, seen: Observed, now_ms: i64) -> Result<()> {
+        let id = id.to_owned();
+        let op = move |connection: &rusqlite::Connection| {
+            let before = rows::one(connection, &id, n)?;
+            if before.state != AttemptState::Dispatching || seen.state.is_live() {
+                return Err(Refusal::Standing);
+            }
+            Ok(rows::set_attempt(connection, &id, n, &seen, now_ms, now_ms)?)
+        };
+        Ok(self.store.write(op).await?)
+    }
+
+    /// No further try is coming: the payment stands as its tries say.
+    pub async fn conclude(&self, id: &str, now_ms: i64) -> Result<()> {
+        let id = id.to_owned();
+        let op = move |connection: &rusqlite::Connection| {
+            let view = rows::view(connection, &id)?.ok_or(Refusal::Missing)?;
+            Ok(match view.payment.state {
+                PaymentState::Processing => rows::set_payment(connection, &id, view.by_tries(), now_ms)?,
+                _ => (),
+            })
+        };
+        Ok(self.store.write(op).await?)
+    }
+
     /// Writes down what became of a try; its payment follows.
     pub async fn settle(&self, id: &str, n: i64, seen: Observed, now_ms: i64, next_ms: i64) -> Result<()> {
         let id = id.to_owned();
         let op = move |connection: &rusqlite::Connection| {
             let before = rows::one(connection, &id, n)?;
             if !before.state.is_live() || before.state == AttemptState::Succeeded {
-                return Err(Refusal::Standing);
+                if seen.state != AttemptState::Succeeded || before.state == AttemptState::Succeeded {
+                    return Err(Refusal::Standing);
+                }
+                // The row was given up while the answer was under way. A charge is news, however late.
+                let view = rows::view(connection, &id)?.ok_or(Refusal::Missing)?;
+                return news::too_late(connection, &view, &before, Report::Succeeded, &seen, now_ms).map(drop);
             }
-            settle_in(connection, &id, n, &seen, now_ms, next_ms)
+            news::settle(connection, &id, n, &seen, now_ms, next_ms)
         };
         Ok(self.store.write(op).await?)
     }
@@ -143,10 +177,18 @@ impl Journal {
         Ok(self.store.write(move |connection| Ok(rows::claim(connection, now_ms, lease_ms, limit)?)).await?)
     }
 
-    /// Writes down what a query told about a try.
-    pub async fn told(&self, id: &str, n: i64, report: Report, seen: Observed, at: Schedule) -> Result<Step> {
+    /// Writes down what a query told about a try. `sends`: how often that had been sent when the channel was asked; what
+    /// it said before a further sending proves nothing about that one, unless it said that it has charged.
+    pub async fn told(
+        &self,
+        id: &str,
+        (n, sends): (i64, i64),
+        report: Report,
+        seen: Observed,
+        at: Schedule,
+    ) -> Result<Step> {
         let id = id.to_owned();
-        Ok(self.store.write(move |connection| told_in(connection, &id, n, report, &seen, at)).await?)
+        Ok(self.store.write(move |connection| news::told(connection, &id, (n, sends), report, &seen, at)).await?)
     }
 
     /// The resolver gives up: a person has to find out. `false` when the try was decided meanwhile.
@@ -159,7 +201,7 @@ impl Journal {
             }
             let Attempt { http, code, .. } = attempt;
             let seen = Observed { state: AttemptState::Manual, evidence: why.clone(), http, code };
-            settle_in(connection, &id, n, &seen, now_ms, now_ms)?;
+            news::settle(connection, &id, n, &seen, now_ms, now_ms)?;
             rows::event(connection, &id, "MANUAL", &format!("try {n}: {why}"), now_ms)?;
             Ok(true)
         };
@@ -175,6 +217,7 @@ impl Journal {
                 return Err(Refusal::Standing);
             }
             rows::set_payment(connection, &id, state, now_ms)?;
+            news::end_by_hand(connection, &view, state, &reason, now_ms)?;
             let detail = format!("{} by a person: {reason}", state.as_str());
             Ok(rows::event(connection, &id, "DECIDED", &detail, now_ms)?)
         };
@@ -228,110 +271,6 @@ fn begin_in(connection: &rusqlite::Connection, begin: &Begin, now_ms: i64) -> Re
     }
     let next_ms = now_ms + millis(LONGEST_CALL);
     Ok(rows::insert_attempt(connection, id, channel, considered, now_ms, next_ms)?)
-}
-
-fn settle_in(
-    connection: &rusqlite::Connection,
-    id: &str,
-    n: i64,
-    seen: &Observed,
-    now_ms: i64,
-    next_ms: i64,
-) -> Result<()> {
-    rows::set_attempt(connection, id, n, seen, now_ms, next_ms)?;
-    let state = match seen.state {
-        AttemptState::Succeeded => PaymentState::Succeeded,
-        AttemptState::Manual => PaymentState::Manual,
-        state if state.is_live() => PaymentState::Processing,
-        _ => PaymentState::Failed,
-    };
-    Ok(rows::set_payment(connection, id, state, now_ms)?)
-}
-
-fn told_in(
-    connection: &rusqlite::Connection,
-    id: &str,
-    n: i64,
-    report: Report,
-    seen: &Observed,
-    at: Schedule,
-) -> Result<Step> {
-    let view = rows::view(connection, id)?.ok_or(Refusal::Missing)?;
-    let attempt = view.attempts.iter().find(|attempt| attempt.n == n).ok_or(Refusal::Missing)?;
-    // What waits for a person can still be answered by the channel.
-    if !matches!(attempt.state, AttemptState::Unknown | AttemptState::Pending | AttemptState::Manual) {
-        return told_too_late(connection, &view, attempt, report, seen, at.now_ms);
-    }
-    let state = match report {
-        Report::Nothing => {
-            rows::look_again(connection, id, n, attempt.not_found, at.next_ms)?;
-            return Ok(Step::Wait);
-        }
-        Report::NotFound => {
-            let not_found = attempt.not_found + 1;
-            rows::look_again(connection, id, n, not_found, at.next_ms)?;
-            let believed = not_found >= 2 && at.now_ms - attempt.sent_ms >= at.min_age_ms;
-            return Ok(if believed { Step::Close } else { Step::Wait });
-        }
-        Report::Pending => AttemptState::Pending,
-        Report::Succeeded => AttemptState::Succeeded,
-        Report::DeclinedHard => AttemptState::DeclinedHard,
-        Report::DeclinedSoft => AttemptState::DeclinedSoft,
-        Report::Closed => AttemptState::Closed,
-    };
-    if state == AttemptState::Pending && attempt.state == AttemptState::Pending {
-        rows::look_again(connection, id, n, 0, at.next_ms)?;
-        return Ok(Step::Wait);
-    }
-    settle_in(connection, id, n, &Observed { state, ..seen.clone() }, at.now_ms, at.next_ms)?;
-    rows::look_again(connection, id, n, 0, at.next_ms)?;
-    Ok(if state == AttemptState::Pending { Step::Wait } else { Step::Decided })
-}
-
-/// A channel speaks of a try that was decided. Only a charge is news.
-fn told_too_late(
-    connection: &rusqlite::Connection,
-    view: &View,
-    attempt: &Attempt,
-    report: Report,
-    seen: &Observed,
-    now_ms: i64,
-) -> Result<Step> {
-    let under_way = matches!(attempt.state, AttemptState::Dispatching | AttemptState::Sent);
-    if report != Report::Succeeded || attempt.state == AttemptState::Succeeded || under_way {
-        return Ok(Step::Decided);
-    }
-    let Attempt { payment_id: id, n, channel, .. } = attempt;
-    let other = view.attempts.iter().find(|other| other.n != *n && other.state.is_live());
-    let before = attempt.state.as_str();
-    let (kind, detail) = match other {
-        Some(other) => (
-            "DUPLICATE_CHARGE",
-            format!(
-                "try {n} at {channel} was {before} and is charged; try {} at {} is {}",
-                other.n,
-                other.channel,
-                other.state.as_str()
-            ),
-        ),
-        None => {
-            settle_in(
-                connection,
-                id,
-                *n,
-                &Observed { state: AttemptState::Succeeded, ..seen.clone() },
-                now_ms,
-                now_ms,
-            )?;
-            ("LATE_SUCCESS", format!("try {n} at {channel} was {before} and is charged"))
-        }
-    };
-    // The same news twice is one event.
-    if !rows::events(connection, id)?.iter().any(|event| event.kind == kind && event.detail == detail) {
-        rows::event(connection, id, kind, &detail, now_ms)?;
-        tracing::error!(target: "tidegate::payments", payment = %id, detail, "{kind}: somebody must look at this");
-    }
-    Ok(Step::Alarm)
 }
 
 fn millis(time: Duration) -> i64 {

@@ -86,6 +86,8 @@ words! {
         Closed = "CLOSED",
         /// A person has to find out.
         Manual = "MANUAL",
+        /// Charged after it counted as dead, while another try was live.
+        ChargedLate = "CHARGED_LATE",
     }
 }
 
@@ -97,7 +99,12 @@ impl AttemptState {
 
     /// Whether a channel may have news of this try. One that is being sent brings its own.
     pub fn is_worth_asking(self) -> bool {
-        !matches!(self, Self::Planned | Self::Dispatching | Self::Sent | Self::Succeeded | Self::NotSent)
+        !matches!(self, Self::Planned | Self::Dispatching | Self::Sent | Self::NotSent) && !self.has_charged()
+    }
+
+    /// Whether the channel has taken money for it.
+    pub fn has_charged(self) -> bool {
+        matches!(self, Self::Succeeded | Self::ChargedLate)
     }
 
     /// Whether the payment must not come back to this channel.
@@ -114,7 +121,9 @@ impl From<Class> for AttemptState {
             Class::Succeeded => Self::Succeeded,
             Class::Pending => Self::Pending,
             Class::DeclinedHard => Self::DeclinedHard,
-            Class::DeclinedSoft { .. } => Self::DeclinedSoft,
+            // No other channel is to be tried: that is final, whatever the reason was.
+            Class::DeclinedSoft { failover: false } => Self::DeclinedHard,
+            Class::DeclinedSoft { failover: true } => Self::DeclinedSoft,
             Class::Rejected => Self::Rejected,
             Class::Unknown => Self::Unknown,
         }
@@ -221,11 +230,33 @@ pub enum Standing {
 }
 
 impl View {
+    /// Where the payment stands by its tries alone. `PROCESSING` also while none is under way and nobody has ended it.
+    pub fn by_tries(&self) -> PaymentState {
+        let any = |what: fn(AttemptState) -> bool| self.attempts.iter().any(|attempt| what(attempt.state));
+        if any(AttemptState::has_charged) {
+            PaymentState::Succeeded
+        } else if any(AttemptState::is_live) {
+            PaymentState::Processing
+        } else if any(|state| state == AttemptState::Manual) {
+            PaymentState::Manual
+        } else {
+            PaymentState::Failed
+        }
+    }
+
+    /// The try that says most about the payment: the one that charged, else the one that is live, else the last.
+    pub fn telling(&self) -> Option<&Attempt> {
+        let first = |what: fn(AttemptState) -> bool| self.attempts.iter().find(|attempt| what(attempt.state));
+        first(AttemptState::has_charged).or_else(|| first(AttemptState::is_live)).or(self.attempts.last())
+    }
+
     /// What follows for the next request.
     pub fn standing(&self) -> Standing {
+        if self.attempts.iter().any(|attempt| attempt.state.has_charged()) {
+            return Standing::Decided;
+        }
         if let Some(live) = self.attempts.iter().find(|attempt| attempt.state.is_live()) {
-            let decided = live.state == AttemptState::Succeeded;
-            return if decided { Standing::Decided } else { Standing::Live(Box::new(live.clone())) };
+            return Standing::Live(Box::new(live.clone()));
         }
         let over =
             matches!(self.payment.state, PaymentState::Succeeded | PaymentState::Cancelled | PaymentState::Manual);

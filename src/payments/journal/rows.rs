@@ -193,12 +193,23 @@ pub(super) fn claim(connection: &Connection, now_ms: i64, lease_ms: i64, limit: 
 
 /// After a start: calls that were under way died with the process before. Returns how many.
 pub(super) fn recover(connection: &Connection, now_ms: i64) -> rusqlite::Result<usize> {
-    connection.execute("UPDATE attempts SET next_ms = ?1 WHERE next_ms > ?1", [now_ms])?;
+    // Whatever was asked before the stop, nobody was there to ask during it: patience begins anew.
     connection.execute(
-        "UPDATE attempts SET state = 'UNKNOWN', evidence = 'the gateway stopped while it was sent', updated_ms = ?1,
-         next_ms = ?1 WHERE state IN ('DISPATCHING', 'SENT')",
+        "UPDATE attempts SET next_ms = min(next_ms, ?1), tries = 0 WHERE state IN ('PENDING', 'UNKNOWN')",
         [now_ms],
-    )
+    )?;
+    let lost = connection.execute(
+        "UPDATE attempts SET state = 'UNKNOWN', evidence = 'the gateway stopped while it was sent', updated_ms = ?1,
+         tries = 0, next_ms = ?1 WHERE state IN ('DISPATCHING', 'SENT')",
+        [now_ms],
+    )?;
+    // Between two rounds no try is live. The process that would have made the next one is gone.
+    connection.execute(
+        "UPDATE payments SET state = 'FAILED', updated_ms = ?1 WHERE state = 'PROCESSING' AND NOT EXISTS
+         (SELECT 1 FROM attempts WHERE payment_id = id AND attempts.state IN ('PENDING', 'UNKNOWN', 'MANUAL'))",
+        [now_ms],
+    )?;
+    Ok(lost)
 }
 
 /// Something that a person should see.

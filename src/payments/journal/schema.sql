@@ -23,7 +23,8 @@ CREATE TABLE attempts (
     number      TEXT    NOT NULL,
     state       TEXT    NOT NULL
                 CHECK (state IN ('PLANNED', 'DISPATCHING', 'SENT', 'SUCCEEDED', 'DECLINED_HARD', 'DECLINED_SOFT',
-                                 'REJECTED', 'PENDING', 'UNKNOWN', 'NOT_SENT', 'NOT_PROCESSED', 'CLOSED', 'MANUAL')),
+                                 'REJECTED', 'PENDING', 'UNKNOWN', 'NOT_SENT', 'NOT_PROCESSED', 'CLOSED', 'MANUAL',
+                                 'CHARGED_LATE')),
     -- What was observed, for people.
     evidence    TEXT    NOT NULL DEFAULT '',
     http        INTEGER,

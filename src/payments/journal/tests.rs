@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
-use proptest::sample::select;
 use tempfile::TempDir;
 
 use super::*;
@@ -14,15 +12,15 @@ fn frozen(id: &str) -> Frozen {
     Frozen { id: id.to_owned(), upstream: "pay".to_owned(), money, kind: None, fingerprint: "f".to_owned() }
 }
 
-fn begin(id: &str, channel: &str) -> Begin {
+pub(super) fn begin(id: &str, channel: &str) -> Begin {
     Begin { frozen: frozen(id), channel: channel.to_owned(), considered: "[]".to_owned(), closing: None }
 }
 
-fn seen(state: AttemptState) -> Observed {
+pub(super) fn seen(state: AttemptState) -> Observed {
     Observed { state, evidence: "seen".to_owned(), http: None, code: None }
 }
 
-fn at(now_ms: i64) -> Schedule {
+pub(super) fn at(now_ms: i64) -> Schedule {
     Schedule { now_ms, next_ms: now_ms + 1_000, min_age_ms: 60_000 }
 }
 
@@ -153,8 +151,9 @@ async fn not_found_counts_twice_in_a_row_and_late() {
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
     journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
-    let ask =
-        async |report, now_ms| journal.told("p", n, report, seen(AttemptState::Unknown), at(now_ms)).await.unwrap();
+    let ask = async |report, now_ms| {
+        journal.told("p", (n, 1), report, seen(AttemptState::Unknown), at(now_ms)).await.unwrap()
+    };
     assert_eq!(ask(Report::NotFound, 1_000).await, Step::Wait);
     assert_eq!(ask(Report::NotFound, 59_999).await, Step::Wait, "too early");
     assert_eq!(ask(Report::NotFound, 60_000).await, Step::Close);
@@ -172,11 +171,11 @@ async fn sending_again_forgets_what_the_channel_did_not_know_and_is_for_one_at_a
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
     assert!(matches!(journal.send_again("p", n, 1).await, Err(Refusal::Standing)), "it is being sent");
     journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
-    journal.told("p", n, Report::NotFound, seen(AttemptState::Unknown), at(2)).await.unwrap();
+    journal.told("p", (n, 1), Report::NotFound, seen(AttemptState::Unknown), at(2)).await.unwrap();
     journal.send_again("p", n, 50_000).await.unwrap();
     assert!(matches!(journal.send_again("p", n, 50_000).await, Err(Refusal::Standing)));
     journal.settle("p", n, seen(AttemptState::Unknown), 50_001, 50_001).await.unwrap();
-    let told = journal.told("p", n, Report::NotFound, seen(AttemptState::Unknown), at(109_999)).await.unwrap();
+    let told = journal.told("p", (n, 2), Report::NotFound, seen(AttemptState::Unknown), at(109_999)).await.unwrap();
     assert_eq!(told, Step::Wait);
     assert_eq!(journal.view("p").await.unwrap().unwrap().attempts[0].sends, 2);
 }
@@ -186,16 +185,19 @@ async fn a_success_of_what_was_closed_while_another_is_live_is_a_double_charge()
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
     journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
-    journal.told("p", n, Report::Closed, seen(AttemptState::Unknown), at(2)).await.unwrap();
+    journal.told("p", (n, 1), Report::Closed, seen(AttemptState::Unknown), at(2)).await.unwrap();
     journal.begin(begin("p", "b"), 3).await.unwrap();
     journal.settle("p", 2, seen(AttemptState::Succeeded), 4, 4).await.unwrap();
-    for _ in 0..2 {
-        let step = journal.told("p", n, Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
-        assert_eq!(step, Step::Alarm);
+    for expected in [Step::Alarm, Step::Decided] {
+        let step = journal.told("p", (n, 1), Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
+        assert_eq!(step, expected);
     }
     let events = journal.events("p").await.unwrap();
-    assert_eq!(events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["DUPLICATE_CHARGE"]);
-    let expected = vec![AttemptState::Closed, AttemptState::Succeeded];
+    assert_eq!(
+        events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(),
+        ["LATE_SUCCESS", "DUPLICATE_CHARGE"]
+    );
+    let expected = vec![AttemptState::ChargedLate, AttemptState::Succeeded];
     assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, expected));
 }
 
@@ -204,7 +206,7 @@ async fn a_late_success_with_nothing_else_live_is_a_success_that_somebody_sees()
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
     journal.settle("p", n, seen(AttemptState::DeclinedHard), 1, 1).await.unwrap();
-    let step = journal.told("p", n, Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
+    let step = journal.told("p", (n, 1), Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
     assert_eq!(step, Step::Alarm);
     assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
     assert_eq!(journal.events("p").await.unwrap()[0].kind, "LATE_SUCCESS");
@@ -226,95 +228,103 @@ async fn a_person_decides_only_what_waits_for_one() {
     assert!(matches!(journal.decide("q", PaymentState::Failed, "", 9).await, Err(Refusal::Missing)));
 }
 
-/// One thing that happens to a payment on channels 0 to 2.
-#[derive(Clone, Debug)]
-enum Happening {
-    Begin(u8, Option<AttemptState>),
-    Settle(AttemptState),
-    Told(usize, Report),
-    SendAgain,
-    GiveUp,
-    Crash,
+async fn tell(journal: &Journal, n: i64, report: Report, now_ms: i64) -> Step {
+    journal.told("p", (n, 1), report, seen(AttemptState::Unknown), at(now_ms)).await.unwrap()
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    use AttemptState as S;
-    let ends = [
-        S::Succeeded,
-        S::DeclinedHard,
-        S::DeclinedSoft,
-        S::Rejected,
-        S::Pending,
-        S::Unknown,
-        S::NotSent,
-        S::NotProcessed,
-    ];
-    let reports =
-        [Report::Succeeded, Report::Pending, Report::DeclinedSoft, Report::Closed, Report::NotFound, Report::Nothing];
-    let closing = proptest::option::of(select(vec![S::NotSent, S::NotProcessed, S::DeclinedSoft]));
-    prop_oneof![
-        4 => (0..3_u8, closing).prop_map(|(channel, closing)| Happening::Begin(channel, closing)),
-        3 => select(ends.to_vec()).prop_map(Happening::Settle),
-        3 => (0..4_usize, select(reports.to_vec())).prop_map(|(at, report)| Happening::Told(at, report)),
-        1 => Just(Happening::SendAgain),
-        1 => Just(Happening::GiveUp),
-        1 => Just(Happening::Crash),
-    ]
+#[tokio::test]
+async fn what_a_channel_said_before_a_further_sending_proves_nothing_about_that() {
+    let (_dir, journal) = open();
+    let n = journal.begin(begin("p", "a"), 0).await.unwrap();
+    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    // The channel is told to close, and answers slowly; meanwhile the client sends again, with an unknown outcome.
+    journal.send_again("p", n, 70_000).await.unwrap();
+    journal.settle("p", n, seen(AttemptState::Unknown), 70_001, 70_001).await.unwrap();
+    for report in [Report::Closed, Report::DeclinedHard, Report::DeclinedSoft, Report::NotFound, Report::Pending] {
+        assert_eq!(tell(&journal, n, report, 70_002).await, Step::Wait, "{report:?}");
+        assert_eq!(states(&journal, "p").await.1, [AttemptState::Unknown], "{report:?}");
+    }
+    // A charge is a charge, whichever sending it was.
+    assert_eq!(tell(&journal, n, Report::Succeeded, 70_003).await, Step::Decided);
+    assert_eq!(states(&journal, "p").await.0, PaymentState::Succeeded);
 }
 
-async fn happen(journal: &Journal, happening: &Happening) -> std::result::Result<(), Refusal> {
-    let attempts = journal.view("p").await?.map_or_else(Vec::new, |view| view.attempts);
-    let last = attempts.last().map_or(0, |attempt| attempt.n);
-    match happening {
-        Happening::Begin(channel, closing) => {
-            let closing = closing.map(|state| (last, seen(state)));
-            journal.begin(Begin { closing, ..begin("p", &format!("c{channel}")) }, 1).await.map(drop)
+#[tokio::test]
+async fn a_late_charge_beside_a_live_try_is_remembered_when_that_ends() {
+    let (_dir, journal) = open();
+    journal.begin(begin("p", "a"), 0).await.unwrap();
+    journal.settle("p", 1, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    tell(&journal, 1, Report::Closed, 2).await;
+    journal.begin(begin("p", "b"), 3).await.unwrap();
+    journal.settle("p", 2, seen(AttemptState::Unknown), 4, 4).await.unwrap();
+    assert_eq!(tell(&journal, 1, Report::Succeeded, 5).await, Step::Alarm);
+    assert!(matches!(journal.begin(begin("p", "c"), 6).await, Err(Refusal::Standing)));
+    assert_eq!(tell(&journal, 2, Report::Closed, 7).await, Step::Decided);
+    let expected = vec![AttemptState::ChargedLate, AttemptState::Closed];
+    assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, expected));
+    assert!(matches!(journal.begin(begin("p", "c"), 8).await, Err(Refusal::Standing)), "it is paid");
+}
+
+#[tokio::test]
+async fn a_person_s_word_stands_against_anything_but_a_charge() {
+    for (decided, stays) in [(PaymentState::Succeeded, true), (PaymentState::Failed, false)] {
+        let (_dir, journal) = open();
+        journal.begin(begin("p", "a"), 0).await.unwrap();
+        journal.settle("p", 1, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+        journal.give_up("p", 1, "too long", 2).await.unwrap();
+        journal.decide("p", decided, "asked the bank", 3).await.unwrap();
+        for report in [Report::Closed, Report::DeclinedHard, Report::NotFound] {
+            assert_eq!(tell(&journal, 1, report, 4).await, Step::Decided);
+            assert_eq!(states(&journal, "p").await.0, decided, "{report:?}");
+            assert!(matches!(journal.begin(begin("p", "b"), 5).await, Err(Refusal::Standing)), "{report:?}");
         }
-        Happening::Settle(state) => journal.settle("p", last, seen(*state), 1, 1).await,
-        Happening::Told(at, report) => {
-            let n = attempts.get(*at).map_or(last, |attempt| attempt.n);
-            journal.told("p", n, *report, seen(AttemptState::Unknown), at_any()).await.map(drop)
-        }
-        Happening::SendAgain => journal.send_again("p", last, 1).await,
-        Happening::GiveUp => journal.give_up("p", last, "enough", 1).await.map(drop),
-        Happening::Crash => Ok(()),
+        let step = tell(&journal, 1, Report::Succeeded, 6).await;
+        assert_eq!(step, if stays { Step::Decided } else { Step::Alarm });
+        assert_eq!(states(&journal, "p").await.0, PaymentState::Succeeded);
     }
 }
 
-fn at_any() -> Schedule {
-    at(100_000)
+#[tokio::test]
+async fn an_answer_that_comes_after_everybody_gave_up_is_not_lost_if_it_is_a_charge() {
+    let (_dir, journal) = open();
+    journal.begin(begin("p", "a"), 0).await.unwrap();
+    let late = millis(LONGEST_CALL) + 1;
+    journal.claim(late, Duration::from_secs(60), 10).await.unwrap();
+    assert!(journal.give_up("p", 1, "too long", late).await.unwrap());
+    assert!(matches!(
+        journal.settle("p", 1, seen(AttemptState::DeclinedHard), late, late).await,
+        Err(Refusal::Standing)
+    ));
+    journal.settle("p", 1, seen(AttemptState::Succeeded), late, late).await.unwrap();
+    assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
+    assert_eq!(journal.events("p").await.unwrap().last().unwrap().kind, "LATE_SUCCESS");
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+#[tokio::test]
+async fn a_payment_between_two_rounds_is_under_way_and_a_stop_ends_it() {
+    let (dir, journal) = open();
+    journal.begin(begin("p", "a"), 0).await.unwrap();
+    journal.rest("p", 1, seen(AttemptState::NotSent), 1).await.unwrap();
+    assert_eq!(states(&journal, "p").await, (PaymentState::Processing, vec![AttemptState::NotSent]));
+    drop(journal);
+    let journal = Journal::open(&dir.path().join("payments.db"), 10).unwrap();
+    assert_eq!(states(&journal, "p").await.0, PaymentState::Failed);
+    assert!(journal.begin(begin("p", "a"), 11).await.is_ok(), "nothing was done, so it may be sent again");
+    journal.rest("p", 2, seen(AttemptState::NotSent), 12).await.unwrap();
+    journal.conclude("p", 13).await.unwrap();
+    assert_eq!(states(&journal, "p").await.0, PaymentState::Failed);
+}
 
-    /// Invariant: no try on a channel while another's may still charge, whatever happens in whatever order.
-    #[test]
-    fn one_live_try_at_most_whatever_happens(story in proptest::collection::vec(happening(), 1..24)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("payments.db");
-        runtime.block_on(async {
-            let mut journal = Journal::open(&path, 0).unwrap();
-            for happening in &story {
-                let before = journal.view("p").await.unwrap();
-                if matches!(happening, Happening::Crash) {
-                    journal = Journal::open(&path, 1).unwrap();
-                }
-                let done = happen(&journal, happening).await;
-                let Some(after) = journal.view("p").await.unwrap() else { continue };
-                let live: Vec<_> = after.attempts.iter().filter(|attempt| attempt.state.is_live()).collect();
-                prop_assert!(live.len() <= 1, "{live:?}");
-                let charged = after.attempts.iter().any(|attempt| attempt.state == AttemptState::Succeeded);
-                prop_assert!(!charged || after.payment.state == PaymentState::Succeeded, "{after:?}");
-                if let (Happening::Begin(_, closing), Ok(()), Some(before)) = (happening, &done, &before) {
-                    let dispatching = |attempt: &Attempt| attempt.state == AttemptState::Dispatching;
-                    let held = before.attempts.iter().any(|attempt| attempt.state.is_live());
-                    let freed = closing.is_some() && before.attempts.last().is_some_and(dispatching);
-                    prop_assert!(!held || freed, "a second channel beside {before:?}");
-                }
-            }
-            Ok(())
-        })?;
+#[tokio::test]
+async fn a_start_begins_patience_anew() {
+    let (dir, journal) = open();
+    journal.begin(begin("p", "a"), 0).await.unwrap();
+    journal.settle("p", 1, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    for now_ms in [2, 100_000, 200_000] {
+        journal.claim(now_ms, Duration::from_secs(60), 10).await.unwrap();
     }
+    drop(journal);
+    let journal = Journal::open(&dir.path().join("payments.db"), 900_000).unwrap();
+    let due = journal.claim(900_000, Duration::from_secs(60), 10).await.unwrap();
+    assert_eq!(due.iter().map(|attempt| attempt.tries).collect::<Vec<_>>(), [1]);
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::CodeRule;
 
 fn rule(http: Option<u16>, code: Option<&str>, subcode: Option<&str>, meaning: Meaning, failover: bool) -> CodeRule {
-    CodeRule { http, code: code.map(str::to_owned), subcode: subcode.map(str::to_owned), meaning, failover }
+    CodeRule { flow: None, http, code: code.map(str::to_owned), subcode: subcode.map(str::to_owned), meaning, failover }
 }
 
 fn codes() -> Codes {
@@ -26,7 +26,7 @@ fn answer(status: u16, body: &str) -> Judged<Class> {
 
 fn query(status: u16, body: &str) -> Report {
     let money = Money { amount: Some(100), currency: Some("CNY".to_owned()) };
-    of_query(&codes(), StatusCode::from_u16(status).unwrap(), Some(body.as_bytes()), &money).class
+    of_query(&codes(), Flow::Query, StatusCode::from_u16(status).unwrap(), Some(body.as_bytes()), &money).class
 }
 
 #[test]
@@ -158,10 +158,14 @@ fn a_query_that_fails_tells_nothing() {
         (200, r#"{"status":"SUCCESS"}"#, Report::Succeeded),
         (200, r#"{"status":"PENDING"}"#, Report::Pending),
         (200, r#"{"status":"DECLINED"}"#, Report::DeclinedHard),
-        (200, r#"{"status":"DECLINED","code":"LIMIT"}"#, Report::DeclinedSoft),
+        (200, r#"{"status":"DECLINED","code":"LIMIT"}"#, Report::DeclinedHard),
         (200, r#"{"status":"CLOSED"}"#, Report::Closed),
-        (404, "{}", Report::NotFound),
-        (410, "", Report::NotFound),
+        (404, r#"{"code":"PAYMENT_NOT_FOUND"}"#, Report::NotFound),
+        (410, r#"{"status":"GONE"}"#, Report::NotFound),
+        // Whoever stands in front of the channel and knows no such host, or no such path.
+        (404, "<html>not found</html>", Report::Nothing),
+        (404, r#"{"message":"no route"}"#, Report::Nothing),
+        (410, "", Report::Nothing),
         (200, r#"{"status":"HUH"}"#, Report::Nothing),
         (200, "huh", Report::Nothing),
         (400, "{}", Report::Nothing),
@@ -172,4 +176,19 @@ fn a_query_that_fails_tells_nothing() {
     for (status, body, report) in table {
         assert_eq!(query(status, body), report, "{status} {body}");
     }
+}
+
+#[test]
+fn a_rule_may_speak_of_one_flow_only() {
+    let mut codes = codes();
+    let closed = CodeRule { flow: Some(Flow::Close), ..rule(None, Some("SUCCESS"), None, Meaning::Closed, false) };
+    codes.rules.insert(0, closed);
+    let read = |flow| of_query(&codes, flow, StatusCode::OK, Some(br#"{"status":"SUCCESS"}"#), &Money::default()).class;
+    assert_eq!((read(Flow::Close), read(Flow::Query)), (Report::Closed, Report::Succeeded));
+}
+
+#[test]
+fn a_soft_decline_without_failover_is_final_for_whoever_hears_of_it() {
+    assert_eq!(query(200, r#"{"status":"DECLINED","code":"LIMIT"}"#), Report::DeclinedHard);
+    assert_eq!(query(200, r#"{"status":"DECLINED","code":"CHANNEL_MAINTENANCE"}"#), Report::DeclinedSoft);
 }

@@ -27,7 +27,7 @@ enum Sender {
 pub(super) struct Conn {
     sender: Sender,
     driver: AbortHandle,
-    /// The other side may say things that are no answer, as HTTP/2 and TLS do.
+    /// The other side may say things that are no answer, as over HTTP/2.
     talks: bool,
     /// The same socket, for looking at it without reading.
     socket: OwnedFd,
@@ -45,7 +45,7 @@ impl Conn {
             None => speak(counted, h2).await?,
             Some(tls) => speak(tls.connect(counted).await?, h2).await?,
         };
-        Ok(Self { sender, driver, socket: twin, talks: h2 || tls.is_some(), gate })
+        Ok(Self { sender, driver, socket: twin, talks: h2, gate })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -64,8 +64,8 @@ impl Conn {
         }
     }
 
-    /// Whether an idle connection is still good: open, and nothing on it that nobody asked for. Over HTTP/2 and
-    /// TLS the other side may say things at any time; there only the end of the connection shows here.
+    /// Whether an idle connection is still good: open, and nothing on it that nobody asked for. Over HTTP/2
+    /// the other side may say things at any time; there only the end of the connection shows here.
     pub(super) fn sound(&self) -> bool {
         let closed = match &self.sender {
             Sender::H1(sender) => sender.is_closed(),

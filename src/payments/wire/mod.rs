@@ -42,6 +42,8 @@ const BODY_PATIENCE: u32 = 3;
 #[derive(Clone)]
 pub(crate) struct Target {
     address: SocketAddr,
+    /// The host as a request names it.
+    authority: HeaderValue,
     h2: bool,
     tls: Option<Tls>,
     connect_timeout: Duration,
@@ -51,11 +53,12 @@ pub(crate) struct Target {
 
 impl Target {
     /// What a prepared peer says; `None` for one that is no network address.
-    pub(crate) fn of(peer: &HttpPeer, h2: bool, tls: Option<Tls>) -> Option<Self> {
+    pub(crate) fn of(peer: &HttpPeer, endpoint: &str, h2: bool, tls: Option<Tls>) -> Option<Self> {
         let address = *peer.address().as_inet()?;
         let or = |time: Option<Duration>, seconds| time.unwrap_or(Duration::from_secs(seconds));
         Some(Self {
             address,
+            authority: authority(endpoint, tls.as_ref())?,
             h2,
             tls,
             connect_timeout: or(peer.options.connection_timeout, 5),
@@ -156,6 +159,18 @@ impl Wire {
     }
 }
 
+/// What a request to this endpoint calls it: its name in the file, or the name its certificate must have, and the port
+/// unless that goes without saying (RFC 9110 §4.2). A channel behind a balancer is found by that.
+fn authority(endpoint: &str, tls: Option<&Tls>) -> Option<HeaderValue> {
+    let (host, port) = endpoint.rsplit_once(':')?;
+    let (host, usual) = match tls {
+        Some(tls) => (tls.host.as_deref().unwrap_or(host), "443"),
+        None => (host, "80"),
+    };
+    let whole = if port == usual { host.to_owned() } else { format!("{host}:{port}") };
+    HeaderValue::from_str(&whole).ok()
+}
+
 async fn connect(target: &Target) -> Result<Conn, Fault> {
     let address = target.address;
     let end = Instant::now() + target.connect_timeout;
@@ -184,12 +199,12 @@ fn prepare(target: &Target, request: &Request) -> Option<http::Request<Full<Byte
     }
     let uri = if target.h2 {
         let host = headers.remove(header::HOST);
-        let host = host.and_then(|host| host.to_str().ok().map(str::to_owned));
+        let host = host.as_ref().unwrap_or(&target.authority).to_str().ok()?;
         let scheme = if target.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}{}", host.unwrap_or_else(|| target.address.to_string()), request.target)
+        format!("{scheme}://{}{}", host, request.target)
     } else {
         if !headers.contains_key(header::HOST) {
-            headers.insert(header::HOST, target.address.to_string().parse().ok()?);
+            headers.insert(header::HOST, target.authority.clone());
         }
         request.target.clone()
     };

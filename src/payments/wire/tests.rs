@@ -11,6 +11,7 @@ async fn listen() -> (TcpListener, Target) {
     let second = Duration::from_secs(1);
     let target = Target {
         address: listener.local_addr().unwrap(),
+        authority: HeaderValue::from_static("channel.test"),
         h2: false,
         tls: None,
         connect_timeout: second,

@@ -8,7 +8,7 @@ use super::answer::{AnswerHead, Framing};
 use super::edits::{Edits, line};
 use crate::door::head::Span;
 use crate::proxy::flow::Flow;
-use crate::proxy::forward::Hops;
+use crate::proxy::forward::{Hops, is_command};
 use crate::proxy::{ATTEMPTS, CHANNEL};
 
 /// How the answer is framed for this client.
@@ -100,7 +100,7 @@ pub(super) fn for_client(out: &mut Vec<u8>, bytes: &[u8], head: &AnswerHead, flo
         let name = part(bytes, name);
         let ours = channel.is_some()
             && [CHANNEL, ATTEMPTS].iter().any(|ours| name.eq_ignore_ascii_case(ours.as_str().as_bytes()));
-        if is_framing(name) || hops.has(name) || ours || edits.replace(name) {
+        if is_framing(name) || hops.has(name) || ours || is_command(name) || edits.replace(name) {
             continue;
         }
         dated |= name.len() == 4 && name.eq_ignore_ascii_case(b"date");

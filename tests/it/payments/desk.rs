@@ -17,6 +17,8 @@ pub(crate) const IDEMPOTENT: &str = "        idempotent: true\n";
 const CALLS: &str = "        query: {path: \"/pay/v1/payments/{id}\"}
         close: {path: \"/pay/v1/payments/{id}/close\"}
 ";
+/// What a channel says about a number that it does not know.
+pub(crate) const NOT_FOUND: &str = r#"{"code":"PAYMENT_NOT_FOUND"}"#;
 /// The words of the default, and a soft decline.
 pub(crate) const SOFT: &str = "        codes:
           map:

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use super::desk::{BODY, Desk, IDEMPOTENT, PLAIN, answer, becomes, charges, good, pay, payment, request, stands, with};
+use super::desk::{
+    BODY, Desk, IDEMPOTENT, NOT_FOUND, PLAIN, answer, becomes, charges, good, pay, payment, request, stands, with,
+};
 use crate::support::{Gateway, Origin, eventually, exchange, get};
 
 /// Charges, and says nothing for longer than anybody waits.
@@ -53,7 +55,7 @@ fn a_client_is_not_kept_longer_than_its_deadline() {
 
 #[test]
 fn not_found_closes_the_payment_at_its_channel_before_another_may_have_it() {
-    let (a, b) = (charges_then_hangs((404, "{}")), good());
+    let (a, b) = (charges_then_hangs((404, NOT_FOUND)), good());
     let gateway = Desk::default().open(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
     assert_eq!(pay(&gateway, "p1").status, 202);
     assert_eq!(told(&a, "POST", "/close"), 0);
@@ -99,7 +101,7 @@ fn a_success_of_a_closed_try_beside_another_is_a_double_charge_and_somebody_hear
         }
         target if target.ends_with("/close") => answer(stream, 200, r#"{"status":"CLOSED"}"#),
         _ if paid_late.load(SeqCst) > 0 => answer(stream, 200, r#"{"status":"SUCCESS"}"#),
-        _ => answer(stream, 404, "{}"),
+        _ => answer(stream, 404, NOT_FOUND),
     });
     let b = good();
     let gateway = Desk::default().open(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
@@ -108,8 +110,9 @@ fn a_success_of_a_closed_try_beside_another_is_a_double_charge_and_somebody_hear
     assert_eq!(pay(&gateway, "p1").status, 200);
     late.store(1, SeqCst);
     assert_eq!(gateway.admin("POST", "/-/payments/p1/query").status, 200);
-    stands(&gateway, "p1", "SUCCEEDED a:CLOSED b:SUCCEEDED");
-    assert_eq!(payment(&gateway, "p1")["events"][0]["kind"], "DUPLICATE_CHARGE");
+    stands(&gateway, "p1", "SUCCEEDED a:CHARGED_LATE b:SUCCEEDED");
+    let events = payment(&gateway, "p1")["events"].clone();
+    assert_eq!((&events[0]["kind"], &events[1]["kind"]), (&"LATE_SUCCESS".into(), &"DUPLICATE_CHARGE".into()));
     assert!(gateway.metric("tidegate_payment_alerts_total") > 0.5);
     assert!(gateway.stderr().contains("DUPLICATE_CHARGE"));
 }
@@ -190,4 +193,45 @@ fn a_callback_that_the_backend_acknowledged_has_the_channel_asked_at_once() {
     becomes(&gateway, "p1", "SUCCEEDED a:SUCCEEDED");
     assert_eq!(backend.seen().last().map(|seen| seen.body.clone()), Some(body.as_bytes().to_vec()));
     assert_eq!((told(&a, "GET", "/p1"), charges(&b)), (1, 0));
+}
+
+#[test]
+fn whoever_stands_in_front_of_a_channel_and_knows_nothing_closes_no_payment() {
+    // A balancer: the channel is known by its name only, and anybody else gets a page.
+    let a = Origin::with(|seen, stream| match (seen.target.as_str(), seen.header("host")) {
+        ("/pay/v1/payments", _) => {
+            std::thread::sleep(Duration::from_secs(5));
+            false
+        }
+        (_, Some(host)) if host.starts_with("localhost:") => answer(stream, 200, r#"{"status":"SUCCESS"}"#),
+        _ => answer(stream, 404, "<html>no such site</html>"),
+    });
+    let b = good();
+    let named = |name: &str| {
+        let yaml = Desk::default().yaml(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
+        let close = "close: {path: \"/pay/v1/payments/{id}/close\", acknowledged_by: [404]}";
+        let yaml = yaml.replacen("close: {path: \"/pay/v1/payments/{id}/close\"}", close, 1);
+        Gateway::start(&yaml.replace(&a.address.to_string(), &format!("{name}:{}", a.address.port())))
+    };
+    let gateway = named("127.0.0.1");
+    assert_eq!(pay(&gateway, "p1").status, 202);
+    eventually("questions", Duration::from_secs(10), || told(&a, "GET", "/p1") >= 4);
+    stands(&gateway, "p1", "PROCESSING a:UNKNOWN");
+    assert_eq!((told(&a, "POST", "/close"), charges(&b)), (0, 0));
+    let gateway = named("localhost");
+    assert_eq!(pay(&gateway, "p1").status, 202);
+    becomes(&gateway, "p1", "SUCCEEDED a:SUCCEEDED");
+    assert_eq!(charges(&b), 0);
+}
+
+#[test]
+fn a_person_who_closes_too_early_is_told_so() {
+    let a = charges_then_hangs((404, NOT_FOUND));
+    let yaml = Desk::default().yaml(&[("a", a.address, PLAIN)]);
+    let gateway = Gateway::start(&yaml.replace("not_found_min_age: 300ms", "not_found_min_age: 1h"));
+    assert_eq!(pay(&gateway, "p1").status, 202);
+    let early = gateway.admin("POST", "/-/payments/p1/close");
+    assert_eq!((early.status, early.json()["code"].as_str()), (409, Some("too-early")), "{early:?}");
+    assert_eq!(gateway.admin("POST", "/-/payments/p1/close?force=true").status, 200);
+    stands(&gateway, "p1", "FAILED a:CLOSED");
 }

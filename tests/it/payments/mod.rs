@@ -3,6 +3,7 @@
 //! Channels are scripted and count what really reached them; every test asks three sides: the channels, the client, and
 //! the journal.
 
+mod choosing;
 mod clients;
 mod crash;
 pub(crate) mod desk;

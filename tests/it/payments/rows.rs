@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::desk::{Desk, IDEMPOTENT, PLAIN, SOFT, answer, answering, charges, good, pay, stands, with};
+use super::desk::{Desk, IDEMPOTENT, NOT_FOUND, PLAIN, SOFT, answer, answering, charges, good, pay, stands, with};
 use crate::support::{Gateway, Origin, free_port};
 
 /// Pays through `a`, then `b`, and returns the client's answer.
@@ -265,7 +265,7 @@ fn an_unknown_outcome_is_tried_again_where_that_is_the_same_payment() {
             }
             answer(stream, 200, r#"{"status":"SUCCESS"}"#)
         },
-        (404, "{}"),
+        (404, NOT_FOUND),
     );
     let gateway = Desk::default().open(&[("a", a.address, IDEMPOTENT), ("b", b.address, IDEMPOTENT)]);
     check(&gateway, (200, "final", "a"), "SUCCEEDED a:SUCCEEDED");

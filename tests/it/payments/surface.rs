@@ -70,15 +70,27 @@ fn the_channels_answer_comes_whole_and_without_what_is_not_its_to_say() {
 #[test]
 fn a_query_and_a_call_about_a_payment_reach_the_channel_they_name_and_are_no_payments() {
     let (a, b) = (good(), good());
-    let gateway = Desk::default().open(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
+    let desk = Desk { payment: "      paths: [/pay/v1/payments]\n", ..Desk::default() };
+    let gateway = desk.open(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
     assert_eq!(get(gateway.public(), "/pay/v1/payments/p1", "Tidegate-Channel: b\r\n").status, 200);
     let close = request("p1", "{\"why\":\"too late\"}").replace("Idempotency-Key: p1", "Tidegate-Channel: b");
+    let close = close.replace("/payments HTTP", "/payments/p1/close HTTP");
     assert_eq!(exchange(gateway.public(), &close).status, 200, "{close}");
     assert_eq!((a.seen().len(), b.seen().len()), (0, 2));
     assert_eq!(b.seen()[1].body, b"{\"why\":\"too late\"}");
     assert_eq!(gateway.admin("GET", "/-/payments/p1").status, 404);
-    let nowhere = request("p1", BODY).replace("Idempotency-Key: p1\r\n", "");
-    assert_eq!(exchange(gateway.public(), &nowhere).json()["code"], "payment-id-missing");
+    let anywhere = close.replace("Tidegate-Channel: b\r\n", "");
+    assert_eq!(exchange(gateway.public(), &anywhere).json()["code"], "channel-missing");
+    // Where payments are made, nothing passes without a number that can be read, whoever is named.
+    for (target, without) in
+        [("/payments HTTP", "Idempotency-Key: p1\r\n"), ("//payments/ HTTP", "Idempotency-Key: p1")]
+    {
+        let pinned = request("p1", BODY).replace(without, "Tidegate-Channel: b\r\n").replace("/payments HTTP", target);
+        assert_eq!(exchange(gateway.public(), &pinned).json()["code"], "payment-id-missing", "{pinned}");
+    }
+    let packed = request("p1", BODY).replace("Host:", "Tidegate-Channel: b\r\nContent-Encoding: gzip\r\nHost:");
+    assert_eq!(exchange(gateway.public(), &packed).json()["code"], "payment-encoded");
+    assert_eq!(b.seen().len(), 2);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::desk::{BODY, Desk, IDEMPOTENT, SOFT, answer, request, states};
+use super::desk::{BODY, Desk, IDEMPOTENT, NOT_FOUND, SOFT, answer, request, states};
 use crate::support::{Origin, Seen, exchange};
 
 /// A channel's ledger: what it has charged, and what it has been told to accept no more.
@@ -31,7 +31,7 @@ fn channel(name: &'static str, idempotent: bool) -> (Origin, Arc<Mutex<Ledger>>)
         match (seen.method.as_str(), id.strip_suffix("/close")) {
             ("GET", _) => {
                 let charged = book.lock().expect("no poison").charged.contains_key(&id);
-                let (status, body) = if charged { (200, r#"{"status":"SUCCESS"}"#) } else { (404, "{}") };
+                let (status, body) = if charged { (200, r#"{"status":"SUCCESS"}"#) } else { (404, NOT_FOUND) };
                 answer(stream, status, body)
             }
             (_, Some(id)) => {

@@ -6,6 +6,8 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
 const SECRET: &str = "development-only-secret-of-the-bundled-shop";
+/// What is sold behind the waiting room.
+const SALE: &str = "flash-100";
 const PASSWORD: &str = "a-password";
 /// Longest a buyer tries.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -60,8 +62,9 @@ impl Buyer {
         }
         let answer = request.send().await.ok()?;
         let status = answer.status();
-        let body = answer.json().await.ok()?;
-        let again = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        let body: Value = answer.json().await.ok()?;
+        let told = body["waitingRoom"]["soldOut"] == true;
+        let again = !told && (status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS);
         (!again).then_some((status, body))
     }
 
@@ -81,7 +84,11 @@ impl Buyer {
     /// Buys one key.
     pub(super) async fn buy(&self, sku: &str, channel: &str) -> Ending {
         let wanted = json!({ "sku": sku, "qty": 1, "query_password": PASSWORD });
-        let (status, order) = self.until_answered(Method::POST, "/api/orders", Some(wanted)).await;
+        let path = if sku == SALE { "/api/sale/orders" } else { "/api/orders" };
+        let (status, order) = self.until_answered(Method::POST, path, Some(wanted)).await;
+        if order["waitingRoom"]["soldOut"] == true {
+            return Ending::SoldOut;
+        }
         if status == StatusCode::CONFLICT {
             assert_eq!(order["code"], "SOLD_OUT", "{order}");
             return Ending::SoldOut;

@@ -106,5 +106,6 @@ async fn a_thousand_buyers_get_a_hundred_keys_while_a_flood_from_one_user_is_ref
     let endings = everybody_buys(&shop, &client, CHANNELS, 1_000, Duration::ZERO).await;
     all_is_right(&shop, &client, &endings).await;
     let refused = flood.await.expect("the flood's end");
-    assert!(refused >= 300, "of 400 requests of one user only {refused} were refused");
+    // A quota of 100 in ten minutes, of which a few come back meanwhile.
+    assert!(refused >= 290, "of 400 requests of one user only {refused} were refused");
 }

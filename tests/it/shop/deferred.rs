@@ -12,7 +12,7 @@ use super::set_up::Shop;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Sends an order until its answer is final; follows a promise to its answer.
-async fn order(client: &Client, base: &str, buyer: &Buyer, prefers: bool) -> Value {
+pub(super) async fn order(client: &Client, base: &str, buyer: &Buyer, prefers: bool) -> Value {
     let begun = Instant::now();
     loop {
         assert!(begun.elapsed() < PATIENCE, "never an answer");

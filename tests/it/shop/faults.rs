@@ -58,6 +58,9 @@ async fn under_every_fault_and_with_every_process_killed_each_payment_is_charged
         { "kind": "decline_soft", "on": "create", "ratio": 0.06 },
         { "kind": "decline_hard", "on": "create", "ratio": 0.06 },
         { "kind": "503", "on": "create", "ratio": 0.05, "times": 10 },
+        { "kind": "maintenance_window", "from": 1_000, "to": 2_000 },
+        { "kind": "blackhole", "accept": true, "from": 3_000, "to": 3_500 },
+        { "kind": "refuse", "from": 4_000, "to": 4_500 },
         { "kind": "processing_then_fail", "on": "create", "ratio": 0.04, "ms": 300 },
         { "kind": "processing_then_fail", "on": "confirm", "ratio": 0.04, "ms": 300 },
         { "kind": "processing_then_success", "on": "create", "ratio": 0.06, "ms": 300 },
@@ -72,6 +75,8 @@ async fn under_every_fault_and_with_every_process_killed_each_payment_is_charged
     goods_are_right(&shop, &client, &endings).await;
     every_payment_ends(&shop, &client).await;
     let moved = movements(&shop, &client).await;
+    let twice: Vec<_> = moved.iter().filter(|(_, moved)| moved.charged > 1).collect();
+    assert!(twice.is_empty(), "charged twice, even if paid back: {twice:?}");
     let paid = moved.values().filter(|moved| moved.charged > moved.refunded).count();
     assert_eq!(paid, 100, "by the channels' own ledgers");
 }
@@ -88,6 +93,14 @@ async fn every_payment_ends(shop: &Shop, client: &Client) {
         };
         let open: Vec<_> = payments.iter().filter(open).collect();
         if open.is_empty() && payments.len() >= 100 {
+            for payment in payments.iter().filter(|payment| payment["state"] == "MANUAL") {
+                let id = payment["payment_id"].as_str().expect("a number");
+                let told =
+                    client.get(format!("{}/-/payments/{id}", shop.url("admin"))).send().await.expect("an answer");
+                let told: Value = told.json().await.expect("JSON");
+                let called = told["events"].as_array().is_some_and(|all| all.iter().any(|one| one["kind"] == "MANUAL"));
+                assert!(called, "nobody was called for {told}");
+            }
             return;
         }
         assert!(begun.elapsed() < Duration::from_secs(120), "{} of {} are open: {open:?}", open.len(), payments.len());

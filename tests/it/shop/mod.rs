@@ -6,4 +6,6 @@ mod crash;
 mod crowd;
 mod deferred;
 mod faults;
+mod flood;
 mod set_up;
+mod waiting;

@@ -55,9 +55,9 @@ impl Shop {
         Self::start_with(None, |yaml| yaml)
     }
 
-    /// The same with a changed file.
-    pub(super) fn start_changed(change: impl FnOnce(String) -> String) -> Self {
-        Self::start_with(None, change)
+    /// The same, with another configuration made of the shipped one.
+    pub(super) fn start_edited(edit: impl FnOnce(String) -> String) -> Self {
+        Self::start_with(None, edit)
     }
 
     /// As [`Shop::start`], with this fault plan in every channel, also when it starts again. A channel that says nothing
@@ -66,7 +66,7 @@ impl Shop {
         Self::start_with(Some(plan), |yaml| yaml)
     }
 
-    fn start_with(plan: Option<&serde_json::Value>, change: impl FnOnce(String) -> String) -> Self {
+    fn start_with(plan: Option<&serde_json::Value>, edit: impl FnOnce(String) -> String) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let ports = free_ports();
         let mut yaml =
@@ -80,7 +80,7 @@ impl Shop {
             yaml = yaml.replace("currency: {json: /currency}}", sooner);
             std::fs::write(dir.path().join(PLAN), plan.to_string()).expect("write");
         }
-        std::fs::write(dir.path().join("tidegate.yaml"), change(yaml)).expect("write");
+        std::fs::write(dir.path().join("tidegate.yaml"), edit(yaml)).expect("write");
         let shop = Self { dir, ports, running: Mutex::default() };
         for name in PROCESSES {
             shop.restart(name);

@@ -139,19 +139,25 @@ impl Raw {
         if answer.header("transfer-encoding") == Some("chunked") {
             let mut body = Vec::new();
             loop {
-                let size = usize::from_str_radix(self.line()?.split(';').next()?, 16).ok()?;
-                let chunk = self.bytes(size + 2);
-                if chunk.len() < size + 2 {
-                    return None;
-                }
-                body.extend_from_slice(&chunk[..size]);
-                if size == 0 {
+                let chunk = self.chunk()?;
+                if chunk.is_empty() {
                     return Some(body);
                 }
+                body.extend_from_slice(&chunk);
             }
         }
         while self.more() {}
         Some(std::mem::take(&mut self.buffer))
+    }
+
+    /// The next piece of a chunked body; empty at its end, `None` when the connection ends before.
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
+        let size = usize::from_str_radix(self.line()?.split(';').next()?, 16).ok()?;
+        let mut chunk = self.bytes(size + 2);
+        (chunk.len() == size + 2).then(|| {
+            chunk.truncate(size);
+            chunk
+        })
     }
 
     /// How long the other side takes to close, at most `limit`; `None` when it does not. Skips what still comes.

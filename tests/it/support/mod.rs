@@ -1,5 +1,6 @@
 //! What the tests share: a gateway as its own process, scripted origins, and a client that writes bytes.
 
+pub(crate) mod browser;
 mod channels;
 mod client;
 pub(crate) mod frames;

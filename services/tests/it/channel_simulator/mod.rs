@@ -207,6 +207,17 @@ async fn a_request_that_makes_no_sense_is_refused() {
     service.stop().await;
 }
 
+#[tokio::test]
+async fn a_number_that_was_closed_before_it_came_is_accepted_no_more() {
+    let service = Service::start().await;
+    let caller = &service.caller;
+    assert_eq!(code(&caller.close("late").await), (404, "PAYMENT_NOT_FOUND"));
+    assert_eq!(code(&caller.create(order("late", 100, NOWHERE)).await), (409, "PAYMENT_CLOSED"));
+    assert_eq!(code(&caller.get("/pay/v1/payments/late").await), (404, "PAYMENT_NOT_FOUND"));
+    assert_eq!(caller.create(order("other", 100, NOWHERE)).await.0, 201);
+    service.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_confirming_and_closing_at_the_same_time_exactly_one_happens() {
     let service = Service::start().await;

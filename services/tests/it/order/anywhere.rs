@@ -31,7 +31,7 @@ async fn close(street: Street, engine: Engine) {
 
 impl Street {
     /// The first payment of an order as soon as it is in this state.
-    async fn payment_until(&self, order_no: &str, status: &str) -> Value {
+    pub(super) async fn payment_until(&self, order_no: &str, status: &str) -> Value {
         let mut payment = Value::Null;
         for _ in 0..400 {
             payment = self.caller.get(&format!("/api/orders/{order_no}")).await.2["payments"][0].clone();

@@ -11,15 +11,24 @@ use super::channel::{Bank, notice};
 use super::{Caller, sell_keys};
 use crate::process::Process;
 
-/// Rounds of [`nothing_that_was_acknowledged_is_lost_by_a_kill`].
+/// Rounds of [`kill_and_count`].
 const ROUNDS: u64 = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_was_acknowledged_is_lost_by_a_kill() {
+    kill_and_count("1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_acknowledged_is_lost_by_a_kill_when_orders_lie_in_four_files() {
+    kill_and_count("4").await;
+}
+
+async fn kill_and_count(shards: &str) {
     let (stock_folder, folder) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
     let (card_key, keys) = sell_keys(stock_folder.path(), 5_000).await;
     let (bank, egress) = Bank::start().await;
-    let arguments = ["--card-key", &keys, "--egress", &egress, "--sweep-every-ms", "50"];
+    let arguments = ["--card-key", &keys, "--egress", &egress, "--sweep-every-ms", "50", "--shards", shards];
     let mut acknowledged: Vec<(String, String)> = Vec::new();
     for round in 0..ROUNDS {
         let process = Process::start("order", folder.path(), &arguments);

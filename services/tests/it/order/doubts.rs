@@ -60,8 +60,7 @@ async fn a_refund_is_done_when_the_channel_says_so_in_a_word_that_is_known() {
     let payment_no = caller.paying(&order_no).await;
     assert_eq!(caller.post(&format!("/api/orders/{order_no}/cancel"), Value::Null).await.2["status"], "CANCELLED");
     street.bank.truth().refund_word = Some("ABNORMAL");
-    street.bank.charge(&payment_no);
-    assert_eq!(street.notify("n-1", &payment_no).await.0, 200);
+    street.charge_and_tell("n-1", &payment_no).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let order = caller.until(&order_no, "CANCELLED").await;
     assert_eq!(order["payments"][0]["refund"], "WANTED", "nothing was paid back");
@@ -81,14 +80,9 @@ async fn a_refund_is_done_when_the_channel_says_so_in_a_word_that_is_known() {
 async fn a_payment_left_open_when_another_one_paid_is_closed() {
     let street = Street::open(1, |_| {}).await;
     let caller = &street.caller;
-    let order_no = caller.ordered("a").await;
-    let first = caller.paying(&order_no).await;
-    let close = format!("/api/orders/{order_no}/payments/{first}/close");
-    assert_eq!(caller.post(&close, Value::Null).await.2["status"], "CLOSED");
-    let second = caller.paying(&order_no).await;
+    let (order_no, first, second) = street.paying_again("a").await;
     // The channel charges the payment that it had closed.
-    street.bank.charge(&first);
-    assert_eq!(street.notify("n-1", &first).await.0, 200);
+    street.charge_and_tell("n-1", &first).await;
     caller.until(&order_no, "DELIVERED").await;
     until("the other one closed", || street.bank.truth().payments[&second]["status"] == "CLOSED").await;
     for _ in 0..100 {
@@ -127,13 +121,8 @@ async fn keys_issued_by_a_call_that_came_after_the_refund_are_not_shown() {
     let payment_no = caller.paying(&late).await;
     caller.until(&late, "EXPIRED").await;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let other = caller.ordered("other").await;
-    let other_payment = caller.paying(&other).await;
-    street.bank.charge(&other_payment);
-    assert_eq!(street.notify("n-1", &other_payment).await.0, 200);
-    caller.until(&other, "DELIVERED").await;
-    street.bank.charge(&payment_no);
-    assert_eq!(street.notify("n-2", &payment_no).await.0, 200);
+    street.sold("other").await;
+    street.charge_and_tell("n-2", &payment_no).await;
     caller.until(&late, "REFUNDED").await;
 
     // New stock, and the first try to issue, long given up, is answered at last.

@@ -1,12 +1,17 @@
 //! The order service over HTTP, with a real card-key service behind it and a scripted payment channel.
 
+pub(crate) mod abroad;
 mod anywhere;
+mod bills;
 mod channel;
 mod crash;
+mod dialects;
 mod doubts;
 mod engine;
+mod events;
 mod ordering;
 mod paying;
+mod waiting;
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,15 +27,40 @@ use tidegate_services::support::{Files, Running, Secret, unix_ms};
 
 use channel::{Bank, notice};
 
+/// How the tests run an order service: four files, and no patience.
+fn settings(folder: &Path, card_key: &str, egress: &str) -> Settings {
+    let shards = Files::new(4).expect("allowed");
+    Settings {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        data_dir: folder.to_owned(),
+        card_key: card_key.to_owned(),
+        egress: egress.to_owned(),
+        public_url: "http://127.0.0.1:1".to_owned(),
+        jwt_secret: Secret::new(DEFAULT_JWT_SECRET),
+        channel_secret: Secret::new(DEVELOPMENT_SECRET),
+        sale: "not-here".to_owned(),
+        merchants: None,
+        pay_within: Duration::from_secs(60),
+        channel_timeout: Duration::from_millis(400),
+        answer_within: Duration::from_millis(200),
+        not_found_min_age: Duration::from_millis(500),
+        retry_unit: Duration::from_millis(30),
+        preheat: Vec::new(),
+        sweep_every: Duration::from_millis(25),
+        shards,
+        accounts: accounts::Settings::new(shards),
+    }
+}
+
 /// An answer: status, the header that marks a repetition, body.
 pub(crate) type Answer = (u16, bool, Value);
 
 /// Everything a test needs, inside its process.
 pub(crate) struct Street {
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     keys: String,
     bank: Bank,
-    caller: Caller,
+    pub(crate) caller: Caller,
     services: Vec<Running>,
 }
 
@@ -40,22 +70,7 @@ impl Street {
         let folder = TempDir::new().expect("a folder");
         let (card_key, keys) = sell_keys(folder.path(), stock).await;
         let (bank, egress) = Bank::start().await;
-        let mut settings = Settings {
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            data_dir: folder.path().to_owned(),
-            card_key: keys.clone(),
-            egress,
-            public_url: "http://127.0.0.1:1".to_owned(),
-            jwt_secret: Secret::new(DEFAULT_JWT_SECRET),
-            channel_secret: Secret::new(DEVELOPMENT_SECRET),
-            pay_within: Duration::from_secs(60),
-            channel_timeout: Duration::from_millis(400),
-            answer_within: Duration::from_millis(200),
-            not_found_min_age: Duration::from_millis(500),
-            retry_unit: Duration::from_millis(30),
-            sweep_every: Duration::from_millis(25),
-            accounts: accounts::Settings::new(Files::new(4).expect("allowed")),
-        };
+        let mut settings = settings(folder.path(), &keys, &egress);
         change(&mut settings);
         let order = order::start(settings).await.expect("the service starts");
         let caller = Caller::new(&format!("http://{}", order.address)).await;
@@ -73,6 +88,30 @@ impl Street {
         let payment = self.bank.truth().payments[payment_no].clone();
         let (body, signature) = notice(notify_id, &payment, unix_ms() / 1_000);
         self.caller.notify("alipay", body, &signature).await
+    }
+
+    /// The payer pays and the channel says so, which must be taken in.
+    async fn charge_and_tell(&self, notify_id: &str, payment_no: &str) {
+        self.bank.charge(payment_no);
+        assert_eq!(self.notify(notify_id, payment_no).await.0, 200);
+    }
+
+    /// An order that is paid and delivered; answers its number and its payment's.
+    async fn sold(&self, key: &str) -> (String, String) {
+        let order_no = self.caller.ordered(key).await;
+        let payment_no = self.caller.paying(&order_no).await;
+        self.charge_and_tell(key, &payment_no).await;
+        self.caller.until(&order_no, "DELIVERED").await;
+        (order_no, payment_no)
+    }
+
+    /// An order whose first payment was closed and whose second one waits for the payer; answers all numbers.
+    async fn paying_again(&self, key: &str) -> (String, String, String) {
+        let order_no = self.caller.ordered(key).await;
+        let first = self.caller.paying(&order_no).await;
+        self.caller.closed(&order_no, &first).await;
+        let second = self.caller.paying(&order_no).await;
+        (order_no, first, second)
     }
 
     /// Where the order service listens.
@@ -147,7 +186,7 @@ fn code(answer: &Answer) -> (u16, &str) {
 /// A buyer.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    base: String,
+    pub(crate) base: String,
     client: Client,
     token: String,
 }
@@ -173,7 +212,7 @@ impl Caller {
         self.try_send(Method::GET, path, "", Value::Null).await.expect("the service answers")
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.try_send(Method::POST, path, "", body).await.expect("the service answers")
     }
 
@@ -200,6 +239,12 @@ impl Caller {
         started.2["payment_no"].as_str().expect("a number").to_owned()
     }
 
+    /// Has a payment closed, which must succeed.
+    async fn closed(&self, order_no: &str, payment_no: &str) {
+        let close = format!("/api/orders/{order_no}/payments/{payment_no}/close");
+        assert_eq!(self.post(&close, Value::Null).await.2["status"], "CLOSED");
+    }
+
     async fn notify(&self, channel: &str, body: String, signature: &str) -> Answer {
         let request = self.client.post(format!("{}/notify/{channel}", self.base)).body(body);
         answer(request.header("x-channel-signature", signature)).await.expect("the service answers")
@@ -223,7 +268,7 @@ impl Caller {
         order
     }
 
-    async fn check(&self) -> Value {
+    pub(crate) async fn check(&self) -> Value {
         self.get("/admin/check").await.2
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use super::{Caller, Street, code};
@@ -117,22 +117,7 @@ async fn an_order_placed_while_the_stock_is_away_is_finished_later() {
     // The card-key service comes back elsewhere; the order service is started anew and told where.
     let (card_key, base) = super::sell_keys(street.folder.path(), 0).await;
     street.services[1].stop();
-    let settings = tidegate_services::order::Settings {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        data_dir: street.folder.path().to_owned(),
-        card_key: base.clone(),
-        egress: "http://127.0.0.1:1".to_owned(),
-        public_url: "http://127.0.0.1:1".to_owned(),
-        jwt_secret: super::Secret::new(super::DEFAULT_JWT_SECRET),
-        channel_secret: super::Secret::new("secret"),
-        pay_within: Duration::from_secs(60),
-        channel_timeout: Duration::from_secs(1),
-        answer_within: Duration::from_secs(1),
-        not_found_min_age: Duration::from_secs(1),
-        retry_unit: Duration::from_millis(20),
-        sweep_every: Duration::from_millis(20),
-        accounts: super::accounts::Settings::new(super::Files::new(4).expect("allowed")),
-    };
+    let settings = super::settings(street.folder.path(), &base, "http://127.0.0.1:1");
     let order = tidegate_services::order::start(settings).await.expect("the service starts");
     let caller = Caller { base: format!("http://{}", order.address), ..street.caller.clone() };
     let listed = caller.get("/api/orders").await.2;
@@ -206,4 +191,35 @@ async fn settings_under_which_a_live_payment_could_be_given_up_are_refused() {
     ]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("may still be on its way"));
+}
+
+#[tokio::test]
+async fn products_of_a_sale_are_near_at_hand_before_it_begins() {
+    let street = Street::open(5, |settings| settings.preheat = vec!["card".to_owned()]).await;
+    let caller = &street.caller;
+    let asked = async || {
+        let metrics = Client::new().get(format!("{}/metrics", caller.base)).send().await.expect("an answer");
+        let metrics = metrics.text().await.expect("text");
+        let line = metrics.lines().find(|line| line.starts_with("order_products_asked_total ")).expect("a figure");
+        line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()).expect("a number")
+    };
+    while asked().await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let body = json!({ "skus": ["card", "nothing"] });
+    let warmed = caller.post("/admin/preheat", body).await.2;
+    assert_eq!(warmed, json!({ "ready": ["card"], "unknown": ["nothing"], "failed": [] }));
+    assert_eq!(code(&caller.post("/admin/preheat", json!({ "skus": ["../x"] })).await), (400, "INVALID_REQUEST"));
+    let before = asked().await;
+    for _ in 0..20 {
+        assert_eq!(caller.get("/api/products/card").await.2["price"], 4_900);
+        assert_eq!(code(&caller.get("/api/products/nothing").await), (404, "UNKNOWN_SKU"));
+    }
+    assert!(asked().await <= before + 1, "at most once a second");
+    // The stock goes away; its products stay.
+    street.services[0].stop();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(caller.get("/api/products/card").await.2["price"], 4_900);
+    caller.assert_sound().await;
+    street.services[1].stop();
 }

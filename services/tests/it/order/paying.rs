@@ -133,11 +133,9 @@ async fn after_a_refusal_or_a_closed_payment_another_way_is_open() {
     street.bank.truth().mood = Mood::Well;
     let second = caller.pay(&order_no, "wechat").await.2;
     assert_eq!(second["status"], "PENDING");
-    let close = format!("/api/orders/{order_no}/payments/{}/close", second["payment_no"].as_str().expect("a number"));
-    assert_eq!(caller.post(&close, Value::Null).await.2["status"], "CLOSED");
+    caller.closed(&order_no, second["payment_no"].as_str().expect("a number")).await;
     let third = caller.paying(&order_no).await;
-    street.bank.charge(&third);
-    assert_eq!(street.notify("n-1", &third).await.0, 200);
+    street.charge_and_tell("n-1", &third).await;
     caller.until(&order_no, "DELIVERED").await;
     street.close().await;
 }
@@ -167,21 +165,15 @@ async fn a_late_payment_is_delivered_while_there_is_stock_and_paid_back_when_not
     let caller = &street.caller;
     let (first, first_payment) = expired(&street, "first").await;
     let (second, second_payment) = expired(&street, "second").await;
-    street.bank.charge(&first_payment);
-    assert_eq!(street.notify("n-1", &first_payment).await.0, 200);
+    street.charge_and_tell("n-1", &first_payment).await;
     let order = caller.until(&first, "DELIVERED").await;
     assert!(history(&order).contains(&"LATE_PAYMENT"));
 
     // Somebody else takes the last key and pays for it.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let other = caller.ordered("other").await;
-    let other_payment = caller.paying(&other).await;
-    street.bank.charge(&other_payment);
-    assert_eq!(street.notify("n-2", &other_payment).await.0, 200);
-    caller.until(&other, "DELIVERED").await;
+    street.sold("other").await;
 
-    street.bank.charge(&second_payment);
-    assert_eq!(street.notify("n-3", &second_payment).await.0, 200);
+    street.charge_and_tell("n-3", &second_payment).await;
     let order = caller.until(&second, "REFUNDED").await;
     assert_eq!(order["payments"][0]["refund"], "DONE");
     assert_eq!(street.bank.truth().refunds.values().collect::<Vec<_>>(), [&4_900]);
@@ -193,15 +185,10 @@ async fn a_late_payment_is_delivered_while_there_is_stock_and_paid_back_when_not
 async fn a_second_charge_for_one_order_is_noticed_and_paid_back() {
     let street = Street::open(2, |_| {}).await;
     let caller = &street.caller;
-    let order_no = caller.ordered("a").await;
-    let first = caller.paying(&order_no).await;
-    let close = format!("/api/orders/{order_no}/payments/{first}/close");
-    assert_eq!(caller.post(&close, Value::Null).await.2["status"], "CLOSED");
-    let second = caller.paying(&order_no).await;
+    let (order_no, first, second) = street.paying_again("a").await;
     // The channel charges both, the closed one included.
     for (notify_id, payment_no) in [("n-2", &second), ("n-1", &first)] {
-        street.bank.charge(payment_no);
-        assert_eq!(street.notify(notify_id, payment_no).await.0, 200);
+        street.charge_and_tell(notify_id, payment_no).await;
     }
     for _ in 0..200 {
         if !street.bank.truth().refunds.is_empty() {

@@ -25,7 +25,7 @@ fn write_bill(folder: &Path, channel: Channel, day: Day, entries: impl Iterator<
 
 /// Writes payments into the file that an order service has made and left.
 fn write_books(folder: &Path, channel: Channel, rows: impl Iterator<Item = OurPayment>) {
-    let mut file = Connection::open(folder.join("order.sqlite")).expect("the order service's file");
+    let mut file = Connection::open(folder.join("order-0-of-1.sqlite")).expect("the order service's file");
     let books = file.transaction().expect("a transaction");
     let mut order = books
         .prepare(

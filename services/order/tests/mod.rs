@@ -1,17 +1,21 @@
 //! Proofs of the pieces that need no network: tokens, numbers, sealing, and the decisions on the rows at
 //! times of the test's choosing.
 
+mod near;
+
 use reqwest::StatusCode;
 use rusqlite::Connection;
 use serde_json::Value;
 
 use super::channel::Reply;
+use super::files::{OrderFile, OrderFiles};
 use super::model::{Channel, Method, OrderStatus, PaymentStatus, Refusal, TaskKind};
 use super::rows::NewOrder;
 use super::secret::Secret;
 use super::settle::{self, Report, Told};
 use super::sounding::{self, Found};
-use super::{backoff_ms, inspect, number, payments, rows, schema, token, view};
+use super::{backoff_ms, inspect, number, payments, rows, schema, token};
+use crate::support::Files;
 
 const SECRET: &[u8] = b"secret";
 
@@ -61,14 +65,6 @@ fn order_numbers_rise_with_time_and_end_with_the_users_shard() {
 }
 
 #[test]
-fn moments_are_written_as_calendars_have_them() {
-    assert_eq!(view::rfc3339(0), "1970-01-01T00:00:00.000Z");
-    assert_eq!(view::rfc3339(951_782_399_999), "2000-02-28T23:59:59.999Z");
-    assert_eq!(view::rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
-    assert_eq!(view::rfc3339(1_793_836_800_000), "2026-11-05T00:00:00.000Z");
-}
-
-#[test]
 fn a_sealed_password_opens_for_its_order_only() {
     let secret = Secret::random();
     let sealed = secret.seal("A", "secret-99").expect("short enough");
@@ -91,9 +87,8 @@ fn waiting_grows_to_a_minute() {
 fn shop() -> Connection {
     let connection = Connection::open_in_memory().expect("a database in memory");
     connection.execute_batch("PRAGMA foreign_keys = ON").expect("foreign keys");
-    for script in schema::MIGRATIONS {
-        connection.execute_batch(script).expect("the schema is sound");
-    }
+    connection.execute_batch(schema::SCHEMA).expect("the schema is sound");
+    connection.execute_batch(crate::outbox::SCHEMA).expect("the schema is sound");
     let new = NewOrder {
         order_no: "A".to_owned(),
         user: "u".to_owned(),
@@ -105,9 +100,13 @@ fn shop() -> Connection {
         currency: "CNY".to_owned(),
         password: Some(vec![1]),
         expires_ms: 1_000,
+        most_each: None,
     };
     assert!(rows::create(&connection, &new, 0, 5).expect("a new order").0);
     assert!(!rows::create(&connection, &new, 1, 5).expect("the same order").0);
+    let more = NewOrder { idem_key: "k2".to_owned(), order_no: "B".to_owned(), most_each: Some(1), ..new.clone() };
+    assert!(matches!(rows::create(&connection, &more, 1, 5), Err(Refusal::Enough(1))));
+    assert!(!rows::create(&connection, &NewOrder { most_each: Some(1), ..new.clone() }, 1, 5).expect("a repeat").0);
     let other = NewOrder { fingerprint: [2; 32], ..new };
     assert!(matches!(rows::create(&connection, &other, 1, 5), Err(Refusal::KeyReused)));
     connection
@@ -141,7 +140,7 @@ fn tasks(connection: &Connection) -> Vec<(TaskKind, String)> {
 }
 
 fn assert_sound(connection: &Connection) {
-    assert_eq!(inspect::violations(connection).expect("readable"), Vec::<String>::new());
+    assert_eq!(inspect::violations(connection, 0).expect("readable"), Vec::<String>::new());
 }
 
 #[test]
@@ -168,9 +167,11 @@ fn nothing_else_is_paid_while_an_outcome_is_unknown() {
     assert_eq!(payments::get(&connection, &first).expect("known").status, PaymentStatus::Unknown);
     // The table itself would not have it either.
     let forced =
-        "INSERT INTO payments SELECT 'X', order_no, 9, 'wechat', amount, currency, 'CREATED', NULL, NULL, 0, 0, 0,
-        0, 0, 0 FROM payments";
-    assert!(connection.execute(forced, []).is_err());
+        "INSERT INTO payments (payment_no, order_no, attempt, method, channel, amount, currency, status, next_ms,
+        created_ms, updated_ms) SELECT 'X', order_no, 9, 'wechat', 'wechat', amount, currency, ?1, 0, 0, 0 FROM payments";
+    assert!(connection.execute(forced, ["CREATED"]).is_err());
+    assert_eq!(connection.execute(forced, ["FAILED"]).expect("one that is over does not count"), 1);
+    assert_eq!(connection.execute("DELETE FROM payments WHERE payment_no = 'X'", []).expect("deleted"), 1);
     tell(&connection, &first, Told::Declined, 50);
     assert!(pay(&connection, Method::Wechat, 60).is_ok());
     assert!(pay(&connection, Method::Wechat, 1_000).is_ok(), "the same payment, found again");
@@ -227,9 +228,6 @@ fn a_clock_that_is_set_back_keeps_no_paid_order_waiting() {
     assert_eq!(due(1_000), 0, "its time is an hour away");
     payments::look_at_all(&connection, 1_000).expect("looked at");
     assert_eq!(due(1_000), 1);
-    // A catalogue of the time to come may be of any age.
-    let fresh = super::stock::is_fresh;
-    assert!(fresh(1_000, 1_000) && fresh(1_000, 1_999) && !fresh(1_000, 2_000) && !fresh(hour, 1_000));
 }
 
 #[test]
@@ -245,9 +243,9 @@ fn history_can_be_added_to_and_nothing_else() {
 fn an_inconsistency_is_found() {
     let connection = payable();
     connection.execute("UPDATE orders SET status = 'DELIVERED'", []).expect("a wrong row");
-    let found = inspect::violations(&connection).expect("readable");
-    assert!(found.iter().any(|text| text.starts_with("order paid or delivered without a payment")), "{found:?}");
-    assert!(found.iter().any(|text| text.starts_with("history does not end with the state")), "{found:?}");
+    let found = inspect::violations(&connection, 0).expect("readable");
+    assert!(found.iter().any(|text| text.starts_with("I2: order paid or delivered without a payment")), "{found:?}");
+    assert!(found.iter().any(|text| text.starts_with("I6: history does not end with the state")), "{found:?}");
 }
 
 #[test]
@@ -291,6 +289,13 @@ fn where_a_payment_is_follows_from_what_all_channels_say() {
 }
 
 #[test]
+fn a_payment_that_nobody_has_is_looked_for_again_as_soon_as_that_is_believed() {
+    assert_eq!(sounding::no_later(100, 160, 130), 130);
+    assert_eq!(sounding::no_later(100, 120, 130), 120, "it is time before");
+    assert_eq!(sounding::no_later(100, 160, 100), 160, "it is old enough, and somebody has not answered");
+}
+
+#[test]
 fn a_payment_stays_where_it_is_and_another_charge_of_it_is_paid_back_there() {
     let connection = payable();
     let number = pay(&connection, Method::Any, 10).expect("a payment");
@@ -323,23 +328,30 @@ fn a_payment_stays_where_it_is_and_another_charge_of_it_is_paid_back_there() {
     assert_sound(&connection);
 }
 
-#[test]
-fn a_file_from_before_the_gateway_chose_channels_keeps_its_payments() {
-    let connection = Connection::open_in_memory().expect("a connection");
-    connection.pragma_update(None, "foreign_keys", true).expect("a pragma");
-    connection.execute_batch(schema::MIGRATIONS[0]).expect("the first tables");
-    let filled = connection.execute_batch(
-        "INSERT INTO orders (order_no, user_id, idem_key, fingerprint, sku, qty, amount, currency, status, created_ms,
-            expires_ms, updated_ms) VALUES ('A', 'u', 'k', x'01', 'card', 1, 5, 'CNY', 'DELIVERED', 1, 2, 3);
-         INSERT INTO payments (payment_no, order_no, attempt, channel, amount, currency, status, next_ms, created_ms,
-            updated_ms) VALUES ('A-1', 'A', 1, 'wechat', 5, 'CNY', 'SUCCESS', 1, 2, 3);
-         UPDATE orders SET paid_payment = 'A-1';",
-    );
-    filled.expect("the rows of before");
-    let transaction = connection.unchecked_transaction().expect("a transaction");
-    transaction.execute_batch(schema::MIGRATIONS[1]).expect("the second script");
-    transaction.commit().expect("a commit");
-    let payment = payments::get(&connection, "A-1").expect("kept");
-    assert_eq!((payment.method, payment.channel), (Method::Wechat, Some(Channel::Wechat)));
-    assert_eq!(rows::get(&connection, "A").expect("kept").paid_payment.as_deref(), Some("A-1"));
+#[tokio::test]
+async fn a_user_his_orders_and_their_payments_lie_in_one_file_however_many_there_are() {
+    for count in [1, 4, 16] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let layout = Files::new(count).expect("allowed");
+        let files = OrderFiles::open(folder.path(), layout).await.expect("opened");
+        let at = |file: Option<&OrderFile>| {
+            let file: *const OrderFile = file.expect("a file");
+            files.all().iter().position(|one| std::ptr::eq(one, file)).expect("one of them")
+        };
+        let mut seen = vec![false; layout.count()];
+        for n in 0..400 {
+            let user = format!("u_{n}");
+            let order_no = number::order(&user, 1_800_000_000_000, n);
+            let home = at(Some(files.of_user(&user)));
+            assert_eq!(at(files.of_number(&order_no)), home);
+            assert_eq!(at(files.of_number(&format!("{order_no}-1"))), home);
+            assert_eq!(at(files.of_number(&format!("{order_no}-1@wechat"))), home);
+            seen[home] = true;
+        }
+        assert!(seen.iter().all(|&one| one), "files without an order: {seen:?}");
+        assert!(files.of_number("nothing").is_none() && files.of_number("").is_none());
+        drop(files);
+        let other = Files::new(if count == 4 { 1 } else { 4 }).expect("allowed");
+        assert!(OrderFiles::open(folder.path(), other).await.is_err(), "rows would be looked for elsewhere");
+    }
 }

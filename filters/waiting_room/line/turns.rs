@@ -1,0 +1,95 @@
+//! Turns: whose has come, who takes it, and what becomes of those who were not there.
+
+use super::{Admission, Line, admission};
+use crate::waiting_room::rules::Missed;
+
+/// What somebody with a number is told who wants in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Come in.
+    Pass(Admission),
+    /// Not yet. The number may be another than the one that was asked for, where a draw gave a new one.
+    Wait(u64),
+    /// You missed your turn; this is your new number at the end.
+    Moved(u64),
+    /// That number is used up.
+    Gone,
+}
+
+/// What somebody with a number is told who only looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// You are inside already.
+    Inside(Admission),
+    /// It is your turn until this moment (milliseconds since 1970). The number may be a drawn one.
+    Turn(u64, u64),
+    /// Not yet; as [`Claim::Wait`].
+    Wait(u64),
+    /// You missed your turn; this is your new number at the end.
+    Moved(u64),
+    /// That number is used up.
+    Gone,
+}
+
+impl Line {
+    /// Somebody with a number wants in. Doing it twice gives the same answer, and counts once.
+    pub fn claim(&mut self, now: u64, asked: u64, subject: u64) -> Claim {
+        match self.look(now, asked, subject) {
+            Look::Inside(admission) => Claim::Pass(admission),
+            Look::Turn(number, _) => {
+                self.turns.remove(&number);
+                Claim::Pass(self.admit(number, subject, false))
+            }
+            Look::Wait(number) => Claim::Wait(number),
+            Look::Moved(number) => Claim::Moved(number),
+            Look::Gone => Claim::Gone,
+        }
+    }
+
+    /// Somebody with a number looks whether it is their turn. It stays open; who missed it is in line again as the rules say.
+    pub fn look(&mut self, now: u64, asked: u64, subject: u64) -> Look {
+        self.advance(now);
+        let number = self.resolve(asked);
+        if self.told_epoch != self.epoch {
+            return Look::Wait(number);
+        }
+        if let Some(lease) = self.leases.get(number) {
+            return Look::Inside(admission(number, lease));
+        }
+        if let Some(turn) = self.turns.get(&number) {
+            self.marks.see(number);
+            return Look::Turn(number, turn.until);
+        }
+        if self.is_being_drawn(number) {
+            return Look::Wait(number);
+        }
+        if self.marks.is_spent(number) {
+            return Look::Gone;
+        }
+        self.marks.see(number);
+        let waits = number > self.published && !self.marks.is_picked(number);
+        if waits || number >= self.tail || self.late_set.contains(&number) || self.is_staged(number) {
+            return Look::Wait(number);
+        }
+        self.missed(number, subject)
+    }
+
+    fn missed(&mut self, number: u64, subject: u64) -> Look {
+        match self.rules.missed {
+            Missed::Front => {
+                self.late.push_back(number);
+                self.late_set.insert(number);
+                Look::Wait(number)
+            }
+            Missed::Back if self.tail < self.reserved => {
+                self.spend(number);
+                Look::Moved(self.join(subject))
+            }
+            Missed::Back => Look::Wait(number),
+            Missed::Expire => {
+                self.spend(number);
+                Look::Gone
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the backend says about a visit is carried out; and a buyer who left to pay comes back.
+//!
+//! Only answers of an upstream are heard: what clients send under these names never gets as far. A word about a visit needs
+//! a pass that came with the request, also where a rule lets the request go by. Whether there is anything left may be said
+//! in any answer, again and again: a word that was lost is made good by the next one.
+//!
+//! A re-entry token stands in an address, so it is good for little: for one visit, while it is held, and only in an
+//! address that names its order. It becomes a cookie at once and leaves the address by a redirect.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode, header, response};
+use smallvec::SmallVec;
+
+use super::command::{self, Command};
+use super::cookie;
+use super::gate::{Case, Gate, Inside};
+use super::line::{Claim, State};
+use super::settings::Settings;
+use super::token::{Kind, Token};
+use crate::engine::{Decision, HeaderEdit, Reply, ReplyBody, RequestContext};
+
+const REENTRY_HEADER: HeaderName = HeaderName::from_static("x-tidegate-reentry");
+/// The parameter of an address that carries a re-entry token.
+const REENTRY_QUERY: &str = "tgwr=";
+/// Parts of an address that are looked at for an order.
+const MOST_PARTS: usize = 16;
+
+impl Gate {
+    /// Carries out what an answer says, and takes it off.
+    pub(super) fn hear(&self, response: &response::Parts, cx: &mut RequestContext) {
+        let settings = self.room.settings();
+        let theirs = settings.cloudflare && response.headers.contains_key(command::CLOUDFLARE);
+        if !theirs && !response.headers.contains_key(command::HEADER) {
+            return;
+        }
+        cx.to_client.push(HeaderEdit::Remove(command::HEADER));
+        if settings.cloudflare {
+            cx.to_client.push(HeaderEdit::Remove(command::CLOUDFLARE));
+        }
+        let commands = command::commands(&response.headers, settings.cloudflare);
+        for command in commands.into_iter().filter(|command| settings.commands.contains(&command.kind())) {
+            match (&command, cx.recall::<Inside>()) {
+                (Command::SoldOut | Command::Available, _) => self.note_stock(command == Command::SoldOut),
+                (_, Some(&inside)) => self.obey(&command, &settings, inside, cx),
+                (_, None) => (),
+            }
+        }
+    }
+
+    fn note_stock(&self, gone: bool) {
+        let told = self.room.outlook_now().state == State::SoldOut;
+        if told != gone {
+            self.room.set_gone(gone);
+        }
+    }
+
+    fn obey(&self, command: &Command, settings: &Settings, inside: Inside, cx: &mut RequestContext) {
+        let (number, now) = (inside.number, self.room.time(cx.now));
+        match command {
+            Command::Revoke | Command::Complete => {
+                self.room.end(number);
+                let gone = cookie::set_cookie(settings, inside.secure, "", 0);
+                cx.to_client.extend(gone.map(|value| HeaderEdit::Add(header::SET_COOKIE, value)));
+            }
+            Command::Extend(seconds) => drop(self.room.extend(now, number, Duration::from_secs(*seconds))),
+            Command::Hold(seconds, order) => {
+                if self.room.extend(now, number, Duration::from_secs(*seconds)).is_none() {
+                    return;
+                }
+                let subject = order.as_ref().map_or(0, |order| self.room.subject(order.as_bytes()));
+                let token = self.token(Kind::Reentry, number, subject, now, now + seconds * 1_000);
+                let value = token.seal(&settings.keys, now / 1_000).and_then(|text| HeaderValue::from_str(&text).ok());
+                cx.to_client.extend(value.map(|value| HeaderEdit::Set(REENTRY_HEADER, value)));
+            }
+            Command::SoldOut | Command::Available => (),
+        }
+    }
+}
+
+impl Case<'_, '_> {
+    /// Somebody who is let by under a rule: what the backend says about the visit is heard all the same.
+    pub(super) fn recognise(&self, cx: &mut RequestContext) {
+        if self.settings.commands.is_empty() {
+            return;
+        }
+        let (room, now) = (self.room(), self.now / 1_000);
+        let passes = cookie::tokens(self.head, self.settings)
+            .filter_map(|text| Token::open(text, room.tag(), &self.settings.keys, now).ok())
+            .filter(|token| token.kind == Kind::Pass && token.epoch == room.outlook_now().epoch);
+        if let Some(token) = passes.into_iter().find(|token| !room.is_ended(token.number)) {
+            self.remember(token.number, cx);
+        }
+    }
+
+    /// A buyer who comes back from paying, maybe in another browser: the token in the address becomes a cookie.
+    pub(super) fn reenter(&self) -> Option<Decision> {
+        let query = self.head.query().filter(|_| self.head.method == "GET")?;
+        let text = query.split('&').find_map(|pair| pair.strip_prefix(REENTRY_QUERY))?;
+        let token = Token::open(text.as_bytes(), self.room().tag(), &self.settings.keys, self.now / 1_000).ok()?;
+        let ours = token.kind == Kind::Reentry && token.epoch == self.room().outlook_now().epoch;
+        if !ours || !self.is_fresh(&token) || !self.names(u64::from_be_bytes(token.subject)) {
+            return None;
+        }
+        let admission = match self.room().claim(self.now, token.number, 0) {
+            Claim::Pass(admission) => admission,
+            // Held right before a kill: the journal may not know until when.
+            _ => {
+                let (issued, expires) = (u64::from(token.issued) * 1_000, u64::from(token.expires) * 1_000);
+                self.room().visit(self.now, token.number, 0, issued, expires)?
+            }
+        };
+        let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with(REENTRY_QUERY)).collect();
+        let path = self.head.target.split('?').next().unwrap_or("/");
+        let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
+        let body =
+            ReplyBody::Bytes { content_type: HeaderValue::from_static("text/plain"), bytes: bytes::Bytes::new() };
+        let mut reply = Reply { status: StatusCode::SEE_OTHER, retry_after: None, headers: SmallVec::new(), body };
+        reply.headers.push((header::LOCATION, HeaderValue::from_str(&target).ok()?));
+        reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")));
+        reply.headers.push((header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")));
+        reply.headers.extend(self.pass(admission, 0).into_iter().flatten());
+        Some(Decision::Respond(Box::new(reply)))
+    }
+
+    /// Whether the address names the order that hashes to this; 0 is no order in particular.
+    fn names(&self, order: u64) -> bool {
+        let values = self.head.query().into_iter().flat_map(|query| query.split('&'));
+        let values = values.filter_map(|pair| pair.split_once('=').map(|(_, value)| value));
+        let mut parts = self.head.path.split('/').chain(values).filter(|part| !part.is_empty()).take(MOST_PARTS);
+        order == 0 || parts.any(|part| self.room().subject(part.as_bytes()) == order)
+    }
+}

@@ -1,0 +1,108 @@
+//! Any story of a payment: at most one live try, and nobody is charged twice unseen.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::tests::{at, begin, seen};
+use super::*;
+
+/// One thing that happens to a payment on channels 0 to 2.
+#[derive(Clone, Debug)]
+enum Happening {
+    Begin(u8, Option<AttemptState>),
+    Settle(AttemptState),
+    Told(usize, Report),
+    SendAgain,
+    GiveUp,
+    Decide(PaymentState),
+    Crash,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use AttemptState as S;
+    let ends = [
+        S::Succeeded,
+        S::DeclinedHard,
+        S::DeclinedSoft,
+        S::Rejected,
+        S::Pending,
+        S::Unknown,
+        S::NotSent,
+        S::NotProcessed,
+    ];
+    let reports =
+        [Report::Succeeded, Report::Pending, Report::DeclinedSoft, Report::Closed, Report::NotFound, Report::Nothing];
+    let closing = proptest::option::of(select(vec![S::NotSent, S::NotProcessed, S::DeclinedSoft]));
+    prop_oneof![
+        4 => (0..3_u8, closing).prop_map(|(channel, closing)| Happening::Begin(channel, closing)),
+        3 => select(ends.to_vec()).prop_map(Happening::Settle),
+        3 => (0..4_usize, select(reports.to_vec())).prop_map(|(at, report)| Happening::Told(at, report)),
+        1 => Just(Happening::SendAgain),
+        1 => Just(Happening::GiveUp),
+        1 => select(vec![PaymentState::Succeeded, PaymentState::Failed]).prop_map(Happening::Decide),
+        1 => Just(Happening::Crash),
+    ]
+}
+
+async fn happen(journal: &Journal, happening: &Happening) -> std::result::Result<(), Refusal> {
+    let attempts = journal.view("p").await?.map_or_else(Vec::new, |view| view.attempts);
+    let last = attempts.last().map_or(0, |attempt| attempt.n);
+    match happening {
+        Happening::Begin(channel, closing) => {
+            let closing = closing.map(|state| (last, seen(state)));
+            journal.begin(Begin { closing, ..begin("p", &format!("c{channel}")) }, 1).await.map(drop)
+        }
+        Happening::Settle(state) => journal.settle("p", last, seen(*state), 1, 1).await,
+        Happening::Told(at, report) => {
+            let asked = attempts.get(*at).or(attempts.last()).map_or((0, 0), |attempt| (attempt.n, attempt.sends));
+            journal.told("p", asked, *report, seen(AttemptState::Unknown), at_any()).await.map(drop)
+        }
+        Happening::SendAgain => journal.send_again("p", last, 1).await,
+        Happening::GiveUp => journal.give_up("p", last, "enough", 1).await.map(drop),
+        Happening::Decide(state) => journal.decide("p", *state, "asked the bank", 1).await,
+        Happening::Crash => Ok(()),
+    }
+}
+
+fn at_any() -> Schedule {
+    at(100_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Invariant: no try on a channel while another's may still charge, whatever happens in whatever order.
+    #[test]
+    fn one_live_try_at_most_whatever_happens(story in proptest::collection::vec(happening(), 1..24)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("payments.db");
+        runtime.block_on(async {
+            let mut journal = Journal::open(&path, 0).unwrap();
+            for happening in &story {
+                let before = journal.view("p").await.unwrap();
+                if matches!(happening, Happening::Crash) {
+                    journal = Journal::open(&path, 1).unwrap();
+                }
+                let done = happen(&journal, happening).await;
+                let Some(after) = journal.view("p").await.unwrap() else { continue };
+                let live: Vec<_> = after.attempts.iter().filter(|attempt| attempt.state.is_live()).collect();
+                prop_assert!(live.len() <= 1, "{live:?}");
+                let charged: Vec<_> = after.attempts.iter().filter(|attempt| attempt.state.has_charged()).collect();
+                prop_assert!(charged.is_empty() || after.payment.state == PaymentState::Succeeded, "{after:?}");
+                let events = journal.events("p").await.unwrap();
+                let alarmed = events.iter().any(|event| event.kind == "DUPLICATE_CHARGE");
+                prop_assert!(charged.len() < 2 || alarmed, "two charges and nobody was told: {after:?}");
+                if let (Happening::Begin(_, closing), Ok(()), Some(before)) = (happening, &done, &before) {
+                    let dispatching = |attempt: &Attempt| attempt.state == AttemptState::Dispatching;
+                    let held = before.attempts.iter().any(|attempt| attempt.state.is_live());
+                    let paid = before.attempts.iter().any(|attempt| attempt.state.has_charged());
+                    prop_assert!(!paid, "another try of what is paid: {before:?}");
+                    let freed = closing.is_some() && before.attempts.last().is_some_and(dispatching);
+                    prop_assert!(!held || freed, "a second channel beside {before:?}");
+                }
+            }
+            Ok(())
+        })?;
+    }
+}
