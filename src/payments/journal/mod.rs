@@ -140,10 +140,10 @@ impl Journal {
         let id = id.to_owned();
         let op = move |connection: &rusqlite::Connection| {
             let view = rows::view(connection, &id)?.ok_or(Refusal::Missing)?;
-            Ok(match view.payment.state {
-                PaymentState::Processing => rows::set_payment(connection, &id, view.by_tries(), now_ms)?,
-                _ => (),
-            })
+            if view.payment.state == PaymentState::Processing {
+                rows::set_payment(connection, &id, view.by_tries(), now_ms)?;
+            }
+            Ok(())
         };
         Ok(self.store.write(op).await?)
     }
