@@ -90,15 +90,17 @@ fn a_payment_that_no_channel_acts_on_is_tried_again_until_one_does() {
 #[test]
 fn a_payment_that_names_its_channel_goes_there_or_nowhere() {
     let (a, b) = (good(), good());
-    let gateway = open(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
+    let yaml = yaml(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
+    let paths = "    payment:\n      paths: [/pay/v1/payments]\n";
+    let gateway = Gateway::start(&yaml.replacen("    payment:\n", paths, 1));
     let named =
         |id: &str, more: &str| request(id, BODY).replace("Host:", &format!("Tidegate-Channel: b\r\n{more}Host:"));
     let place = place(&exchange(gateway.public(), &named("p1", "")));
     assert_eq!(result(&gateway, &place).status, 200);
     assert_eq!((charges(&a), charges(&b)), (0, 1));
     // A close or a refund is no payment: it does not wait for a turn of payments.
-    let without = named("p2", "").replace("Idempotency-Key: p2\r\n", "");
-    assert_eq!(exchange(gateway.public(), &without).status, 200);
+    let close = named("p1", "").replace("POST /pay/v1/payments ", "POST /pay/v1/payments/p1/close ");
+    assert_eq!(exchange(gateway.public(), &close).status, 200);
 }
 
 #[test]

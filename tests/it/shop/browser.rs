@@ -19,7 +19,7 @@ async fn who_has_to_wait_sees_that_it_is_being_processed_and_then_the_order() {
     let (client, base) = (super::buyer::client(), shop.url("gateway"));
     let first = super::buyer::Buyer::new(&client, &base, "first");
     super::deferred::order(&client, &base, &first, true).await;
-    click(&page, "#buy-flash-100").await;
+    click(&page, "#buy-steam-50").await;
     let title = find(&page, "#pending h1").await.text().await.expect("text");
     assert_eq!(title, "支付处理中");
     let wider = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
