@@ -19,7 +19,11 @@
 //! - 202 with `Location`, `Retry-After` and `Tidegate-Outcome: unknown` means that nobody knows yet. Ask at `Location`,
 //!   or send the same request again: it is sent on only to the channel that has it, and only if that is `idempotent`.
 //! - 200 with `"status"` of a known number means that it was decided earlier; nothing was sent.
-//! - 503 with `Tidegate-Outcome: not-sent` means that no channel has seen it. The same number may be sent again.
+//! - 503 with `Tidegate-Outcome: not-sent` means that no channel has seen it. The same number may be sent again. With
+//!   `unknown` it means that the journal could not be read: an earlier request may have been sent.
+//! - `Tidegate-Channel` in a request says that it goes to that channel or to none.
+//! - Where `payment.paths` are given, a request to another path is about a payment and none itself. It names its channel,
+//!   and nothing is written down.
 //! - A client that leaves cancels nothing.
 //! - A payment never returns to a channel that it has left, except to one that it did not reach or that did not act.
 //! - Without a journal a payment is tried on one channel, once: 502 or 504 with `Tidegate-Outcome: unknown` when nobody

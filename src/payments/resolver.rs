@@ -94,6 +94,9 @@ async fn one(engine: &Engine, gateway: &Gateway, journal: &Journal, attempt: &At
             step = close(engine, journal, plan, &view.payment, attempt, resolve).await?;
         }
     }
+    if step == Step::Decided && attempt.state == AttemptState::Unknown {
+        note_outcome(gateway, journal, &view.payment, attempt).await?;
+    }
     if step != Step::Wait {
         return Ok(());
     }
@@ -108,6 +111,25 @@ async fn one(engine: &Engine, gateway: &Gateway, journal: &Journal, attempt: &At
         if journal.give_up(&attempt.payment_id, attempt.n, &why, now).await? {
             alarm(engine, "MANUAL", attempt, &why);
         }
+    }
+    Ok(())
+}
+
+/// The channel's record counted the try as half a success; now more is known. A decline says nothing about a channel.
+async fn note_outcome(gateway: &Gateway, journal: &Journal, payment: &Payment, of: &Attempt) -> Result<(), Refusal> {
+    let Some(view) = journal.view(&of.payment_id).await? else { return Ok(()) };
+    let state = view.attempts.iter().find(|attempt| attempt.n == of.n).map(|attempt| attempt.state);
+    let succeeded = match state {
+        Some(state) if state.has_charged() => true,
+        Some(AttemptState::Closed) => false,
+        _ => return Ok(()),
+    };
+    let snapshot = gateway.snapshot();
+    let upstream = snapshot.upstreams.iter().find(|upstream| *upstream.name == *payment.frozen.upstream);
+    if let Some(upstream) = upstream
+        && let Some(channel) = upstream.channel_named(&of.channel).and_then(|id| upstream.facts.channel(id))
+    {
+        channel.state.record.resolved(succeeded);
     }
     Ok(())
 }

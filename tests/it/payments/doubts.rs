@@ -235,3 +235,18 @@ fn a_person_who_closes_too_early_is_told_so() {
     assert_eq!(gateway.admin("POST", "/-/payments/p1/close?force=true").status, 200);
     stands(&gateway, "p1", "FAILED a:CLOSED");
 }
+
+#[test]
+fn what_was_unknown_counts_for_its_channel_once_it_is_known() {
+    let a = charges_then_hangs((200, r#"{"status":"SUCCESS","amount":100}"#));
+    let yaml = Desk::default().yaml(&[("a", a.address, PLAIN)]);
+    let gateway = Gateway::start(&yaml.replace("unit: 100ms", "unit: 2s"));
+    let rate = || {
+        let channels = gateway.admin("GET", "/-/channels").json().to_string();
+        channels.split("\"success_rate\":").nth(1).and_then(|rest| rest.split([',', '}']).next()?.parse::<f64>().ok())
+    };
+    assert_eq!(pay(&gateway, "p1").status, 202);
+    eventually("half a success", Duration::from_secs(5), || rate() == Some(0.5));
+    becomes(&gateway, "p1", "SUCCEEDED a:SUCCEEDED");
+    eventually("a whole one", Duration::from_secs(5), || rate() == Some(1.0));
+}
