@@ -25,7 +25,7 @@ pub(super) async fn order(client: &Client, base: &str, buyer: &Buyer, prefers: b
 
 /// One try; `None` when nothing final has come of it.
 async fn attempt(client: &Client, base: &str, buyer: &Buyer, prefers: bool) -> Option<Value> {
-    let body = json!({ "sku": "flash-100", "qty": 1, "query_password": "a-password" });
+    let body = json!({ "sku": "steam-50", "qty": 1, "query_password": "a-password" });
     let mut request = client.post(format!("{base}/api/orders")).bearer_auth(buyer.token()).json(&body);
     request = request.header("idempotency-key", buyer.key());
     if prefers {
