@@ -10,7 +10,7 @@ const SECRET: &str = "development-only-secret-of-the-bundled-shop";
 const SALE: &str = "flash-100";
 const PASSWORD: &str = "a-password";
 /// Longest a buyer tries.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -61,7 +61,7 @@ impl Shop {
     }
 
     /// As [`Shop::start`], with this fault plan in every channel, also when it starts again. A channel that says nothing
-    /// is waited for two seconds instead of ten, and doubts are looked at sooner.
+    /// is waited for two seconds instead of ten, doubts are looked at sooner, and breakers rest for two seconds.
     pub(super) fn start_faulty(plan: &serde_json::Value) -> Self {
         Self::start_with(Some(plan), |yaml| yaml)
     }
@@ -75,7 +75,7 @@ impl Shop {
             yaml = yaml.replace(&format!("127.0.0.1:{shipped}"), &format!("127.0.0.1:{}", ports[name]));
         }
         if let Some(plan) = plan {
-            yaml = yaml.replace("read_timeout: 10s", "read_timeout: 2s");
+            yaml = yaml.replace("read_timeout: 10s", "read_timeout: 2s").replace("open_for: 30s", "open_for: 2s");
             let sooner = "currency: {json: /currency}, resolve: {unit: 200ms, not_found_min_age: 8s}}";
             yaml = yaml.replace("currency: {json: /currency}}", sooner);
             std::fs::write(dir.path().join(PLAN), plan.to_string()).expect("write");
