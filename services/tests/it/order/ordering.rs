@@ -133,7 +133,7 @@ async fn an_order_placed_while_the_stock_is_away_is_finished_later() {
 
 #[tokio::test]
 async fn an_order_that_is_not_paid_in_time_returns_its_stock() {
-    let street = Street::open(1, |settings| settings.pay_within = Duration::from_millis(300)).await;
+    let street = Street::open(1, |settings| settings.pay_within = Duration::from_secs(2)).await;
     let caller = &street.caller;
     let unpaid = caller.ordered("unpaid").await;
     assert_eq!(street.stock().await, [0, 1, 0]);
