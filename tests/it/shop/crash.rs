@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::buyer::client;
-use super::crowd::{all_is_right, everybody_buys};
+use super::crowd::{all_is_right, everybody_buys, latecomers_buy_the_rest};
 use super::set_up::{CHANNELS, PROCESSES, Shop};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,8 +16,9 @@ async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
     let client = client();
     let killer = Killer::start(&shop, Duration::from_millis(120), usize::MAX);
     // The first hundred or so get the keys, and spread like this they are still at it when each process is killed.
-    let endings = everybody_buys(&shop, &client, CHANNELS, 400, Duration::from_millis(20)).await;
+    let mut endings = everybody_buys(&shop, &client, CHANNELS, 400, Duration::from_millis(20)).await;
     let kills = killer.stop().await;
+    latecomers_buy_the_rest(&shop, &client, &mut endings).await;
     assert!(kills >= 3 * PROCESSES.len(), "only {kills} kills in that time");
     all_is_right(&shop, &client, &endings).await;
 }

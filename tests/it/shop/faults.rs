@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::buyer::client;
 use super::crash::Killer;
-use super::crowd::{all_is_right, everybody_buys, goods_are_right, movements};
+use super::crowd::{all_is_right, everybody_buys, goods_are_right, latecomers_buy_the_rest, movements};
 use super::set_up::{CHANNELS, PROCESSES, Shop};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,8 +69,9 @@ async fn under_every_fault_and_with_every_process_killed_each_payment_is_charged
     let shop = Arc::new(Shop::start_faulty(&plan));
     let client = client();
     let killer = Killer::start(&shop, Duration::from_millis(400), 4 * PROCESSES.len());
-    let endings = everybody_buys(&shop, &client, ["any", "any", "alipay"], 160, Duration::from_millis(40)).await;
+    let mut endings = everybody_buys(&shop, &client, ["any", "any", "alipay"], 160, Duration::from_millis(40)).await;
     let kills = killer.stop().await;
+    latecomers_buy_the_rest(&shop, &client, &mut endings).await;
     assert!(kills >= PROCESSES.len(), "only {kills} kills in that time");
     goods_are_right(&shop, &client, &endings).await;
     every_payment_ends(&shop, &client).await;
