@@ -37,10 +37,10 @@ pub(super) async fn everybody_buys(
 }
 
 /// A key can come back when everybody has left: its order was lost with a process, and its reservation ended later. Then
-/// somebody else buys it; nothing may stay behind.
+/// somebody else buys it, or it is held until that order's time to pay is over.
 pub(super) async fn latecomers_buy_the_rest(shop: &Shop, client: &Client, endings: &mut Vec<Ending>) {
     let base = shop.url("gateway");
-    for number in 0..60 {
+    for number in 0..10 {
         if endings.iter().filter(|ending| **ending != Ending::SoldOut).count() >= 100 {
             return;
         }
@@ -53,15 +53,16 @@ pub(super) async fn latecomers_buy_the_rest(shop: &Shop, client: &Client, ending
 }
 
 /// What must hold whatever has happened on the way.
-pub(super) async fn all_is_right(shop: &Shop, client: &Client, endings: &[Ending]) {
-    goods_are_right(shop, client, endings).await;
+pub(super) async fn all_is_right(shop: &Shop, client: &Client, endings: &[Ending], held: usize) {
+    let keys = goods_are_right(shop, client, endings, held).await;
     let moved = movements(shop, client).await;
     assert!(moved.values().all(|moved| moved.refunded == 0), "nobody had to be paid back: {moved:?}");
-    assert_eq!(moved.values().filter(|moved| moved.charged > 0).count(), 100, "by the channels' own ledgers");
+    assert_eq!(moved.values().filter(|moved| moved.charged > 0).count(), keys, "by the channels' own ledgers");
 }
 
-/// Every key is one buyer's, and the order service finds nothing wrong.
-pub(super) async fn goods_are_right(shop: &Shop, client: &Client, endings: &[Ending]) {
+/// Every key is one buyer's, and the order service finds nothing wrong. Up to `held` keys may still be held for orders
+/// that nobody pays. How many were sold.
+pub(super) async fn goods_are_right(shop: &Shop, client: &Client, endings: &[Ending], held: usize) -> usize {
     let keys: Vec<&str> = endings
         .iter()
         .filter_map(|ending| match ending {
@@ -70,11 +71,13 @@ pub(super) async fn goods_are_right(shop: &Shop, client: &Client, endings: &[End
         })
         .collect();
     let distinct: BTreeSet<&str> = keys.iter().copied().collect();
-    assert_eq!((keys.len(), distinct.len()), (100, 100), "a hundred keys, each once");
+    assert_eq!(keys.len(), distinct.len(), "each key once");
+    assert!((100 - held..=100).contains(&keys.len()), "{} of a hundred keys", keys.len());
     assert_eq!(endings.len() - keys.len(), endings.iter().filter(|ending| **ending == Ending::SoldOut).count());
     let check = client.get(format!("{}/admin/check", shop.url("order"))).send().await.expect("an answer");
     let check: Value = check.json().await.expect("JSON");
     assert_eq!(check["violations"], serde_json::json!([]), "{check}");
+    keys.len()
 }
 
 /// What became of the money of one payment, counted over all channels.
@@ -120,7 +123,7 @@ async fn a_thousand_buyers_get_a_hundred_keys_while_a_flood_from_one_user_is_ref
         refused
     });
     let endings = everybody_buys(&shop, &client, CHANNELS, 1_000, Duration::ZERO).await;
-    all_is_right(&shop, &client, &endings).await;
+    all_is_right(&shop, &client, &endings, 0).await;
     let refused = flood.await.expect("the flood's end");
     // A quota of 100 in ten minutes, of which a few come back meanwhile.
     assert!(refused >= 290, "of 400 requests of one user only {refused} were refused");
