@@ -76,14 +76,20 @@ impl Desk {
             let fingerprint = desk.secret.fingerprint(&parts);
             let (user, key) = (wanted.user.clone(), wanted.idem_key.clone());
             let file = desk.files.of_user(&wanted.user);
-            let earlier = file.read(move |connection| rows::find_same(connection, &user, &key, &fingerprint)).await?;
-            let (now, order) = match earlier {
+            let find = async || {
+                let (user, key) = (user.clone(), key.clone());
+                file.read(move |connection| rows::find_same(connection, &user, &key, &fingerprint)).await
+            };
+            let (now, order) = match find().await? {
                 Some(order) => (false, order),
-                None => {
-                    let new = desk.price(wanted.clone(), fingerprint, now_ms).await?;
-                    let due_ms = now_ms + RESERVE_GRACE_MS;
-                    file.write(move |connection| rows::create(connection, &new, now_ms, due_ms)).await?
-                }
+                None => match desk.price(wanted.clone(), fingerprint, now_ms).await {
+                    Ok(new) => {
+                        let due_ms = now_ms + RESERVE_GRACE_MS;
+                        file.write(move |connection| rows::create(connection, &new, now_ms, due_ms)).await?
+                    }
+                    // The same request, sent earlier and still under way, may be who has taken the last key.
+                    Err(problem) => (false, find().await?.ok_or(problem)?),
+                },
             };
             if order.status != OrderStatus::Creating {
                 return Ok((now, order));
