@@ -69,25 +69,49 @@ impl Buyer {
     }
 
     async fn until_answered(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let (status, body, _) = self.until_answered_in_tries(method, path, body).await;
+        (status, body)
+    }
+
+    /// The answer, and whether it is that to the first try.
+    async fn until_answered_in_tries(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value, bool) {
         let begun = Instant::now();
         let mut pause = 50;
-        loop {
-            if let Some(answer) = self.once(method.clone(), path, body.clone()).await {
-                return answer;
+        for tries in 1.. {
+            if let Some((status, answer)) = self.once(method.clone(), path, body.clone()).await {
+                return (status, answer, tries == 1);
             }
             assert!(begun.elapsed() < PATIENCE, "{} never got an answer to {method} {path}", self.name);
             tokio::time::sleep(Duration::from_millis(pause)).await;
             pause = (pause * 2).min(1_000);
         }
+        unreachable!("a buyer tries until the patience is over")
+    }
+
+    /// The order of this buyer for a product, if there is one that is not given up.
+    async fn order_of(&self, sku: &str) -> Option<Value> {
+        let (status, seen) = self.until_answered(Method::GET, "/api/orders", None).await;
+        assert_eq!(status, StatusCode::OK, "{seen}");
+        let given_up = ["FAILED", "CANCELLED", "EXPIRED"];
+        let mut orders = seen["orders"].as_array().expect("orders").iter();
+        orders.find(|order| order["sku"] == sku && !given_up.iter().any(|end| order["status"] == *end)).cloned()
     }
 
     /// Buys one key.
     pub(super) async fn buy(&self, sku: &str, channel: &str) -> Ending {
         let wanted = json!({ "sku": sku, "qty": 1, "query_password": PASSWORD });
         let path = if sku == SALE { "/api/sale/orders" } else { "/api/orders" };
-        let (status, order) = self.until_answered(Method::POST, path, Some(wanted)).await;
+        let (mut status, mut order, first) = self.until_answered_in_tries(Method::POST, path, Some(wanted)).await;
         if order["waitingRoom"]["soldOut"] == true {
-            return Ending::SoldOut;
+            // The room speaks to newcomers. Whether an earlier try was carried out, whose answer was lost, the shop knows.
+            let placed = if first { None } else { self.order_of(sku).await };
+            let Some(placed) = placed else { return Ending::SoldOut };
+            (status, order) = (StatusCode::CREATED, placed);
         }
         if status == StatusCode::CONFLICT {
             assert_eq!(order["code"], "SOLD_OUT", "{order}");
