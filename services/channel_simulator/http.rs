@@ -38,8 +38,8 @@ pub(super) type Answer = Result<Response, Problem>;
 
 /// All routes, those for tests under `/sim` included.
 pub(super) fn router(channel: Arc<Channel>) -> Router {
-    let dialects =
-        json::routes().merge(alipay::routes()).merge(wechat::routes()).merge(epay::routes()).merge(bill::routes());
+    let plain = json::routes().route_layer(from_fn_with_state(Arc::clone(&channel), json::sign));
+    let dialects = plain.merge(alipay::routes()).merge(wechat::routes()).merge(epay::routes()).merge(bill::routes());
     let pay = dialects.route_layer(from_fn_with_state(Arc::clone(&channel), gate));
     with_rest(Router::new().merge(pay).merge(cashier::routes()).merge(control_routes()), channel)
 }

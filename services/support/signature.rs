@@ -3,6 +3,7 @@
 //! The time is inside the signed text, so an old callback cannot be given a new time. The channel simulator signs with
 //! it, the order service checks with it: one definition, two callers.
 
+use axum::http::HeaderName;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -15,7 +16,7 @@ pub const DEVELOPMENT_SECRET: &str = "development-only-secret-of-the-channels";
 pub const SECRET_VARIABLE: &str = "TIDEGATE_CHANNEL_SECRET";
 
 /// Name of the header that carries `t=<unix seconds>,v1=<hex>`.
-pub const HEADER: &str = "x-channel-signature";
+pub const HEADER: HeaderName = HeaderName::from_static("x-channel-signature");
 
 /// How far the signed time may lie from the receiver's clock, in seconds, either way.
 ///

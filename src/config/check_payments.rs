@@ -178,11 +178,12 @@ impl Checker<'_, '_> {
         prefix.to_owned()
     }
 
-    pub(super) fn channel_payment(&self, channel: &ChannelFile, class: Class) -> ChannelPayment {
-        let ChannelFile { name, idempotent, codes, query, close, .. } = channel;
+    pub(super) fn channel_payment(&mut self, channel: &ChannelFile, class: Class) -> ChannelPayment {
+        let ChannelFile { name, idempotent, signature, codes, query, close, .. } = channel;
         if class != Class::Payment {
             let given = [
                 (idempotent.at, idempotent.value),
+                (signature.as_ref().map_or(Id::ABSENT, |at| at.at), signature.is_some()),
                 (codes.as_ref().map_or(Id::ABSENT, |at| at.at), codes.is_some()),
                 (query.as_ref().map_or(Id::ABSENT, |at| at.at), query.is_some()),
                 (close.as_ref().map_or(Id::ABSENT, |at| at.at), close.is_some()),
@@ -196,6 +197,7 @@ impl Checker<'_, '_> {
         }
         ChannelPayment {
             idempotent: idempotent.value,
+            signature: signature.as_ref().and_then(|signature| self.signature(signature)),
             codes: codes.as_ref().map_or_else(Codes::default, |codes| self.codes(codes)),
             query: query.as_ref().and_then(|call| self.call(call, Method::GET)),
             close: close.as_ref().and_then(|call| self.call(call, Method::POST)),

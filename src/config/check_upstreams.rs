@@ -86,7 +86,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn channel(&self, channel: &At<ChannelFile>, class: Class) -> Channel {
+    fn channel(&mut self, channel: &At<ChannelFile>, class: Class) -> Channel {
         let file = &channel.value;
         let (name, endpoints) = (&file.name, &file.endpoints);
         self.name_value(name, "a channel");

@@ -9,6 +9,7 @@ use tidegate_filters::engine::{Rate, TimeSpan};
 
 use super::file::seconds;
 use super::file_payments::{CallFile, CodesFile};
+use super::file_signature::SignatureFile;
 use super::placed::At;
 use super::types::StatusRange;
 
@@ -52,6 +53,9 @@ pub(super) struct ChannelFile {
     /// Class `payment`: the same number sent again is the same payment (default false).
     #[serde(default)]
     pub(super) idempotent: At<bool>,
+    /// Class `payment`: how it signs its answers; without it whatever comes over the connection is believed.
+    #[serde(default)]
+    pub(super) signature: Option<At<SignatureFile>>,
     /// Class `payment`: what its answers mean; default: the words of the bundled channels.
     #[serde(default)]
     pub(super) codes: Option<At<CodesFile>>,

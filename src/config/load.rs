@@ -136,7 +136,8 @@ pub fn load_text(
 fn render(findings: &[Finding], tree: &Tree, source: &Source<'_>) -> Vec<Problem> {
     let mut problems: Vec<_> = findings.iter().map(|finding| finding.render(tree, source)).collect();
     problems.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
-    problems.dedup();
+    // What stands once in the file is said once, although an alias brings it to several places.
+    problems.dedup_by(|b, a| a.line > 0 && (a.line, a.column, &a.message) == (b.line, b.column, &b.message));
     problems
 }
 

@@ -6,6 +6,8 @@ use http::{HeaderName, Method};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::secret::Secret;
+
 /// `payment:` of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentSpec {
@@ -89,12 +91,30 @@ pub struct ResolveSpec {
 pub struct ChannelPayment {
     /// The same number sent again is the same payment.
     pub idempotent: bool,
+    /// How it signs its answers; `None`: it does not, or nobody looks.
+    pub signature: Option<Signature>,
     /// What its answers mean.
     pub codes: Codes,
     /// How it is asked for a payment; `None`: it cannot be asked.
     pub query: Option<CallSpec>,
     /// How it is told to accept no money for a payment any more; `None`: it cannot be told.
     pub close: Option<CallSpec>,
+}
+
+/// How a channel proves that an answer is its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// HMAC with SHA-256 over `t.body` in a header of the form `t=<unix seconds>,v1=<hex>`.
+    Hmac {
+        /// The header.
+        header: HeaderName,
+        /// The shared secret.
+        secret: Secret,
+    },
+    /// WeChat Pay, version 3; the PEM text of the platform's public key.
+    WechatPay(Vec<u8>),
+    /// Alipay; the PEM text of its public key.
+    Alipay(Vec<u8>),
 }
 
 /// A call about one payment.

@@ -3,7 +3,7 @@
 use tidegate_filters::engine::AttemptResult;
 
 use super::journal::Observed;
-use super::outcome::{Class, Money, Seen, of_answer, of_wire};
+use super::outcome::{Class, Judged, Money, Seen, Words, of_answer, of_wire};
 use super::plan::Channel;
 use super::wire::{Answer, Fault};
 
@@ -38,9 +38,12 @@ pub(super) fn of_fault(fault: &Fault) -> Tried {
     Tried { class, seen, result, answer: None, silent: result == AttemptResult::TimedOut, alert: None }
 }
 
-/// A try with an answer.
-pub(super) fn of_reply(channel: &Channel, answer: Answer, money: &Money) -> Tried {
-    let judged = of_answer(&channel.terms.codes, answer.status, answer.body.as_deref(), money);
+/// A try with an answer that came at `now_ms`.
+pub(super) fn of_reply(channel: &Channel, answer: Answer, money: &Money, now_ms: i64) -> Tried {
+    let judged = match channel.believed(&answer, now_ms) {
+        Ok(body) => of_answer(&channel.terms.codes, answer.status, body, money),
+        Err(alert) => Judged { class: Class::Unknown, words: Words::default(), alert: Some(alert) },
+    };
     let words = &judged.words;
     let mut evidence = format!("answered {}", answer.status.as_u16());
     for word in [&words.code, &words.subcode].into_iter().flatten() {

@@ -25,6 +25,8 @@
 //! - Where `payment.paths` are given, a request to another path is about a payment and none itself. It names its channel,
 //!   and nothing is written down.
 //! - A client that leaves cancels nothing.
+//! - Where a channel has a `signature`, its answers must be signed: an answer of 2xx that is not, or any other that is signed
+//!   badly, leaves the outcome unknown.
 //! - A payment never returns to a channel that it has left, except to one that it did not reach or that did not act.
 //! - Without a journal a payment is tried on one channel, once: 502 or 504 with `Tidegate-Outcome: unknown` when nobody
 //!   knows. Failing closed is the point: failover without a memory is how payments are charged twice.
@@ -41,6 +43,7 @@ pub mod outcome;
 pub(crate) mod pay;
 pub(crate) mod plan;
 pub(crate) mod resolver;
+mod signature;
 pub(crate) mod status;
 pub(crate) mod wire;
 

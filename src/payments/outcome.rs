@@ -11,10 +11,10 @@
 //! | 4 | connected, and the kernel accepted no byte of the request | not sent | yes |
 //! | 5 | some bytes accepted, then an error | unknown | no |
 //! | 6 | HTTP/2 `REFUSED_STREAM`; GOAWAY without an error below our stream | not processed | yes |
-//! | 7 | HTTP/2 `HTTP_1_1_REQUIRED` | not processed | yes |
+//! | 7 | HTTP/2 `HTTP_1_1_REQUIRED`: asked again over HTTP/1.1, whose end counts | as that | as that |
 //! | 8 | HTTP/2 protocol error, other reset, GOAWAY with an error | unknown | no |
 //! | 9 | a reused connection ended without a byte of an answer | unknown, unless row 4 | no |
-//! | 10 | read timeout, cut or undecodable answer | unknown | no |
+//! | 10 | read timeout, cut or undecodable answer, a signature that is not the channel's | unknown | no |
 //! | 11, 12 | 425, 429 | not processed | yes |
 //! | 13 | 503 | unknown, or by a rule | by a rule |
 //! | 14 | other 5xx | unknown | no |

@@ -255,7 +255,7 @@ impl Run {
         };
         let money = self.job.frozen.as_ref().map_or_else(Money::default, |frozen| frozen.money.clone());
         let mut tried = match self.engine.wire.call(target, &self.job.request).await {
-            Ok(answer) => judge::of_reply(channel, answer, &money),
+            Ok(answer) => judge::of_reply(channel, answer, &money, unix_ms()),
             Err(fault) => judge::of_fault(&fault),
         };
         if sends > 0 {

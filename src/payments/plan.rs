@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use pingora::upstreams::peer::HttpPeer;
 
-use super::wire::Target;
+use super::signature::{Doubt, Verifier};
+use super::wire::{Answer, Target};
 use crate::config::{self, ChannelPayment, PaymentSpec};
 use crate::upstream_tls::Tls;
 
@@ -30,6 +31,25 @@ pub(crate) struct Channel {
     pub(crate) terms: ChannelPayment,
     /// Its addresses, numbered as in the upstream.
     pub(crate) targets: Box<[Target]>,
+    verifier: Option<Verifier>,
+}
+
+impl Channel {
+    /// The part of the body that may be believed; `None`: only the status may be. An answer that moves a payment must be
+    /// the channel's own: one of 2xx without a good signature, or any other with a bad one, says nothing.
+    ///
+    /// # Errors
+    /// Why it says nothing.
+    pub(super) fn believed<'a>(&self, answer: &'a Answer, now_ms: i64) -> Result<Option<&'a [u8]>, &'static str> {
+        let (Some(verifier), Some(body)) = (&self.verifier, answer.body.as_deref()) else {
+            return Ok(answer.body.as_deref());
+        };
+        match verifier.check(&answer.headers, body, now_ms) {
+            Ok(signed) => Ok(Some(signed)),
+            Err(Doubt::Unsigned) if !answer.status.is_success() => Ok(None),
+            Err(doubt) => Err(doubt.as_str()),
+        }
+    }
 }
 
 impl Plan {
@@ -42,6 +62,7 @@ impl Plan {
         let channel = |(at, channel): (usize, &config::Channel)| Channel {
             name: channel.name.as_str().into(),
             terms: channel.payment.clone(),
+            verifier: channel.payment.signature.as_ref().map(Verifier::new),
             targets: {
                 let (peers, tls) = ways(at);
                 let tls = tls.iter().cloned().map(Some).chain(std::iter::repeat(None));

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use super::engine::{Engine, unix_ms};
 use super::journal::{Attempt, AttemptState, Journal, Observed, Payment, Refusal, Schedule, Step};
-use super::outcome::{Judged, Report, of_query};
+use super::outcome::{Judged, Report, Words, of_query};
 use super::plan::{Channel, Plan};
 use super::wire::Request;
 use crate::config::{CallSpec, Flow, ResolveSpec};
@@ -252,8 +252,10 @@ async fn told(
     match engine.wire.call(target, &request).await {
         Ok(answer) => {
             let codes = &channel.terms.codes;
-            let judged: Judged<Report> =
-                of_query(codes, flow, answer.status, answer.body.as_deref(), &payment.frozen.money);
+            let judged = match channel.believed(&answer, unix_ms()) {
+                Ok(body) => of_query(codes, flow, answer.status, body, &payment.frozen.money),
+                Err(alert) => Judged { class: Report::Nothing, words: Words::default(), alert: Some(alert) },
+            };
             let status = answer.status.as_u16();
             let code = judged.words.code.clone();
             engine.metrics.query(&channel.name, judged.class.as_str());

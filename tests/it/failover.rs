@@ -19,11 +19,11 @@ fn weights_are_kept() {
     let filters = ["pick: {failover: {policy: weighted}}"];
     let gateway = Gateway::start(&channels_file(&channels, &[], &filters, "pick"));
     let mut raw = Raw::connect(gateway.public());
-    for _ in 0..2_000 {
+    for _ in 0..10_000 {
         raw.send("POST /pay HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
         assert_eq!(raw.answer().expect("an answer").status, 200);
     }
-    assert_eq!((a.asked("/pay"), b.asked("/pay"), c.asked("/pay")), (1_400, 600, 0));
+    assert_eq!((a.asked("/pay"), b.asked("/pay"), c.asked("/pay")), (7_000, 3_000, 0));
     assert!((gateway.metric("tidegate_channel_weight{upstream=\"pay\",channel=\"a\"}") - 70.0).abs() < 0.1);
 }
 

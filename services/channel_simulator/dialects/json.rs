@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -19,6 +20,7 @@ use super::super::http::{Came, Shared, check_amount, check_currency, check_numbe
 use super::super::outbox::Due;
 use super::super::plan::{Request, Step};
 use super::super::rows::{Payment, Status, Wanted};
+use super::super::wire::Ending;
 use crate::support::dialect::Dialect;
 use crate::support::{Problem, signature, unix_ms};
 
@@ -132,15 +134,37 @@ fn asked<'a>(step: Step, payment_no: &'a str, came: &Came) -> Request<'a> {
     Request { step, payment_no, scene: None, charges: step == Step::Confirm, http2: came.http2 }
 }
 
+/// Signs what was not signed where it was made: refusals speak for the channel, too.
+pub(in crate::channel_simulator) async fn sign(
+    State(channel): Shared,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    let made = response.extensions().get::<Ending>().is_some() || response.headers().contains_key(signature::HEADER);
+    if made {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    // It is whole and in memory, so this neither fails nor waits.
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    parts.headers.insert(signature::HEADER, signature_of(channel.secret.bytes(), &body));
+    Response::from_parts(parts, body.into())
+}
+
+fn signature_of(secret: &[u8], body: &[u8]) -> HeaderValue {
+    let seconds = u64::try_from(unix_ms() / 1_000).unwrap_or(0);
+    let value = HeaderValue::from_str(&signature::sign(secret, seconds, body));
+    value.expect("invariant: digits, letters and two signs")
+}
+
 async fn answer(channel: &Channel, course: &Course, status: StatusCode, now: bool, body: &Value) -> Answer {
     let body = body.to_string();
     let secret = if course.forges() { b"another secret" } else { channel.secret.bytes() };
-    let seconds = u64::try_from(unix_ms() / 1_000).unwrap_or(0);
-    let signature = signature::sign(secret, seconds, body.as_bytes());
-    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-    if let Ok(signature) = HeaderValue::from_str(&signature) {
-        response.headers_mut().insert(signature::HEADER, signature);
-    }
+    let signature = signature_of(secret, body.as_bytes());
+    let kind = HeaderValue::from_static("application/json");
+    let headers = [(header::CONTENT_TYPE, kind), (signature::HEADER, signature)];
+    let mut response = (status, headers, body).into_response();
     if !now {
         channel.counters.replayed.add(1);
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

@@ -47,7 +47,7 @@ pub(in crate::channel_simulator) fn message(channel: &Channel, keys: Option<&Key
             let secret = if probe { WRONG_SECRET } else { channel.secret.bytes() };
             let now = u64::try_from(unix_ms() / 1_000).unwrap_or(0);
             let tag = signature::sign(secret, now, body.as_bytes());
-            let headers = vec![content_type("application/json"), (HeaderName::from_static(signature::HEADER), tag)];
+            let headers = vec![content_type("application/json"), (signature::HEADER, tag)];
             Message { method: Method::POST, url, headers, body }
         }
     }

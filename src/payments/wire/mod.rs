@@ -67,6 +67,11 @@ impl Target {
         })
     }
 
+    /// The same address in HTTP/1.1.
+    fn over_h1(&self) -> Self {
+        Self { h2: false, tls: self.tls.as_ref().map(Tls::over_h1), ..self.clone() }
+    }
+
     fn place(&self) -> Place {
         (self.address, self.h2, self.tls.as_ref().map(|tls| tls.id))
     }
@@ -109,8 +114,21 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Sends `request` once and reads its answer.
+    /// Sends `request` once and reads its answer. A server that wants HTTP/1.1 for it has done nothing yet (RFC 9113 §7),
+    /// and is asked in that.
     pub(crate) async fn call(&self, target: &Target, request: &Request) -> Result<Answer, Fault> {
+        let first = match self.exchange(target, request).await {
+            Err(fault) if fault.seen == Seen::NeedsHttp11 => fault,
+            ended => return ended,
+        };
+        match self.exchange(&target.over_h1(), request).await {
+            // The channel has seen it, so "not sent" would not be true.
+            Err(fault) if matches!(fault.seen, Seen::NoConnection | Seen::NoHandshake) => Err(first),
+            ended => ended,
+        }
+    }
+
+    async fn exchange(&self, target: &Target, request: &Request) -> Result<Answer, Fault> {
         let to = target.place();
         let mut conn = match self.idle(target).await {
             Some(conn) => conn,

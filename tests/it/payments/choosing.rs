@@ -80,3 +80,34 @@ fn payments_are_spread_by_weight_with_one_row_each() {
     }
     assert_eq!((charges(&a), charges(&b)), (70, 30));
 }
+
+#[test]
+fn one_dead_address_of_several_is_no_failure_of_its_channel() {
+    let (dead, a, b) = (std::net::SocketAddr::from(([127, 0, 0, 1], free_port())), good(), good());
+    let channels = [("a", a.address, PLAIN), ("b", b.address, PLAIN)];
+    let gateway = choosing("consecutive_failures: 1, open_for: 1h", "policy: priority", &channels);
+    let yaml = std::fs::read_to_string(gateway.folder().join("tidegate.yaml")).expect("its file");
+    let (one, two) = (format!("[\"{}\"]", a.address), format!("[\"{dead}\", \"{}\"]", a.address));
+    gateway.reload(&yaml.replace(&one, &two));
+    for number in 0..6 {
+        let got = pay(&gateway, &format!("p{number}"));
+        assert_eq!((got.status, got.header("tidegate-channel")), (200, Some("a")), "{got:?}");
+    }
+    assert_eq!((charges(&a), charges(&b)), (6, 0));
+    let tries = super::desk::states(&gateway, "p0").1.len() + super::desk::states(&gateway, "p1").1.len();
+    assert!(tries > 2, "the dead address was tried");
+}
+
+#[test]
+fn a_channel_that_asks_for_more_patience_than_there_is_time_gets_none() {
+    let a = Origin::with(|_, stream| {
+        let text = "HTTP/1.1 429 X\r\nRetry-After: 18446744073709551615\r\nContent-Length: 2\r\n\r\n{}";
+        std::io::Write::write_all(stream, text.as_bytes()).is_ok()
+    });
+    let gateway = Desk::default().open(&[("a", a.address, PLAIN)]);
+    let begun = Instant::now();
+    let got = pay(&gateway, "p1");
+    assert_eq!((got.status, got.header("tidegate-outcome")), (429, Some("not-processed")), "{got:?}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(charges(&a), 1);
+}

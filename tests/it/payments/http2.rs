@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::desk::{Desk, PLAIN, pay, stands};
+use super::desk::{Desk, PLAIN, answer, pay, stands};
 use crate::support::Origin;
 use crate::support::frames::{END_HEADERS, HEADERS, frame};
 
@@ -95,9 +95,42 @@ fn row_6_a_goaway_that_names_our_stream_says_nothing() {
     assert_eq!(word(goaway(0x7fff_ffff, 0), true), (202, "UNKNOWN".to_owned()));
 }
 
+/// A server that wants HTTP/1.1 for payments, and does this over that.
+fn wants_http_1(then: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Origin {
+    Origin::by_hand(move |mut stream| {
+        let mut begin = [0; 3];
+        if !stream.peek(&mut begin).is_ok_and(|read| read == begin.len()) {
+            return;
+        }
+        if begin == *b"PRI" {
+            if until_request(&mut stream) {
+                let _ = stream.write_all(&rst(HTTP_1_1_REQUIRED));
+                while stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {}
+            }
+        } else if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+            then(&mut stream);
+        }
+    })
+}
+
+/// Pays through such a server; the client's status, the journal's word, and connections to it and to the other channel.
+fn over_http_1(then: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> (u16, String, usize, usize) {
+    let (a, b) = (wants_http_1(then), server(rst(REFUSED_STREAM), false));
+    let desk = Desk { upstream: "    protocol: h2c\n", ..Desk::default() };
+    let gateway = desk.open(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
+    let got = pay(&gateway, "p1");
+    let (_, tries) = super::desk::states(&gateway, "p1");
+    (got.status, tries[0].1.clone(), a.connections(), b.connections())
+}
+
 #[test]
-fn row_7_a_server_that_wants_http_1_has_not_processed_it() {
-    assert_eq!(word(rst(HTTP_1_1_REQUIRED), false), (503, "NOT_PROCESSED".to_owned()));
+fn row_7_a_server_that_wants_http_1_is_asked_in_it() {
+    let paid = over_http_1(|stream| {
+        answer(stream, 200, r#"{"status":"SUCCESS"}"#);
+    });
+    assert_eq!(paid, (200, "SUCCEEDED".to_owned(), 2, 0));
+    // What happens there counts: it may have charged.
+    assert_eq!(over_http_1(|_| ()), (202, "UNKNOWN".to_owned(), 2, 0));
 }
 
 #[test]

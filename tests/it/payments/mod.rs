@@ -9,6 +9,8 @@ mod crash;
 pub(crate) mod desk;
 mod doubts;
 mod http2;
+mod journal;
 mod rows;
+mod signed;
 mod surface;
 mod truth;
