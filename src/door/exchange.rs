@@ -143,7 +143,8 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
         other => other,
     };
     let target = path::upstream_target(origin, &path);
-    let plain = matches!(decision, Decision::Continue) && !head.websocket;
+    let plain = matches!(decision, Decision::Continue);
+    flow.websocket = head.websocket && flow.route.as_ref().is_some_and(|route| route.websocket);
     let route = flow.route.clone().filter(|route| {
         plain && !route.upstream.h2 && !route.upstream.secure && !pay::needs_body(&flow) && !route.chain.captures()
     });
@@ -155,7 +156,6 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
         return Ok(Step::Forward(flow, route, rewritten));
     }
     flow.rewritten = true;
-    flow.websocket = head.websocket;
     flow.pending = parking_lot::Mutex::new(Some(decision));
     Ok(Step::HandOver(flow, rewritten))
 }
@@ -260,7 +260,7 @@ async fn hand_over(
         .as_ref()
         .map_or((limits.request_timeout, limits.body_timeout), |route| (route.timeout, route.upstream.read_timeout));
     let first_byte = (read_timeout * HEAD_PATIENCE).min(total);
-    let stream = conn.lend(head.framing, head.websocket, patience);
+    let stream = conn.lend(head.framing, flow.websocket, patience);
     let mut session = ServerSession::new_http1(stream);
     session.set_pipelined_prefix(BytesMut::from(&rewritten[..]));
     session.set_connection_user_context(Some(flow));

@@ -1,6 +1,6 @@
 //! The front door: reads a request's head under a deadline, checks it strictly, runs the request stage, and either
 //! answers, forwards (`proxy::h1`), or hands over to pingora what only that can do: waits, bodies for filters, streamed
-//! replies, WebSockets, upstreams that speak HTTP/2.
+//! replies, upstreams that speak HTTP/2 or TLS.
 //!
 //! A flash sale is nine refusals to one purchase. A refusal at the door never builds a header map or a proxy session,
 //! which makes it about a third of the work of one behind pingora. What pingora leaves open (no deadline for a whole

@@ -31,7 +31,7 @@ pub(crate) fn rewrite(
             line(&mut out, name, value);
         }
     }
-    if head.websocket {
+    if flow.websocket {
         line(&mut out, b"Connection", b"Upgrade");
         line(&mut out, b"Upgrade", b"websocket");
     }

@@ -117,7 +117,7 @@ pub(super) fn choose(flow: &mut Flow) -> Result<Box<HttpPeer>> {
         return Error::e_explain(ErrorType::InternalError, "no endpoint");
     };
     let mut peer = Box::new(peer.clone());
-    if flow.websocket && route.websocket {
+    if flow.websocket {
         peer.options.read_timeout = Some(super::WEBSOCKET_SILENCE);
     } else if !route.websocket {
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();

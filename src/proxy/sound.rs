@@ -58,8 +58,7 @@ pub(super) fn check(response: &mut ResponseHeader, flow: &Flow) -> Result<(), &'
         return Err("response head too large");
     }
     // Nobody asked for another protocol: a client would read what follows as the answer to its next request.
-    let asked = flow.websocket && flow.route.as_ref().is_some_and(|route| route.websocket);
-    if response.status == StatusCode::SWITCHING_PROTOCOLS && !asked {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS && !flow.websocket {
         return Err("another protocol than was asked for");
     }
     let (mut codings, mut length) = (Codings::default(), Length::default());

@@ -9,6 +9,9 @@ use crate::proxy::sound;
 /// Most header lines; an upstream is trusted more than a client.
 const MOST_LINES: usize = 256;
 
+/// The status that ends HTTP on a connection.
+pub(super) const SWITCHING_PROTOCOLS: u16 = 101;
+
 /// How the body is framed. Whether there is one also depends on the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -40,7 +43,7 @@ impl AnswerHead {
 
     /// Whether another answer follows.
     pub(super) fn is_interim(&self) -> bool {
-        self.status < 200
+        self.status < 200 && self.status != SWITCHING_PROTOCOLS
     }
 }
 
@@ -85,9 +88,6 @@ pub(super) fn parse(head: &mut AnswerHead, bytes: &[u8]) -> Result<(), &'static 
         (None, false) => Framing::Close,
     };
     head.keeps = !close;
-    if head.status == 101 {
-        return Err("another protocol than was asked for");
-    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::answer::{self, AnswerHead, Framing};
+use super::answer::{self, AnswerHead, Framing, SWITCHING_PROTOCOLS};
 use super::heads::{self, Framed};
 use super::upload::chunk;
 use crate::door::chunked::Scanner;
@@ -52,6 +52,8 @@ pub(super) struct Terms {
     pub old: bool,
     /// The connection may be kept, unless the answer's framing forbids it.
     pub keep: bool,
+    /// A WebSocket was asked for.
+    pub websocket: bool,
 }
 
 /// One answer.
@@ -106,6 +108,16 @@ impl Download {
     /// Whether the upstream's connection may serve another request: its answer is over, and it has said no more than that.
     pub(super) fn leaves_reusable(&self) -> bool {
         matches!(self.at, At::End) && self.upstream_keeps && !self.stray
+    }
+
+    /// Whether both sides have agreed on another protocol.
+    pub(super) fn switched(&self) -> bool {
+        self.status == Some(SWITCHING_PROTOCOLS)
+    }
+
+    /// What the upstream has said in the other protocol.
+    pub(super) fn rest(&mut self) -> BytesMut {
+        std::mem::take(&mut self.buf)
     }
 
     /// Bytes of the body that the client's system did not take.
@@ -204,11 +216,16 @@ impl Download {
         let (bytes, mut head) = (&buf[..end], AnswerHead::default());
         self.seen = 0;
         let sound = if end > LARGEST_HEAD { Err("head too large") } else { answer::parse(&mut head, bytes) };
+        let terms = terms();
+        let sound = sound.and_then(|()| {
+            // A client that did not ask would read what follows as the answer to its next request.
+            let fine = head.status != SWITCHING_PROTOCOLS || terms.websocket && heads::begins_websocket(bytes, &head);
+            if fine { Ok(()) } else { Err("another protocol than was asked for") }
+        });
         sound.map_err(|reason| {
             tracing::debug!(target: "tidegate::proxy", request_id = flow.id.as_str(), reason, "no proper answer");
             Halt::Upstream
         })?;
-        let terms = terms();
         if !head.is_interim() {
             self.begin(bytes, &head, buf.len() - end, flow, terms);
         } else if head.status != 100 && !terms.old && !self.deaf {
@@ -232,10 +249,12 @@ impl Download {
         let body = head.has_body(terms.to_head);
         // The close is the end of a body that HTTP/1.0 could not find the end of.
         let endless = body && terms.old && !matches!(head.framing, Framing::Length(_));
-        let framed = Framed { keep: terms.keep && !endless, old: terms.old, body };
+        let switched = self.switched();
+        let framed = Framed { keep: terms.keep && !endless && !switched, old: terms.old, body, switched };
         (self.keep, self.in_chunks) = (framed.keep, framed.in_chunks(head.framing));
-        self.upstream_keeps = head.keeps && !(body && head.framing == Framing::Close);
+        self.upstream_keeps = head.keeps && !(body && head.framing == Framing::Close) && !switched;
         self.at = match head.framing {
+            _ if switched => At::End,
             _ if !body => At::Length(0),
             Framing::Length(length) => At::Length(length),
             Framing::Chunked => At::Chunks(Scanner::new()),

@@ -114,10 +114,10 @@ impl<'a> Exchange<'a> {
         .await
     }
 
-    /// The answer as far as it came, and the connection if it may serve another request.
+    /// The answer as far as it came, and the connection if it may serve another request, or another protocol.
     pub(super) fn into_parts(self, end: End) -> (Download, Option<TcpStream>) {
-        let reusable = end == End::Whole && self.request.upload.is_done() && self.download.leaves_reusable();
-        (self.download, Some(self.wire).filter(|_| reusable))
+        let reusable = self.request.upload.is_done() && self.download.leaves_reusable() || self.download.switched();
+        (self.download, Some(self.wire).filter(|_| reusable && end == End::Whole))
     }
 
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -140,9 +140,10 @@ impl<'a> Exchange<'a> {
         }
         let (conn, request) = (self.conn, &mut *self.request);
         let (to_head, old, keep_alive, stopping) = (request.to_head, request.old, request.keep_alive, self.stopping);
+        let websocket = self.flow.websocket;
         // Behind a body that nobody reads to its end there is no next request.
         let keep = || keep_alive && conn.at_request_boundary() && !*stopping.borrow();
-        let terms = || Terms { to_head, old, keep: keep() };
+        let terms = || Terms { to_head, old, keep: keep(), websocket };
         let moved = self.download.poll(cx, &mut request.client, &mut self.wire, self.flow, terms);
         match ready!(moved) {
             Ok(()) => Poll::Ready(End::Whole),

@@ -20,6 +20,8 @@ pub(super) struct Framed {
     pub old: bool,
     /// A body follows.
     pub body: bool,
+    /// Another protocol follows.
+    pub switched: bool,
 }
 
 impl Framed {
@@ -116,13 +118,24 @@ pub(super) fn for_client(out: &mut Vec<u8>, bytes: &[u8], head: &AnswerHead, flo
     }
     match head.framing {
         // RFC 9110 §8.6: nothing follows, so nothing says how long it is.
-        _ if head.status == 204 => (),
+        _ if head.status == 204 || framed.switched => (),
         Framing::Length(length) => line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
         Framing::Chunked if !framed.body && !framed.old => line(out, b"transfer-encoding", b"chunked"),
         framing if framed.in_chunks(framing) => line(out, b"transfer-encoding", b"chunked"),
         Framing::Chunked | Framing::Close => (),
     }
-    out.extend_from_slice(if framed.keep { b"connection: keep-alive\r\n\r\n" } else { b"connection: close\r\n\r\n" });
+    out.extend_from_slice(match framed {
+        Framed { switched: true, .. } => b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        Framed { keep: true, .. } => b"connection: keep-alive\r\n\r\n",
+        _ => b"connection: close\r\n\r\n",
+    });
+}
+
+/// Whether an answer that ends HTTP begins what was asked for.
+pub(super) fn begins_websocket(bytes: &[u8], head: &AnswerHead) -> bool {
+    let mut upgrades = head.headers.iter().filter(|(name, _)| part(bytes, name).eq_ignore_ascii_case(b"upgrade"));
+    let to = upgrades.next().map(|(_, value)| part(bytes, value));
+    to.is_some_and(|to| to.eq_ignore_ascii_case(b"websocket")) && upgrades.next().is_none()
 }
 
 /// The head as filters see it.

@@ -5,7 +5,9 @@
 //! bytes. Owning both ends has a second reason: it is known exactly whether a byte of a request has left this machine,
 //! which is what decides whether a payment may be tried elsewhere.
 //!
-//! HTTP/2 clients, WebSockets and upstreams that speak HTTP/2 are pingora's.
+//! A WebSocket is a request until the upstream agrees, and then bytes (`tunnel`).
+//!
+//! HTTP/2 clients and upstreams that speak HTTP/2 or TLS are pingora's.
 
 mod answer;
 mod download;
@@ -13,6 +15,7 @@ mod edits;
 mod exchange;
 mod heads;
 mod pool;
+mod tunnel;
 mod upload;
 
 use pingora::server::ShutdownWatch;
@@ -55,6 +58,8 @@ struct Request {
     now: Instant,
     /// End of its time.
     until: Instant,
+    /// The upstream's connection, once another protocol is spoken on it.
+    switched: Option<TcpStream>,
 }
 
 impl Request {
@@ -78,7 +83,7 @@ pub(crate) async fn forward(
     let now = Instant::now();
     let mut request = Request {
         head: rewritten,
-        client: conn.begin(head.framing, false, patience),
+        client: conn.begin(head.framing, flow.websocket, patience),
         upload: Upload::new(head.framing),
         safe: flow.safe,
         to_head: flow.method == "HEAD",
@@ -86,9 +91,15 @@ pub(crate) async fn forward(
         keep_alive: head.keep_alive,
         now,
         until: now + route.timeout,
+        switched: None,
     };
     flow.conn = Some(conn.clone());
-    let (end, download) = tries(conn, &mut flow, route, &mut request, alarm, stopping).await;
+    let (end, mut download) = tries(conn, &mut flow, route, &mut request, alarm, stopping).await;
+    if let Some(wire) = request.switched {
+        let bytes = tunnel::run(conn, request.client, wire, download.rest(), alarm).await;
+        flow.end(answer::SWITCHING_PROTOCOLS, bytes, false);
+        return Next::Close;
+    }
     let gone = match end {
         End::Whole => download.deaf,
         End::Cut { by_client } => by_client,
@@ -164,7 +175,9 @@ async fn one(
         let mut exchange = Exchange::new((conn, stopping), flow, request, (wire, reused));
         let end = exchange.run(alarm).await;
         let (download, wire) = exchange.into_parts(end);
-        if let Some(wire) = wire {
+        if download.switched() {
+            request.switched = wire;
+        } else if let Some(wire) = wire {
             pool.put(listener, wire, flow.cx.now, route.upstream.idle_timeout);
         }
         // What was kept may have died just now; that says nothing about the endpoint.

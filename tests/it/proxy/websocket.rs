@@ -15,8 +15,6 @@ fn echo() -> Origin {
         while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
             head.push(byte[0]);
         }
-        // pingora 0.9.1 takes an upgrade for ended when the agreement comes before it has noted the end of the request.
-        std::thread::sleep(Duration::from_millis(20));
         let agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
         let _ = stream.write_all(agreed);
         let mut chunk = [0; 4096];
@@ -69,4 +67,45 @@ fn a_route_may_refuse_upgrades() {
     raw.send(UPGRADE);
     let answer = raw.answer();
     assert!(answer.as_ref().is_none_or(|answer| answer.status != 101), "{answer:?}");
+}
+
+#[test]
+fn what_an_upstream_says_with_its_agreement_is_not_lost() {
+    let origin = Origin::by_hand(|mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let agreed = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nKeep-Alive: 5\r\n\r\n\x01\x05first";
+        let _ = stream.write_all(agreed.as_bytes());
+        let mut said = [0; 4];
+        let _ = stream.read_exact(&mut said);
+        let _ = stream.write_all(&said);
+    });
+    let gateway = Gateway::start(&one_route(origin.address, "", "", ""));
+    for _ in 0..50 {
+        let mut raw = Raw::connect(gateway.public());
+        // A client that cannot wait says something behind its request.
+        raw.send(format!("{UPGRADE}ping"));
+        let answer = raw.answer().expect("an answer");
+        assert_eq!((answer.status, answer.header("upgrade")), (101, Some("websocket")), "{answer:?}");
+        assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert_eq!((answer.header("keep-alive"), answer.header("content-length")), (None, None));
+        assert_eq!(raw.bytes(11), b"\x01\x05firstping");
+        assert!(raw.closed_within(Duration::from_secs(3)).is_some());
+    }
+    let log = gateway.access_log(50);
+    assert_eq!((&log[0]["status"], &log[0]["bytes_sent"]), (&101.into(), &11.into()), "{}", log[0]);
+}
+
+#[test]
+fn an_agreement_to_something_else_is_no_answer() {
+    for to in ["h2c", "websocket\r\nUpgrade: h2c", ""] {
+        let origin = Origin::with(move |_, stream| {
+            let agreed = format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {to}\r\n\r\n");
+            stream.write_all(agreed.as_bytes()).is_ok()
+        });
+        let gateway = Gateway::start(&one_route(origin.address, "", "", ""));
+        let mut raw = Raw::connect(gateway.public());
+        raw.send(UPGRADE);
+        assert_eq!(raw.answer().expect("an answer").status, 502, "{to}");
+    }
 }
