@@ -68,5 +68,7 @@ impl Args {
 
 /// The secret of the environment, else the one for development.
 fn from_environment(variable: &str, development: &str) -> Secret {
-    Secret::new(std::env::var(variable).unwrap_or_else(|_| development.to_owned()))
+    // A variable that is set to nothing is not set, as with the gateway.
+    let set = std::env::var(variable).ok().filter(|value| !value.is_empty());
+    Secret::new(set.unwrap_or_else(|| development.to_owned()))
 }

@@ -38,9 +38,12 @@ pub(super) type Answer = Result<Response, Problem>;
 
 /// All routes, those for tests under `/sim` included.
 pub(super) fn router(channel: Arc<Channel>) -> Router {
-    let plain = json::routes().route_layer(from_fn_with_state(Arc::clone(&channel), json::sign));
-    let dialects = plain.merge(alipay::routes()).merge(wechat::routes()).merge(epay::routes()).merge(bill::routes());
-    let pay = dialects.route_layer(from_fn_with_state(Arc::clone(&channel), gate));
+    let gated = || from_fn_with_state(Arc::clone(&channel), gate);
+    // A refusal at the gate is signed like any other word of the channel.
+    let signs = from_fn_with_state(Arc::clone(&channel), json::sign);
+    let plain = json::routes().route_layer(gated()).route_layer(signs);
+    let others = alipay::routes().merge(wechat::routes()).merge(epay::routes()).merge(bill::routes());
+    let pay = plain.merge(others.route_layer(gated()));
     with_rest(Router::new().merge(pay).merge(cashier::routes()).merge(control_routes()), channel)
 }
 

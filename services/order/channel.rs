@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Method as Verb, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use super::Settings;
 use super::merchant::{self, Merchant};
 use super::model::{Channel, Method, Payment};
 use super::settle::{Report, Told};
-use crate::support::StartError;
+use crate::support::{Secret, StartError, signature, unix_ms};
 
 /// Pins a call to a channel; in an answer to a call that was not pinned it says which one it went to.
 const CHANNEL: &str = "tidegate-channel";
@@ -46,6 +47,16 @@ pub(super) struct Channels {
     client: Client,
     timeout: Duration,
     merchants: HashMap<Channel, Merchant>,
+    secret: Secret,
+}
+
+/// Whose word an answer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    /// The gateway's, which has looked at what the channel said and may speak from its own records.
+    Gateway,
+    /// The channel's, passed on as it is.
+    Channel,
 }
 
 impl Channels {
@@ -59,6 +70,7 @@ impl Channels {
             client,
             timeout,
             merchants: merchants.unwrap_or_default(),
+            secret: settings.channel_secret.clone(),
         })
     }
 
@@ -91,7 +103,7 @@ impl Channels {
                 let header = answer.headers().get(CHANNEL).and_then(|value| value.to_str().ok());
                 // Who was asked at a certain channel was asked there, whatever the answer says.
                 let from = payment.channel.or_else(|| header.and_then(Channel::parse));
-                Heard { reply: classify(answer).await, from }
+                Heard { reply: self.classify(answer, &payment.payment_no, Voice::Gateway).await, from }
             }
             Err(error) => Heard { reply: failed(&error), from: payment.channel },
         }
@@ -101,7 +113,7 @@ impl Channels {
     pub(super) async fn query(&self, payment: &Payment, at: Channel) -> Reply {
         match self.merchant_of(payment, at) {
             Some(merchant) => merchant.query(&payment.payment_no).await,
-            None => self.call(Verb::GET, &format!("/{}", payment.payment_no), at, "", None).await,
+            None => self.call(Verb::GET, (&payment.payment_no, ""), at, "", None).await,
         }
     }
 
@@ -134,7 +146,10 @@ impl Channels {
         if !answer.status().is_success() {
             return Err(format!("status {}", answer.status().as_u16()));
         }
-        let body: Value = answer.json().await.map_err(|error| error.without_url().to_string())?;
+        let headers = answer.headers().clone();
+        let body = answer.bytes().await.map_err(|error| error.without_url().to_string())?;
+        self.check(&headers, &body, Voice::Channel)?;
+        let body: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
         // Channels have words for refunds that went wrong (WeChat Pay: ABNORMAL, CLOSED). Only a known agreement counts.
         match body["status"].as_str() {
             Some("SUCCESS" | "REFUNDED" | "PARTIALLY_REFUNDED") => Ok(()),
@@ -144,14 +159,32 @@ impl Channels {
 
     async fn act(&self, payment_no: &str, at: Channel, what: &str) -> Reply {
         let key = format!("{payment_no}-{what}");
-        self.call(Verb::POST, &format!("/{payment_no}/{what}"), at, &key, Some(json!({}))).await
+        self.call(Verb::POST, (payment_no, &format!("/{what}")), at, &key, Some(json!({}))).await
     }
 
-    async fn call(&self, method: Verb, path: &str, at: Channel, key: &str, body: Option<Value>) -> Reply {
-        match self.send(method, path, Some(at), key, body).await {
-            Ok(answer) => classify(answer).await,
+    async fn call(
+        &self,
+        method: Verb,
+        (payment_no, act): (&str, &str),
+        at: Channel,
+        key: &str,
+        body: Option<Value>,
+    ) -> Reply {
+        match self.send(method, &format!("/{payment_no}{act}"), Some(at), key, body).await {
+            Ok(answer) => self.classify(answer, payment_no, Voice::Channel).await,
             Err(error) => failed(&error),
         }
+    }
+
+    /// Whether an answer is whose it should be: what is not signed by the channel may be anybody's.
+    fn check(&self, headers: &HeaderMap, body: &[u8], voice: Voice) -> Result<(), String> {
+        let signed = headers.get(signature::HEADER).and_then(|value| value.to_str().ok());
+        let recorded = headers.contains_key("idempotent-replayed");
+        if signed.is_none() && voice == Voice::Gateway && recorded {
+            return Ok(());
+        }
+        let now = u64::try_from(unix_ms() / 1_000).unwrap_or(0);
+        signature::verify(self.secret.bytes(), signed, now, body).map_err(|refusal| refusal.to_string())
     }
 
     async fn send(
@@ -176,6 +209,44 @@ impl Channels {
         }
         request.send().await
     }
+
+    /// What an answer about this payment means.
+    async fn classify(&self, answer: Response, payment_no: &str, voice: Voice) -> Reply {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        // On an answer it made itself the gateway says what it knows about the call. Those are never successes, and a
+        // channel can send the same header: an answer that speaks of a charge is read.
+        let outcome = headers.get("tidegate-outcome").and_then(|value| value.to_str().ok()).unwrap_or("");
+        let unknown = outcome == "unknown" && (!status.is_success() || status == StatusCode::ACCEPTED);
+        if !status.is_success() && matches!(outcome, "not-sent" | "not-processed") {
+            return Reply::NotSent(format!("{} {outcome}", status.as_u16()));
+        }
+        let body = match answer.bytes().await {
+            Ok(_) if unknown && !status.is_success() => return Reply::Unknown(format!("{} unknown", status.as_u16())),
+            Ok(body) => body,
+            Err(error) => return Reply::Unknown(error.without_url().to_string()),
+        };
+        let about = || serde_json::from_slice::<Value>(&body).ok().and_then(|body| report(&body, payment_no));
+        if unknown && about().is_none_or(|report| report.state == Told::Pending) {
+            // The gateway does not know either, and goes on asking.
+            return Reply::Unknown("202 unknown".to_owned());
+        }
+        // What the gateway has refused to believe it does not pass on as a success.
+        if (status.is_success() || voice == Voice::Channel)
+            && let Err(why) = self.check(&headers, &body, voice)
+        {
+            return Reply::Unknown(why);
+        }
+        match status {
+            status if status.is_success() => {
+                about().map_or_else(|| Reply::Unknown("an unknown status".to_owned()), Reply::Told)
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => Reply::NotFound,
+            // 408 and 409 can mean that an earlier call is still at work.
+            StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Reply::Unknown(format!("status {}", status.as_u16())),
+            status if is_refusal(status) => Reply::NotSent(format!("status {}", status.as_u16())),
+            status => Reply::Unknown(format!("status {}", status.as_u16())),
+        }
+    }
 }
 
 pub(super) fn failed(error: &reqwest::Error) -> Reply {
@@ -187,43 +258,19 @@ pub(super) fn failed(error: &reqwest::Error) -> Reply {
     Reply::Unknown(if error.is_timeout() { "no answer in time".to_owned() } else { "no whole answer".to_owned() })
 }
 
-async fn classify(answer: Response) -> Reply {
-    let status = answer.status();
-    // On an answer it made itself the gateway says what it knows about the call. Those are never successes, and a channel
-    // can send the same header: an answer that speaks of a charge is read.
-    let outcome = answer.headers().get("tidegate-outcome").and_then(|value| value.to_str().ok()).unwrap_or("");
-    if !status.is_success() && matches!(outcome, "not-sent" | "not-processed") {
-        return Reply::NotSent(format!("{} {outcome}", status.as_u16()));
-    }
-    if !status.is_success() && outcome == "unknown" {
-        return Reply::Unknown(format!("{} unknown", status.as_u16()));
-    }
-    let unknown = status == StatusCode::ACCEPTED && outcome == "unknown";
-    match status {
-        status if status.is_success() => match answer.json::<Value>().await {
-            Ok(body) => match report(&body) {
-                // The gateway does not know either, and goes on asking.
-                Some(report) if unknown && report.state == Told::Pending => Reply::Unknown("202 unknown".to_owned()),
-                Some(report) => Reply::Told(report),
-                None => Reply::Unknown("an unknown status".to_owned()),
-            },
-            Err(error) => Reply::Unknown(error.without_url().to_string()),
-        },
-        StatusCode::NOT_FOUND | StatusCode::GONE => Reply::NotFound,
-        // 408 and 409 can mean that an earlier call is still at work.
-        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Reply::Unknown(format!("status {}", status.as_u16())),
-        status if is_refusal(status) => Reply::NotSent(format!("status {}", status.as_u16())),
-        status => Reply::Unknown(format!("status {}", status.as_u16())),
-    }
-}
-
 /// Whether a channel says with this status that it did not take the request on. What is not listed proves nothing.
 pub(super) fn is_refusal(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 401 | 403 | 405 | 413 | 415 | 422 | 425 | 429)
 }
 
-/// Reads an answer or a notification. A status that is not known here is no answer.
-pub(super) fn report(body: &Value) -> Option<Report> {
+/// Reads an answer or a notification about this payment. A status that is not known here is no answer, and neither are
+/// words about another payment.
+pub(super) fn report(body: &Value, payment_no: &str) -> Option<Report> {
+    // The gateway calls it by its own name.
+    let about = body["payment_no"].as_str().or_else(|| body["payment_id"].as_str());
+    if about != Some(payment_no) {
+        return None;
+    }
     let state = match body["status"].as_str()? {
         "PENDING" | "PROCESSING" => Told::Pending,
         // The gateway's own word for a payment that was decided earlier is the longer one. What was paid back was paid.

@@ -69,7 +69,9 @@ impl Args {
     /// The settings these arguments stand for.
     pub fn into_settings(self) -> Settings {
         let secret = |given: Option<String>, variable: &str, default: &str| {
-            Secret::new(given.or_else(|| std::env::var(variable).ok()).unwrap_or_else(|| default.to_owned()))
+            // A variable that is set to nothing is not set, as with the gateway.
+            let set = || std::env::var(variable).ok().filter(|value| !value.is_empty());
+            Secret::new(given.or_else(set).unwrap_or_else(|| default.to_owned()))
         };
         let sweep_every = Duration::from_millis(self.sweep_every_ms);
         Settings {

@@ -102,9 +102,10 @@ fn plain(desk: &Desk, headers: &HeaderMap, body: &[u8], now_seconds: u64) -> Res
     let signed = headers.get(signature::HEADER).and_then(|value| value.to_str().ok());
     signature::verify(desk.settings.channel_secret.bytes(), signed, now_seconds, body).map_err(|_| Untrue::Forged)?;
     let value: Value = serde_json::from_slice(body).map_err(|error| Problem::invalid(error.to_string()))?;
-    let report = channel::report(&value).ok_or_else(|| Problem::invalid("status is missing or unknown"))?;
-    let read: Plain = serde_json::from_value(value).map_err(|error| Problem::invalid(error.to_string()))?;
+    let read = Plain::deserialize(&value).map_err(|error| Problem::invalid(error.to_string()))?;
     let Plain { notify_id, payment_no, amount, currency } = read;
+    let report =
+        channel::report(&value, &payment_no).ok_or_else(|| Problem::invalid("status is missing or unknown"))?;
     Ok(Notice { notify_id, payment_no, report: Report { amount: Some(amount), currency: Some(currency), ..report } })
 }
 

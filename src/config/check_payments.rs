@@ -212,6 +212,7 @@ impl Checker<'_, '_> {
             subcode: Some(pointer(&file.subcode)),
             amount: Some(pointer(&file.amount)),
             currency: Some(pointer(&file.currency)),
+            id: Some(pointer(&file.id)),
             rules: match &file.map {
                 Some(map) => map.value.iter().filter_map(|rule| self.code(rule)).collect(),
                 None => Codes::default().rules,

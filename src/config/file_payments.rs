@@ -147,6 +147,9 @@ pub(super) struct CodesFile {
     /// Pointer to the currency (default `/currency`).
     #[serde(default = "currency")]
     pub(super) currency: At<String>,
+    /// Pointer to our number of the payment (default `/payment_no`); an answer about another one is unknown.
+    #[serde(default = "number")]
+    pub(super) id: At<String>,
     /// The rules in order; the first that fits decides. Default: the words of the bundled channels.
     #[serde(default)]
     pub(super) map: Option<At<Vec<At<CodeFile>>>>,
@@ -166,6 +169,10 @@ fn amount() -> At<String> {
 
 fn currency() -> At<String> {
     "/currency".to_owned().into()
+}
+
+fn number() -> At<String> {
+    "/payment_no".to_owned().into()
 }
 
 /// One rule; at least one of `http` and `code` is given.

@@ -141,6 +141,8 @@ pub struct Codes {
     pub amount: Option<String>,
     /// Pointer to the currency; compared where the answer has it.
     pub currency: Option<String>,
+    /// Pointer to our number of the payment; compared where the answer has it.
+    pub id: Option<String>,
     /// The rules in order.
     pub rules: Vec<CodeRule>,
 }
@@ -239,6 +241,7 @@ impl Default for Codes {
             subcode: Some("/code".to_owned()),
             amount: Some("/amount".to_owned()),
             currency: Some("/currency".to_owned()),
+            id: Some("/payment_no".to_owned()),
             rules: words.into_iter().map(rule).collect(),
         }
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tidegate_filters::engine::ChannelId;
 use tokio::time::sleep;
 
-use super::engine::unix_ms;
+use super::engine::{Engine, unix_ms};
 use super::job::End;
-use super::journal::{Attempt, AttemptState, Journal, Observed, Refusal, View};
+use super::journal::{Attempt, AttemptState, Journal, Observed, Refusal, Step, View};
 use super::judge::Tried;
 use super::outcome::Class;
 use super::pay::Run;
@@ -61,7 +61,8 @@ impl Run {
         let payment = self.id().to_owned();
         let mut sent = 1;
         loop {
-            let written = settle(&journal, &payment, n, tried.seen.clone(), unix_ms() + self.first_look()).await;
+            let next_ms = unix_ms() + self.first_look();
+            let written = settle((&self.engine, &journal), &payment, n, tried.seen.clone(), next_ms).await;
             if !written {
                 return End::Doubt { silent: tried.silent };
             }
@@ -109,19 +110,45 @@ fn told(tried: Tried) -> End {
 }
 
 /// Writes down what became of a try; `false` when that failed for good, and the resolver will have to find out.
-pub(super) async fn settle(journal: &Journal, id: &str, n: i64, seen: Observed, next_ms: i64) -> bool {
+pub(super) async fn settle(
+    (engine, journal): (&Engine, &Journal),
+    id: &str,
+    n: i64,
+    seen: Observed,
+    next_ms: i64,
+) -> bool {
+    let written = persist(id, || journal.settle(id, n, seen.clone(), unix_ms(), next_ms)).await;
+    if let Some(Step::Alarm(kind)) = written {
+        // The journal has said so in the log.
+        engine.metrics.alert(kind);
+    }
+    written.is_some()
+}
+
+/// Writes down that no further try is coming; `false` when that failed for good. A restart finds out then, or the same
+/// number again.
+pub(super) async fn conclude((engine, journal): (&Engine, &Journal), id: &str) -> bool {
+    let written = persist(id, || journal.conclude(id, unix_ms())).await;
+    if written.is_none() {
+        engine.metrics.alert("JOURNAL");
+    }
+    written.is_some()
+}
+
+/// Tries to write until it works or there is no more use in it.
+async fn persist<T, F: Future<Output = Result<T, Refusal>>>(id: &str, write: impl Fn() -> F) -> Option<T> {
     for _ in 0..SETTLE_TRIES {
-        match journal.settle(id, n, seen.clone(), unix_ms(), next_ms).await {
-            Ok(()) => return true,
+        match write().await {
+            Ok(written) => return Some(written),
             Err(Refusal::Store(error)) => {
                 tracing::error!(target: "tidegate::payments", payment = id, %error, "an outcome could not be written down");
                 sleep(SETTLE_PAUSE).await;
             }
             Err(refusal) => {
                 tracing::error!(target: "tidegate::payments", payment = id, %refusal, "an outcome came too late");
-                return false;
+                return None;
             }
         }
     }
-    false
+    None
 }

@@ -3,7 +3,7 @@
 use tidegate_filters::engine::AttemptResult;
 
 use super::journal::Observed;
-use super::outcome::{Class, Judged, Money, Seen, Words, of_answer, of_wire};
+use super::outcome::{Asked, Class, Judged, Seen, Words, of_answer, of_wire};
 use super::plan::Channel;
 use super::wire::{Answer, Fault};
 
@@ -14,6 +14,8 @@ const LONGEST_CODE: usize = 64;
 pub(super) struct Tried {
     /// What it came to.
     pub(super) class: Class,
+    /// What it would have come to as the first of its number: of the channel's health that says more.
+    pub(super) alone: Class,
     /// What is written down.
     pub(super) seen: Observed,
     /// What filters are told.
@@ -35,13 +37,13 @@ pub(super) fn of_fault(fault: &Fault) -> Tried {
         _ => AttemptResult::Broken,
     };
     let seen = Observed { state: class.into(), evidence: fault.evidence.clone(), http: None, code: None };
-    Tried { class, seen, result, answer: None, silent: result == AttemptResult::TimedOut, alert: None }
+    Tried { class, alone: class, seen, result, answer: None, silent: result == AttemptResult::TimedOut, alert: None }
 }
 
 /// A try with an answer that came at `now_ms`.
-pub(super) fn of_reply(channel: &Channel, answer: Answer, money: &Money, now_ms: i64) -> Tried {
+pub(super) fn of_reply(channel: &Channel, answer: Answer, asked: Asked<'_>, now_ms: i64) -> Tried {
     let judged = match channel.believed(&answer, now_ms) {
-        Ok(body) => of_answer(&channel.terms.codes, answer.status, body, money),
+        Ok(body) => of_answer(&channel.terms.codes, answer.status, body, asked),
         Err(alert) => Judged { class: Class::Unknown, words: Words::default(), alert: Some(alert) },
     };
     let words = &judged.words;
@@ -57,5 +59,6 @@ pub(super) fn of_reply(channel: &Channel, answer: Answer, money: &Money, now_ms:
     let code = words.code.as_ref().map(|code| code.chars().take(LONGEST_CODE).collect());
     let seen = Observed { state: judged.class.into(), evidence, http: Some(answer.status.as_u16()), code };
     let result = AttemptResult::Status(answer.status);
-    Tried { class: judged.class, seen, result, answer: Some(answer), silent: false, alert: judged.alert }
+    let class = judged.class;
+    Tried { class, alone: class, seen, result, answer: Some(answer), silent: false, alert: judged.alert }
 }

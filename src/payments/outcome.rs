@@ -35,7 +35,7 @@ mod tests;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::config::{Codes, Flow, Meaning};
+use crate::config::{CodeRule, Codes, Flow, Meaning};
 
 /// What is known about a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +160,15 @@ pub struct Money {
     pub currency: Option<String>,
 }
 
+/// What an answer has to be about.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Our number of the payment; empty: nobody knows.
+    pub id: &'a str,
+    /// What is charged.
+    pub money: &'a Money,
+}
+
 /// An answer, judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged<T> {
@@ -172,13 +181,13 @@ pub struct Judged<T> {
 }
 
 /// Rows 11 to 22: what an answer to a payment means. `body`: `None` when it was too large to be read.
-pub fn of_answer(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Class> {
-    let (meaning, words, value) = read(codes, Flow::Pay, status, body);
+pub fn of_answer(codes: &Codes, status: StatusCode, body: Option<&[u8]>, asked: Asked<'_>) -> Judged<Class> {
+    let Read { meaning, words, value, odd } = read(codes, Flow::Pay, status, body);
     let unknown = |alert| Judged { class: Class::Unknown, words: words.clone(), alert: Some(alert) };
     if status.is_success() && body.is_none() {
         return unknown("the answer is too large");
     }
-    if let Some(alert) = value.as_ref().and_then(|value| mismatch(codes, value, money)) {
+    if let Some(alert) = value.as_ref().and_then(|value| mismatch(codes, value, asked)).or(odd) {
         return unknown(alert);
     }
     let class = match meaning {
@@ -187,7 +196,9 @@ pub fn of_answer(codes: &Codes, status: StatusCode, body: Option<&[u8]>, money: 
         None if status.is_success() => return unknown("a code without a rule"),
         None => of_status(status),
     };
-    Judged { class, words, alert: None }
+    // The request is ours: somebody has set something up wrongly.
+    let alert = (class == Class::Rejected).then_some("the channel refuses our request");
+    Judged { class, words, alert }
 }
 
 fn of_meaning(meaning: Meaning, failover: bool) -> Class {
@@ -247,9 +258,16 @@ impl Report {
 }
 
 /// Reads the answer to a query. Only what speaks of the payment counts: a refused or failed query tells nothing.
-pub fn of_query(codes: &Codes, flow: Flow, status: StatusCode, body: Option<&[u8]>, money: &Money) -> Judged<Report> {
-    let (meaning, words, value) = read(codes, flow, status, body);
-    if let Some(alert) = value.as_ref().and_then(|value| mismatch(codes, value, money)) {
+pub fn of_query(
+    codes: &Codes,
+    flow: Flow,
+    status: StatusCode,
+    body: Option<&[u8]>,
+    asked: Asked<'_>,
+) -> Judged<Report> {
+    let Read { meaning, words, value, odd } = read(codes, flow, status, body);
+    let large = body.is_none().then_some("the answer is too large");
+    if let Some(alert) = value.as_ref().and_then(|value| mismatch(codes, value, asked)).or(odd).or(large) {
         return Judged { class: Report::Nothing, words, alert: Some(alert) };
     }
     let class = match meaning {
@@ -267,7 +285,15 @@ pub fn of_query(codes: &Codes, flow: Flow, status: StatusCode, body: Option<&[u8
     Judged { class, words, alert: None }
 }
 
-type Read = (Option<(Meaning, bool)>, Words, Option<Value>);
+/// What stands in an answer.
+struct Read {
+    /// By the first rule that fits.
+    meaning: Option<(Meaning, bool)>,
+    words: Words,
+    value: Option<Value>,
+    /// Why it cannot be meant as it stands.
+    odd: Option<&'static str>,
+}
 
 fn read(codes: &Codes, flow: Flow, status: StatusCode, body: Option<&[u8]>) -> Read {
     let value: Option<Value> = body.and_then(|body| serde_json::from_slice(body).ok());
@@ -276,13 +302,20 @@ fn read(codes: &Codes, flow: Flow, status: StatusCode, body: Option<&[u8]>) -> R
         subcode: value.as_ref().and_then(|value| text(value.pointer(codes.subcode.as_deref()?)?)),
     };
     let fits = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-    let rule = codes.rules.iter().find(|rule| {
-        rule.flow.is_none_or(|only| only == flow)
-            && rule.http.map_or(status.is_success(), |http| http == status.as_u16())
-            && fits(&rule.code, &words.code)
-            && fits(&rule.subcode, &words.subcode)
-    });
-    (rule.map(|rule| (rule.meaning, rule.failover)), words, value)
+    let find = |good: bool| {
+        codes.rules.iter().find(|rule| {
+            rule.flow.is_none_or(|only| only == flow)
+                && rule.http.map_or(good, |http| http == status.as_u16())
+                && fits(&rule.code, &words.code)
+                && fits(&rule.subcode, &words.subcode)
+        })
+    };
+    let rule = find(status.is_success());
+    // A signature covers the words and not the status: words of a charge under a refusal are no refusal.
+    let charged = |rule: &CodeRule| matches!(rule.meaning, Meaning::Succeeded | Meaning::Pending);
+    let contradicts = rule.is_none() && find(true).is_some_and(charged);
+    let odd = contradicts.then_some("a status that contradicts its words");
+    Read { meaning: rule.map(|rule| (rule.meaning, rule.failover)), words, value, odd }
 }
 
 /// Codes are texts with most channels and numbers with some.
@@ -294,9 +327,15 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// Money that is not the money that was asked for.
-fn mismatch(codes: &Codes, answer: &Value, money: &Money) -> Option<&'static str> {
+/// Another payment, or money that is not the money that was asked for.
+fn mismatch(codes: &Codes, answer: &Value, Asked { id, money }: Asked<'_>) -> Option<&'static str> {
     let at = |pointer: &Option<String>| answer.pointer(pointer.as_deref()?);
+    if let Some(said) = at(&codes.id).and_then(text)
+        && !id.is_empty()
+        && said != id
+    {
+        return Some("another payment");
+    }
     if let (Some(asked), Some(said)) = (money.amount, at(&codes.amount))
         && !said.is_null()
         && said.as_i64() != Some(asked)

@@ -14,11 +14,11 @@ use tidegate_filters::engine::{AttemptResult, ChannelId, ChannelSet, Known, Repl
 use tokio::time::{Instant, sleep};
 
 use super::engine::{Engine, unix_ms};
-use super::held::settle;
+use super::held::{conclude, settle};
 use super::job::{Done, End, Job};
 use super::journal::{AttemptState, Begin, Journal, Observed, Refusal, Standing};
 use super::judge::{self, Tried};
-use super::outcome::{Class, Money, Seen};
+use super::outcome::{Asked, Class, Money, Seen};
 use super::plan::{Channel, Plan};
 use super::wire::{Answer, Fault};
 use crate::config::RetrySpec;
@@ -26,7 +26,7 @@ use crate::proxy::attempt;
 
 /// A payment under way.
 pub(super) struct Run {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     pub(super) journal: Option<Journal>,
     pub(super) job: Job,
     /// Channels that may be used in a further round.
@@ -142,22 +142,26 @@ impl Run {
         }
     }
 
-    /// The next channel and endpoint; waits for the next round when this one is over.
+    /// The next channel and endpoint; waits for the next round when this one is over, be it that those which are left
+    /// cannot be used now.
     async fn choose(&mut self) -> Result<(ChannelId, usize), End> {
         loop {
             let Some(route) = self.job.flow.route.clone() else { return Err(End::NotSent) };
+            let mut end = End::NotSent;
             if self.job.flow.candidates.first().is_some() && self.job.flow.attempts < attempt::MOST_TRIES {
                 self.job.flow.cx.explain = true;
                 let chosen = attempt::pick(&mut self.job.flow, &route);
-                return match (chosen, self.job.flow.cx.channel) {
-                    (Ok(endpoint), Some(channel)) => Ok((channel, endpoint)),
-                    _ => {
-                        self.job.flow.attempts -= 1;
-                        Err(self.job.flow.reply.take().map_or(End::NotSent, End::Refused))
-                    }
-                };
+                if let (Ok(endpoint), Some(channel)) = (chosen, self.job.flow.cx.channel) {
+                    return Ok((channel, endpoint));
+                }
+                self.job.flow.attempts -= 1;
+                end = self.job.flow.reply.take().map_or(End::NotSent, End::Refused);
+                // When none can be used at all, that is the answer.
+                if self.job.flow.attempts == 0 {
+                    return Err(end);
+                }
             }
-            let Some(pause) = self.pause() else { return Err(End::NotSent) };
+            let Some(pause) = self.pause() else { return Err(end) };
             self.rest().await?;
             sleep(pause).await;
             self.round += 1;
@@ -197,8 +201,8 @@ impl Run {
         let Some(journal) = &self.journal else { return Ok(()) };
         let id = self.id().to_owned();
         let closed = match self.closing.take() {
-            Some((n, seen)) => settle(journal, &id, n, seen, unix_ms()).await,
-            None if self.resting => journal.conclude(&id, unix_ms()).await.is_ok(),
+            Some((n, seen)) => settle((&self.engine, journal), &id, n, seen, unix_ms()).await,
+            None if self.resting => conclude((&self.engine, journal), &id).await,
             None => true,
         };
         if closed { Ok(()) } else { Err(End::Doubt { silent: false }) }
@@ -240,12 +244,19 @@ impl Run {
             },
             // The try before is still open in the file, so its outcome is told by nobody yet.
             Err(Refusal::Store(_)) if moved => Err(End::Doubt { silent: false }),
+            // Between two rounds: nobody else would say that no further one is coming.
+            Err(Refusal::Store(error)) if self.resting && !conclude((&self.engine, &journal), &id).await => {
+                tracing::error!(target: "tidegate::payments", payment = id, %error, "no further round");
+                Err(End::Doubt { silent: false })
+            }
             Err(refusal) => Err(Self::refused(&refusal, false)),
         }
     }
 
     /// Sends it once. `sends`: how often this number went to this channel before, with an unknown outcome.
-    pub(super) async fn send(&self, id: ChannelId, endpoint: usize, sends: i64) -> Tried {
+    pub(super) async fn send(&mut self, id: ChannelId, endpoint: usize, sends: i64) -> Tried {
+        // A slow disk of ours is no slow channel.
+        self.job.flow.tried_at = self.job.flow.tick();
         self.job.progress.set(id, self.job.flow.attempts);
         let plan = self.plan();
         let found =
@@ -255,7 +266,7 @@ impl Run {
         };
         let money = self.job.frozen.as_ref().map_or_else(Money::default, |frozen| frozen.money.clone());
         let mut tried = match self.engine.wire.call(target, &self.job.request).await {
-            Ok(answer) => judge::of_reply(channel, answer, &money, unix_ms()),
+            Ok(answer) => judge::of_reply(channel, answer, Asked { id: self.id(), money: &money }, unix_ms()),
             Err(fault) => judge::of_fault(&fault),
         };
         if sends > 0 {
@@ -279,12 +290,13 @@ impl Run {
     /// Tells the filters how the try ended.
     pub(super) fn ended(&mut self, tried: &Tried) -> Retry {
         let flow = &mut self.job.flow;
-        let known = match tried.class {
+        let known_of = |class| match class {
             Class::NotSent => Known::NotSent,
             Class::NotProcessed | Class::DeclinedSoft { failover: true } => Known::NotProcessed,
             Class::Unknown => Known::Unknown,
             _ => Known::Final,
         };
+        let known = known_of(tried.class);
         // A channel that refused to act has seen it, whatever the next one did.
         if known != Known::NotSent || flow.known != Some(Known::NotProcessed) {
             flow.known = Some(known);
@@ -298,12 +310,15 @@ impl Run {
                 AttemptResult::Broken => channel.metrics.broken(),
             }
         }
-        let result = match tried.class {
+        if tried.answer.is_some() {
+            attempt::heard(flow);
+        }
+        let result = match tried.alone {
             Class::DeclinedHard => AttemptResult::Declined { hard: true },
             Class::DeclinedSoft { .. } => AttemptResult::Declined { hard: false },
             _ => tried.result,
         };
-        attempt::ended(flow, result, known, tried.class.frees())
+        attempt::ended(flow, result, known_of(tried.alone), tried.class.frees())
     }
 
     /// An address could not be reached, and its channel has others.

@@ -35,20 +35,15 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// The part of the body that may be believed; `None`: only the status may be. An answer that moves a payment must be
-    /// the channel's own: one of 2xx without a good signature, or any other with a bad one, says nothing.
+    /// The part of the body that counts; `None`: it was too large to be read. Where the channel signs, what is not its own
+    /// says nothing, whatever its status: a forger could take a signature away, and a refusal frees a payment.
     ///
     /// # Errors
     /// Why it says nothing.
     pub(super) fn believed<'a>(&self, answer: &'a Answer, now_ms: i64) -> Result<Option<&'a [u8]>, &'static str> {
-        let (Some(verifier), Some(body)) = (&self.verifier, answer.body.as_deref()) else {
-            return Ok(answer.body.as_deref());
-        };
-        match verifier.check(&answer.headers, body, now_ms) {
-            Ok(signed) => Ok(Some(signed)),
-            Err(Doubt::Unsigned) if !answer.status.is_success() => Ok(None),
-            Err(doubt) => Err(doubt.as_str()),
-        }
+        let Some(verifier) = &self.verifier else { return Ok(answer.body.as_deref()) };
+        let body = answer.body.as_deref().ok_or("an answer that is too large to be verified")?;
+        verifier.check(&answer.headers, body, now_ms).map(Some).map_err(Doubt::as_str)
     }
 }
 

@@ -8,19 +8,21 @@
 //!
 //! A success told of a try that counted as dead raises an alarm, and so does a second one.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::engine::{Engine, unix_ms};
 use super::journal::{Attempt, AttemptState, Journal, Observed, Payment, Refusal, Schedule, Step};
-use super::outcome::{Judged, Report, Words, of_query};
+use super::outcome::{Asked, Judged, Report, Seen, Words, of_query};
 use super::plan::{Channel, Plan};
-use super::wire::Request;
+use super::wire::{Fault, Request};
 use crate::config::{CallSpec, Flow, ResolveSpec};
 use crate::gateway::Gateway;
 
@@ -37,12 +39,14 @@ const LOOK: Duration = Duration::from_millis(50);
 const CHORES: u32 = 20;
 /// Tries taken at once, and queries under way at once.
 const AT_ONCE: usize = 64;
+/// Of these for one channel.
+const FOR_ONE: usize = AT_ONCE / 2;
 /// A query takes less than this; then its try is due again.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Resolves for as long as the gateway lives.
 pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let (places, asked) = (Arc::new(Semaphore::new(AT_ONCE)), Asking::default());
     let mut looks = 0_u32;
     loop {
         sleep(LOOK).await;
@@ -56,13 +60,16 @@ pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
         if chores && let Ok(figures) = journal.figures().await {
             engine.metrics.figures(figures);
         }
-        let free = places.available_permits();
+        let (free, busy) = (places.available_permits().min(FOR_ONE), asked.busy());
         // A look costs a read; only what is due costs a write.
-        if free == 0 || matches!(journal.is_due(unix_ms()).await, Ok(false)) {
+        if free == 0 || matches!(journal.is_due(unix_ms(), &busy).await, Ok(false)) {
             continue;
         }
-        match journal.claim(unix_ms(), LEASE, free).await {
-            Ok(due) => due.into_iter().for_each(|attempt| start(&engine, &gateway, &journal, &places, attempt)),
+        match journal.claim(unix_ms(), LEASE, free, &busy).await {
+            Ok(due) => due.into_iter().for_each(|attempt| {
+                let question = asked.begin(&attempt.channel);
+                start(&engine, &gateway, &journal, (&places, question), attempt);
+            }),
             Err(refusal) => {
                 tracing::error!(target: "tidegate::payments", %refusal, "payments cannot be resolved");
                 sleep(LEASE / 60).await;
@@ -71,9 +78,48 @@ pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
     }
 }
 
-fn start(engine: &Arc<Engine>, gateway: &Arc<Gateway>, journal: &Journal, places: &Arc<Semaphore>, attempt: Attempt) {
+/// Questions under way, by channel.
+#[derive(Clone, Default)]
+struct Asking(Arc<Mutex<HashMap<String, usize>>>);
+
+/// One of them.
+struct Question(Asking, String);
+
+impl Asking {
+    /// Channels that are asked as much as one may be: a dead one must not keep the others from being heard.
+    fn busy(&self) -> Vec<String> {
+        let asked = self.0.lock();
+        asked.iter().filter(|(_, count)| **count >= FOR_ONE).map(|(channel, _)| channel.clone()).collect()
+    }
+
+    fn begin(&self, channel: &str) -> Question {
+        *self.0.lock().entry(channel.to_owned()).or_default() += 1;
+        Question(self.clone(), channel.to_owned())
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        let mut asked = self.0.0.lock();
+        if let Some(count) = asked.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                asked.remove(&self.1);
+            }
+        }
+    }
+}
+
+fn start(
+    engine: &Arc<Engine>,
+    gateway: &Arc<Gateway>,
+    journal: &Journal,
+    (places, question): (&Arc<Semaphore>, Question),
+    attempt: Attempt,
+) {
     let (engine, gateway, journal, places) = (engine.clone(), gateway.clone(), journal.clone(), places.clone());
     tokio::spawn(async move {
+        let _question = question;
         let Ok(_place) = places.acquire().await else { return };
         let id = attempt.payment_id.clone();
         if let Err(refusal) = one(&engine, &gateway, &journal, &attempt).await {
@@ -94,7 +140,7 @@ async fn one(engine: &Engine, gateway: &Gateway, journal: &Journal, attempt: &At
             step = close(engine, journal, plan, &view.payment, attempt, resolve).await?;
         }
     }
-    if step == Step::Decided && attempt.state == AttemptState::Unknown {
+    if matches!(step, Step::Decided | Step::Alarm(_)) && attempt.state == AttemptState::Unknown {
         note_outcome(gateway, journal, &view.payment, attempt).await?;
     }
     if step != Step::Wait {
@@ -214,8 +260,8 @@ async fn written(
     let at = Schedule { now_ms, next_ms, min_age_ms: millis(resolve.not_found_min_age) };
     let evidence = seen.evidence.clone();
     let step = journal.told(&attempt.payment_id, (attempt.n, attempt.sends), report, seen, at).await?;
-    if step == Step::Alarm {
-        alarm(engine, "UNEXPECTED_CHARGE", attempt, &evidence);
+    if let Step::Alarm(kind) = step {
+        alarm(engine, kind, attempt, &evidence);
     }
     Ok(step)
 }
@@ -249,11 +295,20 @@ async fn told(
     let (before, behind) = &call.path;
     let path = format!("{before}{}{behind}", attempt.number);
     let request = Request { method: call.method.clone(), target: path, headers, body: Bytes::new() };
-    match engine.wire.call(target, &request).await {
+    // Its turn comes again when the lease ends: two questions at once would count as two in a row.
+    let called = timeout(LEASE * 3 / 4, engine.wire.call(target, &request)).await;
+    let called = called.unwrap_or_else(|_| Err(Fault::new(Seen::Silent { accepted: 1 }, "no whole answer in time")));
+    match called {
         Ok(answer) => {
             let codes = &channel.terms.codes;
             let judged = match channel.believed(&answer, unix_ms()) {
-                Ok(body) => of_query(codes, flow, answer.status, body, &payment.frozen.money),
+                Ok(body) => of_query(
+                    codes,
+                    flow,
+                    answer.status,
+                    body,
+                    Asked { id: &attempt.number, money: &payment.frozen.money },
+                ),
                 Err(alert) => Judged { class: Report::Nothing, words: Words::default(), alert: Some(alert) },
             };
             let status = answer.status.as_u16();

@@ -205,10 +205,15 @@ pub(crate) fn answered(flow: &mut Flow, status: StatusCode) {
     if let Some(channel) = flow.channel() {
         channel.metrics.answered(status.as_u16());
     }
+    heard(flow);
+    ended(flow, AttemptResult::Status(status), Known::Final, false);
+}
+
+/// The endpoint in use has answered.
+pub(crate) fn heard(flow: &Flow) {
     if let Some(endpoint) = endpoint(flow) {
         endpoint.answered();
     }
-    ended(flow, AttemptResult::Status(status), Known::Final, false);
 }
 
 /// A try on the flow's channel has ended: the channel's record and the chain learn how.

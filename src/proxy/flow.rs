@@ -125,9 +125,10 @@ impl Flow {
         }
     }
 
-    /// No connection: nothing was sent, unless an earlier try got further. What may have happened once stays so.
+    /// No connection: nothing was sent, unless an earlier try got further. What may have happened once stays so, and who
+    /// refused to act has seen it.
     pub(crate) fn not_sent(&mut self) {
-        if self.known != Some(Known::Unknown) {
+        if !matches!(self.known, Some(Known::Unknown | Known::NotProcessed)) {
             self.known = Some(Known::NotSent);
         }
     }

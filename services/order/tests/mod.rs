@@ -258,10 +258,14 @@ fn only_a_status_that_refuses_says_that_nothing_was_charged() {
 
 #[test]
 fn a_channels_answer_is_read_or_is_no_answer() {
-    let read = |text: &str| super::channel::report(&serde_json::from_str::<Value>(text).expect("JSON"));
-    let known = read(r#"{"status":"SUCCESS","trade_no":"T","amount":4900,"currency":"CNY"}"#).expect("known");
+    let read = |text: &str| super::channel::report(&serde_json::from_str::<Value>(text).expect("JSON"), "P1");
+    let known =
+        read(r#"{"payment_no":"P1","status":"SUCCESS","trade_no":"T","amount":4900,"currency":"CNY"}"#).expect("known");
     assert_eq!((known.state, known.amount), (Told::Success, Some(4_900)));
-    assert_eq!(read(r#"{"status":"SYSTEM_ERROR"}"#), None);
+    assert!(read(r#"{"payment_id":"P1","status":"SUCCEEDED"}"#).is_some(), "the gateway's record");
+    assert_eq!(read(r#"{"payment_no":"P1","status":"SYSTEM_ERROR"}"#), None);
+    assert_eq!(read(r#"{"payment_no":"P2","status":"SUCCESS"}"#), None, "another payment");
+    assert_eq!(read(r#"{"status":"SUCCESS"}"#), None);
     assert_eq!(read("{}"), None);
 }
 

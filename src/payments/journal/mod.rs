@@ -60,8 +60,8 @@ pub enum Step {
     Close,
     /// Decided.
     Decided,
-    /// Two charges, or a charge of what was taken for not charged: somebody must look.
-    Alarm,
+    /// Two charges, or a charge of what was taken for not charged: somebody must look. The name of the event.
+    Alarm(&'static str),
 }
 
 /// When to look at a try again, in unix milliseconds, and what that depends on.
@@ -149,7 +149,7 @@ impl Journal {
     }
 
     /// Writes down what became of a try; its payment follows.
-    pub async fn settle(&self, id: &str, n: i64, seen: Observed, now_ms: i64, next_ms: i64) -> Result<()> {
+    pub async fn settle(&self, id: &str, n: i64, seen: Observed, now_ms: i64, next_ms: i64) -> Result<Step> {
         let id = id.to_owned();
         let op = move |connection: &rusqlite::Connection| {
             let before = rows::one(connection, &id, n)?;
@@ -159,22 +159,24 @@ impl Journal {
                 }
                 // The row was given up while the answer was under way. A charge is news, however late.
                 let view = rows::view(connection, &id)?.ok_or(Refusal::Missing)?;
-                return news::too_late(connection, &view, &before, Report::Succeeded, &seen, now_ms).map(drop);
+                return news::too_late(connection, &view, &before, Report::Succeeded, &seen, now_ms);
             }
             news::settle(connection, &id, n, &seen, now_ms, next_ms)
         };
         Ok(self.store.write(op).await?)
     }
 
-    /// Whether any try is due for a look.
-    pub async fn is_due(&self, now_ms: i64) -> Result<bool> {
-        Ok(self.store.read(move |connection| rows::is_due(connection, now_ms)).await?)
+    /// Whether any try is due for a look, but for those on these channels.
+    pub async fn is_due(&self, now_ms: i64, but: &[String]) -> Result<bool> {
+        let but = serde_json::Value::from(but).to_string();
+        Ok(self.store.read(move |connection| rows::is_due(connection, now_ms, &but)).await?)
     }
 
-    /// Takes tries that are due for a look.
-    pub async fn claim(&self, now_ms: i64, lease: Duration, limit: usize) -> Result<Vec<Attempt>> {
+    /// Takes tries that are due for a look, but for those on these channels.
+    pub async fn claim(&self, now_ms: i64, lease: Duration, limit: usize, but: &[String]) -> Result<Vec<Attempt>> {
         let (lease_ms, limit) = (now_ms + millis(lease), i64::try_from(limit).unwrap_or(i64::MAX));
-        Ok(self.store.write(move |connection| Ok(rows::claim(connection, now_ms, lease_ms, limit)?)).await?)
+        let but = serde_json::Value::from(but).to_string();
+        Ok(self.store.write(move |connection| Ok(rows::claim(connection, now_ms, lease_ms, limit, &but)?)).await?)
     }
 
     /// Writes down what a query told about a try. `sends`: how often that had been sent when the channel was asked; what

@@ -18,7 +18,7 @@ pub(super) fn settle(
     seen: &Observed,
     now_ms: i64,
     next_ms: i64,
-) -> Result<()> {
+) -> Result<Step> {
     rows::set_attempt(connection, id, n, seen, now_ms, next_ms)?;
     let view = rows::view(connection, id)?.ok_or(Refusal::Missing)?;
     rows::set_payment(connection, id, view.by_tries(), now_ms)?;
@@ -29,8 +29,9 @@ pub(super) fn settle(
         let this = charged().find(|this| this.n == n).map_or("", |this| &this.channel);
         let detail = format!("try {n} at {this} is charged; try {} at {} is, too", other.n, other.channel);
         alarm(connection, id, "DUPLICATE_CHARGE", &detail, now_ms)?;
+        return Ok(Step::Alarm("DUPLICATE_CHARGE"));
     }
-    Ok(())
+    Ok(Step::Decided)
 }
 
 /// What a channel told when it was asked for a try that had been sent so often.
@@ -75,9 +76,9 @@ pub(super) fn told(
         rows::look_again(connection, id, n, 0, at.next_ms)?;
         return Ok(Step::Wait);
     }
-    settle(connection, id, n, &Observed { state, ..seen.clone() }, at.now_ms, at.next_ms)?;
+    let step = settle(connection, id, n, &Observed { state, ..seen.clone() }, at.now_ms, at.next_ms)?;
     rows::look_again(connection, id, n, 0, at.next_ms)?;
-    Ok(if state == AttemptState::Pending { Step::Wait } else { Step::Decided })
+    Ok(if state == AttemptState::Pending { Step::Wait } else { step })
 }
 
 /// A channel speaks of a try that was decided. Only a charge is news.
@@ -99,8 +100,9 @@ pub(super) fn too_late(
     let state = if live { AttemptState::ChargedLate } else { AttemptState::Succeeded };
     let before = attempt.state.as_str();
     alarm(connection, id, "LATE_SUCCESS", &format!("try {n} at {channel} was {before} and is charged"), now_ms)?;
-    settle(connection, id, *n, &Observed { state, ..seen.clone() }, now_ms, now_ms)?;
-    Ok(Step::Alarm)
+    let step = settle(connection, id, *n, &Observed { state, ..seen.clone() }, now_ms, now_ms)?;
+    // Two charges are worse than a late one.
+    Ok(if step == Step::Decided { Step::Alarm("LATE_SUCCESS") } else { step })
 }
 
 /// A person has found out what became of a payment: the tries that waited for that have ended with it.

@@ -171,24 +171,32 @@ pub(super) fn look_again(
     Ok(())
 }
 
-/// Whether a try is due.
-pub(super) fn is_due(connection: &Connection, now_ms: i64) -> rusqlite::Result<bool> {
+/// Whether a try is due; `but`: a JSON list of channels that are left alone.
+pub(super) fn is_due(connection: &Connection, now_ms: i64, but: &str) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM attempts
-        WHERE state IN ('DISPATCHING', 'SENT', 'PENDING', 'UNKNOWN') AND next_ms <= ?1)";
-    connection.prepare_cached(sql)?.query_row([now_ms], |row| row.get(0))
+        WHERE state IN ('DISPATCHING', 'SENT', 'PENDING', 'UNKNOWN') AND next_ms <= ?1
+        AND channel NOT IN (SELECT value FROM json_each(?2)))";
+    connection.prepare_cached(sql)?.query_row(params![now_ms, but], |row| row.get(0))
 }
 
 /// Takes due tries until `lease_ms`. One that is still called dispatching or sent belongs to a call that nobody waits for
 /// any more.
-pub(super) fn claim(connection: &Connection, now_ms: i64, lease_ms: i64, limit: i64) -> rusqlite::Result<Vec<Attempt>> {
+pub(super) fn claim(
+    connection: &Connection,
+    now_ms: i64,
+    lease_ms: i64,
+    limit: i64,
+    but: &str,
+) -> rusqlite::Result<Vec<Attempt>> {
     let sql = format!(
         "UPDATE attempts SET next_ms = ?2, tries = tries + 1,
              state = CASE WHEN state IN ('DISPATCHING', 'SENT') THEN 'UNKNOWN' ELSE state END
          WHERE (payment_id, n) IN (SELECT payment_id, n FROM attempts
-             WHERE state IN ('DISPATCHING', 'SENT', 'PENDING', 'UNKNOWN') AND next_ms <= ?1 ORDER BY next_ms LIMIT ?3)
+             WHERE state IN ('DISPATCHING', 'SENT', 'PENDING', 'UNKNOWN') AND next_ms <= ?1
+             AND channel NOT IN (SELECT value FROM json_each(?4)) ORDER BY next_ms LIMIT ?3)
          RETURNING {ATTEMPT}"
     );
-    connection.prepare_cached(&sql)?.query_map(params![now_ms, lease_ms, limit], attempt)?.collect()
+    connection.prepare_cached(&sql)?.query_map(params![now_ms, lease_ms, limit, but], attempt)?.collect()
 }
 
 /// After a start: calls that were under way died with the process before. Returns how many.

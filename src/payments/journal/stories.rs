@@ -52,7 +52,7 @@ async fn happen(journal: &Journal, happening: &Happening) -> std::result::Result
             let closing = closing.map(|state| (last, seen(state)));
             journal.begin(Begin { closing, ..begin("p", &format!("c{channel}")) }, 1).await.map(drop)
         }
-        Happening::Settle(state) => journal.settle("p", last, seen(*state), 1, 1).await,
+        Happening::Settle(state) => journal.settle("p", last, seen(*state), 1, 1).await.map(drop),
         Happening::Told(at, report) => {
             let asked = attempts.get(*at).or(attempts.last()).map_or((0, 0), |attempt| (attempt.n, attempt.sends));
             journal.told("p", asked, *report, seen(AttemptState::Unknown), at_any()).await.map(drop)

@@ -131,18 +131,32 @@ async fn after_a_start_what_was_under_way_is_unknown_and_due() {
     let journal = Journal::open(&dir.path().join("payments.db"), 10).unwrap();
     assert_eq!(states(&journal, "sent").await, (PaymentState::Processing, vec![AttemptState::Unknown]));
     assert_eq!(states(&journal, "done").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
-    let due = journal.claim(10, Duration::from_secs(60), 10).await.unwrap();
+    let due = journal.claim(10, Duration::from_secs(60), 10, &[]).await.unwrap();
     assert_eq!(due.iter().map(|attempt| attempt.payment_id.as_str()).collect::<Vec<_>>(), ["sent"]);
-    assert!(journal.claim(11, Duration::from_secs(60), 10).await.unwrap().is_empty(), "leased");
+    assert!(journal.claim(11, Duration::from_secs(60), 10, &[]).await.unwrap().is_empty(), "leased");
+}
+
+#[tokio::test]
+async fn a_channel_that_is_asked_enough_holds_up_no_other() {
+    let (_dir, journal) = open();
+    for (id, channel) in [("p", "a"), ("q", "b")] {
+        let n = journal.begin(begin(id, channel), 1).await.unwrap();
+        journal.settle(id, n, seen(AttemptState::Unknown), 2, 2).await.unwrap();
+    }
+    let but = ["a".to_owned()];
+    assert!(journal.is_due(5, &but).await.unwrap());
+    let due = journal.claim(5, Duration::from_secs(60), 10, &but).await.unwrap();
+    assert_eq!(due.iter().map(|attempt| attempt.payment_id.as_str()).collect::<Vec<_>>(), ["q"]);
+    assert!(!journal.is_due(5, &but).await.unwrap() && journal.is_due(5, &[]).await.unwrap());
 }
 
 #[tokio::test]
 async fn a_try_whose_task_was_lost_is_looked_at_in_the_end() {
     let (_dir, journal) = open();
     journal.begin(begin("p", "a"), 1).await.unwrap();
-    assert!(journal.claim(1_000, Duration::from_secs(60), 10).await.unwrap().is_empty(), "it is still being sent");
+    assert!(journal.claim(1_000, Duration::from_secs(60), 10, &[]).await.unwrap().is_empty(), "it is still being sent");
     let late = 2 + millis(LONGEST_CALL);
-    assert_eq!(journal.claim(late, Duration::from_secs(60), 10).await.unwrap().len(), 1);
+    assert_eq!(journal.claim(late, Duration::from_secs(60), 10, &[]).await.unwrap().len(), 1);
     assert_eq!(states(&journal, "p").await.1, [AttemptState::Unknown]);
 }
 
@@ -188,7 +202,7 @@ async fn a_success_of_what_was_closed_while_another_is_live_is_a_double_charge()
     journal.told("p", (n, 1), Report::Closed, seen(AttemptState::Unknown), at(2)).await.unwrap();
     journal.begin(begin("p", "b"), 3).await.unwrap();
     journal.settle("p", 2, seen(AttemptState::Succeeded), 4, 4).await.unwrap();
-    for expected in [Step::Alarm, Step::Decided] {
+    for expected in [Step::Alarm("DUPLICATE_CHARGE"), Step::Decided] {
         let step = journal.told("p", (n, 1), Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
         assert_eq!(step, expected);
     }
@@ -207,7 +221,7 @@ async fn a_late_success_with_nothing_else_live_is_a_success_that_somebody_sees()
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
     journal.settle("p", n, seen(AttemptState::DeclinedHard), 1, 1).await.unwrap();
     let step = journal.told("p", (n, 1), Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
-    assert_eq!(step, Step::Alarm);
+    assert_eq!(step, Step::Alarm("LATE_SUCCESS"));
     assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
     assert_eq!(journal.events("p").await.unwrap()[0].kind, "LATE_SUCCESS");
 }
@@ -257,7 +271,7 @@ async fn a_late_charge_beside_a_live_try_is_remembered_when_that_ends() {
     tell(&journal, 1, Report::Closed, 2).await;
     journal.begin(begin("p", "b"), 3).await.unwrap();
     journal.settle("p", 2, seen(AttemptState::Unknown), 4, 4).await.unwrap();
-    assert_eq!(tell(&journal, 1, Report::Succeeded, 5).await, Step::Alarm);
+    assert_eq!(tell(&journal, 1, Report::Succeeded, 5).await, Step::Alarm("LATE_SUCCESS"));
     assert!(matches!(journal.begin(begin("p", "c"), 6).await, Err(Refusal::Standing)));
     assert_eq!(tell(&journal, 2, Report::Closed, 7).await, Step::Decided);
     let expected = vec![AttemptState::ChargedLate, AttemptState::Closed];
@@ -279,7 +293,7 @@ async fn a_person_s_word_stands_against_anything_but_a_charge() {
             assert!(matches!(journal.begin(begin("p", "b"), 5).await, Err(Refusal::Standing)), "{report:?}");
         }
         let step = tell(&journal, 1, Report::Succeeded, 6).await;
-        assert_eq!(step, if stays { Step::Decided } else { Step::Alarm });
+        assert_eq!(step, if stays { Step::Decided } else { Step::Alarm("LATE_SUCCESS") });
         assert_eq!(states(&journal, "p").await.0, PaymentState::Succeeded);
     }
 }
@@ -289,7 +303,7 @@ async fn an_answer_that_comes_after_everybody_gave_up_is_not_lost_if_it_is_a_cha
     let (_dir, journal) = open();
     journal.begin(begin("p", "a"), 0).await.unwrap();
     let late = millis(LONGEST_CALL) + 1;
-    journal.claim(late, Duration::from_secs(60), 10).await.unwrap();
+    journal.claim(late, Duration::from_secs(60), 10, &[]).await.unwrap();
     assert!(journal.give_up("p", 1, "too long", late).await.unwrap());
     assert!(matches!(
         journal.settle("p", 1, seen(AttemptState::DeclinedHard), late, late).await,
@@ -321,10 +335,10 @@ async fn a_start_begins_patience_anew() {
     journal.begin(begin("p", "a"), 0).await.unwrap();
     journal.settle("p", 1, seen(AttemptState::Unknown), 1, 1).await.unwrap();
     for now_ms in [2, 100_000, 200_000] {
-        journal.claim(now_ms, Duration::from_secs(60), 10).await.unwrap();
+        journal.claim(now_ms, Duration::from_secs(60), 10, &[]).await.unwrap();
     }
     drop(journal);
     let journal = Journal::open(&dir.path().join("payments.db"), 900_000).unwrap();
-    let due = journal.claim(900_000, Duration::from_secs(60), 10).await.unwrap();
+    let due = journal.claim(900_000, Duration::from_secs(60), 10, &[]).await.unwrap();
     assert_eq!(due.iter().map(|attempt| attempt.tries).collect::<Vec<_>>(), [1]);
 }

@@ -3,6 +3,9 @@
 use super::*;
 use crate::config::CodeRule;
 
+/// About a payment of which nothing is known.
+const NOTHING: Asked<'static> = Asked { id: "", money: &Money { amount: None, currency: None } };
+
 fn rule(http: Option<u16>, code: Option<&str>, subcode: Option<&str>, meaning: Meaning, failover: bool) -> CodeRule {
     CodeRule { flow: None, http, code: code.map(str::to_owned), subcode: subcode.map(str::to_owned), meaning, failover }
 }
@@ -21,12 +24,19 @@ fn codes() -> Codes {
 
 fn answer(status: u16, body: &str) -> Judged<Class> {
     let money = Money { amount: Some(100), currency: Some("CNY".to_owned()) };
-    of_answer(&codes(), StatusCode::from_u16(status).unwrap(), Some(body.as_bytes()), &money)
+    of_answer(&codes(), StatusCode::from_u16(status).unwrap(), Some(body.as_bytes()), Asked { id: "p1", money: &money })
 }
 
 fn query(status: u16, body: &str) -> Report {
     let money = Money { amount: Some(100), currency: Some("CNY".to_owned()) };
-    of_query(&codes(), Flow::Query, StatusCode::from_u16(status).unwrap(), Some(body.as_bytes()), &money).class
+    of_query(
+        &codes(),
+        Flow::Query,
+        StatusCode::from_u16(status).unwrap(),
+        Some(body.as_bytes()),
+        Asked { id: "p1", money: &money },
+    )
+    .class
 }
 
 #[test]
@@ -124,12 +134,36 @@ fn other_money_than_was_asked_for_is_no_success() {
 }
 
 #[test]
+fn an_answer_about_another_payment_says_nothing_about_this_one() {
+    for status in ["SUCCESS", "DECLINED", "CLOSED"] {
+        let body = format!(r#"{{"payment_no":"p2","status":"{status}","amount":100}}"#);
+        let judged = answer(200, &body);
+        assert_eq!((judged.class, judged.alert), (Class::Unknown, Some("another payment")));
+        assert_eq!(query(200, &body), Report::Nothing, "{body}");
+    }
+    assert_eq!(answer(200, r#"{"payment_no":"p1","status":"SUCCESS"}"#).class, Class::Succeeded);
+}
+
+#[test]
+fn words_of_a_charge_under_a_refusal_are_no_refusal() {
+    for status in [400, 404, 410, 422, 425, 429] {
+        for word in ["SUCCESS", "PENDING"] {
+            let body = format!(r#"{{"status":"{word}"}}"#);
+            assert_eq!(answer(status, &body).class, Class::Unknown, "{status} {word}");
+            assert_eq!(query(status, &body), Report::Nothing, "{status} {word}");
+        }
+    }
+}
+
+#[test]
 fn an_answer_too_large_to_read_is_judged_by_its_status() {
-    let judge = |status| of_answer(&codes(), StatusCode::from_u16(status).unwrap(), None, &Money::default()).class;
+    let judge = |status| of_answer(&codes(), StatusCode::from_u16(status).unwrap(), None, NOTHING).class;
     assert_eq!(judge(200), Class::Unknown);
     assert_eq!(judge(429), Class::NotProcessed);
     assert_eq!(judge(422), Class::Rejected);
     assert_eq!(judge(500), Class::Unknown);
+    let asked = of_query(&codes(), Flow::Close, StatusCode::OK, None, NOTHING);
+    assert_eq!((asked.class, asked.alert), (Report::Nothing, Some("the answer is too large")));
 }
 
 #[test]
@@ -183,7 +217,7 @@ fn a_rule_may_speak_of_one_flow_only() {
     let mut codes = codes();
     let closed = CodeRule { flow: Some(Flow::Close), ..rule(None, Some("SUCCESS"), None, Meaning::Closed, false) };
     codes.rules.insert(0, closed);
-    let read = |flow| of_query(&codes, flow, StatusCode::OK, Some(br#"{"status":"SUCCESS"}"#), &Money::default()).class;
+    let read = |flow| of_query(&codes, flow, StatusCode::OK, Some(br#"{"status":"SUCCESS"}"#), NOTHING).class;
     assert_eq!((read(Flow::Close), read(Flow::Query)), (Report::Closed, Report::Succeeded));
 }
 

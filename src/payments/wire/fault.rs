@@ -17,7 +17,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(seen: Seen, evidence: impl Into<String>) -> Self {
+    pub(crate) fn new(seen: Seen, evidence: impl Into<String>) -> Self {
         Self { seen, evidence: evidence.into() }
     }
 

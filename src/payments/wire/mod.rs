@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub(crate) use fault::Fault;
 
-use super::outcome::Seen;
+use super::outcome::{Class, Seen, of_wire};
 use conn::Conn;
 use pool::{Place, Pool};
 
@@ -123,7 +123,7 @@ impl Wire {
         };
         match self.exchange(&target.over_h1(), request).await {
             // The channel has seen it, so "not sent" would not be true.
-            Err(fault) if matches!(fault.seen, Seen::NoConnection | Seen::NoHandshake) => Err(first),
+            Err(fault) if of_wire(fault.seen) == Class::NotSent => Err(first),
             ended => ended,
         }
     }

@@ -111,3 +111,35 @@ fn a_channel_that_asks_for_more_patience_than_there_is_time_gets_none() {
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     assert_eq!(charges(&a), 1);
 }
+
+#[test]
+fn a7_slow_answers_are_waited_for_and_counted_and_open_the_breaker() {
+    let a = with(
+        |_, stream| {
+            std::thread::sleep(Duration::from_millis(250));
+            answer(stream, 200, r#"{"status":"SUCCESS"}"#)
+        },
+        (200, "{}"),
+    );
+    let b = good();
+    let gateway = choosing(
+        "consecutive_failures: 5, slow_call: 200ms, open_for: 2s",
+        "policy: priority",
+        &[("a", a.address, PLAIN), ("b", b.address, PLAIN)],
+    );
+    for number in 1..=5 {
+        let got = pay(&gateway, &format!("p{number}"));
+        assert_eq!((got.status, got.header("tidegate-channel")), (200, Some("a")), "{got:?}");
+    }
+    let begun = Instant::now();
+    assert_eq!(pay(&gateway, "p6").header("tidegate-channel"), Some("b"));
+    std::thread::sleep(Duration::from_millis(2_100).saturating_sub(begun.elapsed()));
+    // One probe at a time: of three at once one goes there.
+    let pays: Vec<_> = std::thread::scope(|all| {
+        let one = |id: &'static str| all.spawn(|| pay(&gateway, id).header("tidegate-channel").map(str::to_owned));
+        let threads = ["p7", "p8", "p9"].map(one);
+        threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+    });
+    assert_eq!(pays.iter().filter(|channel| channel.as_deref() == Some("a")).count(), 1, "{pays:?}");
+    assert_eq!(charges(&a), 6);
+}

@@ -115,11 +115,35 @@ fn row_9_a_reused_connection_that_dies_is_unknown() {
         answer(&mut out, 200, r#"{"status":"SUCCESS"}"#);
         let _ = input.read(&mut piece);
     });
+    // One channel first, so that the connection to it is warm; then with another to go to.
     let gateway = Desk::default().open(&[("a", a.address, PLAIN)]);
     assert_eq!(pay(&gateway, "p0").status, 200);
+    gateway.reload(&Desk::default().yaml(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]));
     check(&gateway, (202, "unknown", "a"), "PROCESSING a:UNKNOWN");
-    assert!(a.connections() >= 1, "{}", a.connections());
-    drop(b);
+    assert_eq!((a.connections(), charges(&b)), (1, 0));
+}
+
+#[test]
+fn row_1_a_channel_that_may_not_be_asked_has_been_sent_nothing() {
+    let (a, b) = (good(), good());
+    let off = "        enabled: false\n";
+    let gateway = Desk::default().open(&[("a", a.address, off), ("b", b.address, PLAIN)]);
+    check(&gateway, (200, "final", "b"), "SUCCEEDED b:SUCCEEDED");
+    assert_eq!((charges(&a), charges(&b)), (0, 1));
+    let gateway = Desk::default().open(&[("a", a.address, off), ("b", b.address, off)]);
+    let got = pay(&gateway, "p1");
+    assert_eq!((got.status, got.header("tidegate-outcome")), (503, Some("not-sent")), "{got:?}");
+    assert_eq!((charges(&a), charges(&b)), (0, 1));
+}
+
+#[test]
+fn a_channel_that_may_not_be_asked_neither_ends_the_rounds_nor_makes_a_refusal_unsent() {
+    let (a, b) = (answering(429, r#"{"code":"busy"}"#), good());
+    let gateway = Desk::default().open(&[("a", a.address, PLAIN), ("b", b.address, "        enabled: false\n")]);
+    let got = pay(&gateway, "p1");
+    assert_eq!((got.status, got.header("tidegate-outcome")), (429, Some("not-processed")), "{got:?}");
+    assert_eq!((charges(&a), charges(&b)), (3, 0), "three rounds");
+    stands(&gateway, "p1", "FAILED a:NOT_PROCESSED a:NOT_PROCESSED a:NOT_PROCESSED");
 }
 
 #[test]

@@ -84,10 +84,32 @@ fn row_10_an_answer_that_anybody_could_have_written_is_unknown() {
 }
 
 #[test]
-fn what_stands_before_a_channel_does_not_sign_and_is_judged_by_its_status() {
-    let (gateway, status, others) = through(&channel((429, "slow down", NOT), (404, NOT_FOUND, NOT)));
+fn taking_a_signature_away_is_no_better_than_forging_one() {
+    // What stands before a channel does not sign, and may say so after the channel has charged.
+    for (status, body) in [(429, "slow down"), (403, "blocked"), (404, "{}"), (503, "{}")] {
+        let (gateway, got, others) = through(&channel((status, body, NOT), (200, SUCCESS, NOT)));
+        assert_eq!((got, others), (202, 0), "{status}");
+        stands(&gateway, "p1", "PROCESSING a:UNKNOWN");
+    }
+    // Its own refusal frees the payment, and its own rejection ends it.
+    let (gateway, status, others) = through(&channel((429, "{}", WELL), (404, NOT_FOUND, WELL)));
     assert_eq!((status, others), (200, 1));
     stands(&gateway, "p1", "SUCCEEDED a:NOT_PROCESSED b:SUCCEEDED");
+    let (gateway, status, others) = through(&channel((422, "{}", WELL), (404, NOT_FOUND, WELL)));
+    assert_eq!((status, others), (422, 0));
+    stands(&gateway, "p1", "FAILED a:REJECTED");
+    assert!(gateway.metric("tidegate_payment_alerts_total{kind=\"ANSWER\"}") >= 1.0, "our request is wrong");
+}
+
+#[test]
+fn an_answer_about_another_payment_or_too_long_to_verify_is_unknown() {
+    let other: &str = r#"{"payment_no":"p2","status":"SUCCESS","amount":100}"#;
+    let long: &str = Box::leak(format!("{}{}", SUCCESS, " ".repeat(70_000)).into_boxed_str());
+    for body in [other, long] {
+        let (gateway, got, others) = through(&channel((200, body, WELL), (200, body, WELL)));
+        assert_eq!((got, others), (202, 0));
+        stands(&gateway, "p1", "PROCESSING a:UNKNOWN");
+    }
 }
 
 #[test]

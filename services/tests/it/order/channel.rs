@@ -41,6 +41,8 @@ pub(crate) struct Truth {
     pub(super) started: Vec<(String, String)>,
     /// Payment numbers that were paid back, once per refund number.
     pub(super) refunds: HashMap<String, i64>,
+    /// Answers are signed by somebody else.
+    pub(super) forged: bool,
     /// What refunds are answered with instead of an agreement.
     pub(super) refund_word: Option<&'static str>,
 }
@@ -56,6 +58,7 @@ impl Bank {
             .route("/pay/v1/payments", post(create))
             .route("/pay/v1/payments/{no}", get(query))
             .route("/pay/v1/payments/{no}/{act}", post(act))
+            .layer(axum::middleware::from_fn_with_state(bank.clone(), sign))
             .with_state(bank.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
@@ -75,6 +78,20 @@ impl Bank {
     pub(super) fn charged(&self) -> usize {
         self.truth().payments.values().filter(|payment| payment["status"] == "SUCCESS").count()
     }
+}
+
+/// Signs every answer as a channel does.
+async fn sign(State(bank): State<Bank>, request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let (mut parts, body) = next.run(request).await.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let text = std::str::from_utf8(&body).expect("text");
+    let mut signature = signature(now.cast_signed(), text);
+    if bank.truth().forged {
+        signature = signature.replacen("v1=", "v1=00", 1);
+    }
+    parts.headers.insert("x-channel-signature", signature.parse().expect("a value"));
+    Response::from_parts(parts, body.into())
 }
 
 async fn create(State(bank): State<Bank>, headers: HeaderMap, body: Bytes) -> Response {
@@ -151,10 +168,15 @@ pub(super) fn notice(notify_id: &str, payment: &Value, seconds: i64) -> (String,
         "amount": payment["amount"], "currency": payment["currency"], "status": "SUCCESS",
     })
     .to_string();
+    let signature = signature(seconds, &body);
+    (body, signature)
+}
+
+fn signature(seconds: i64, body: &str) -> String {
     let secret = tidegate_services::support::signature::DEVELOPMENT_SECRET;
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key will do");
     mac.update(format!("{seconds}.{body}").as_bytes());
     let tag = mac.finalize().into_bytes();
     let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-    (body, format!("t={seconds},v1={hex}"))
+    format!("t={seconds},v1={hex}")
 }

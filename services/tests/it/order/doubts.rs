@@ -32,6 +32,25 @@ async fn an_answer_that_says_charged_is_believed_whatever_its_headers_say() {
 }
 
 #[tokio::test]
+async fn an_answer_that_anybody_could_have_written_moves_no_order() {
+    let street = Street::open(1, |_| {}).await;
+    let caller = &street.caller;
+    let order_no = caller.ordered("a").await;
+    let payment_no = caller.paying(&order_no).await;
+    street.bank.truth().forged = true;
+    street.bank.charge(&payment_no);
+    let confirm = format!("/api/orders/{order_no}/payments/{payment_no}/confirm");
+    assert_eq!(caller.post(&confirm, Value::Null).await.0, 202);
+    // Asked many times, at 10 ms a unit of patience.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    caller.until(&order_no, "PENDING_PAYMENT").await;
+    street.bank.truth().forged = false;
+    caller.until(&order_no, "DELIVERED").await;
+    assert_eq!(street.bank.charged(), 1);
+    street.close().await;
+}
+
+#[tokio::test]
 async fn a_payment_that_is_being_sent_again_is_not_closed_for_being_unknown() {
     let street = Street::open(1, |_| {}).await;
     let caller = &street.caller;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -107,9 +107,11 @@ impl Inner {
         let Ok(answer) = forwarded.header("content-type", "application/json").send().await else {
             return (StatusCode::BAD_GATEWAY, [("tidegate-outcome", "unknown")]).into_response();
         };
-        let status = answer.status();
+        let (status, signature) = (answer.status(), answer.headers().get("x-channel-signature").cloned());
         let body = answer.bytes().await.unwrap_or_default();
-        (status, [("tidegate-channel", name.to_owned())], body).into_response()
+        let mut answer = (status, [("tidegate-channel", name.to_owned())], body).into_response();
+        answer.headers_mut().extend(signature.map(|value| (HeaderName::from_static("x-channel-signature"), value)));
+        answer
     }
 }
 
