@@ -24,6 +24,9 @@ use super::wire::{Answer, Fault};
 use crate::config::RetrySpec;
 use crate::proxy::attempt;
 
+/// Tries of one request in all, whatever rounds and channels would allow.
+const MOST_TRIES: u8 = 60;
+
 /// A payment under way.
 pub(super) struct Run {
     pub(super) engine: Arc<Engine>,
@@ -148,7 +151,7 @@ impl Run {
         loop {
             let Some(route) = self.job.flow.route.clone() else { return Err(End::NotSent) };
             let mut end = End::NotSent;
-            if self.job.flow.candidates.first().is_some() && self.job.flow.attempts < attempt::MOST_TRIES {
+            if self.job.flow.candidates.first().is_some() && self.job.flow.attempts < MOST_TRIES {
                 self.job.flow.cx.explain = true;
                 let chosen = attempt::pick(&mut self.job.flow, &route);
                 if let (Ok(endpoint), Some(channel)) = (chosen, self.job.flow.cx.channel) {
@@ -173,7 +176,7 @@ impl Run {
     /// The pause before the next round; `None` when there is none, or none that the client would wait for.
     fn pause(&self) -> Option<Duration> {
         let retry = self.retry().filter(|retry| self.journal.is_some() && self.round < retry.attempts)?;
-        if self.rounds.first().is_none() || self.job.flow.attempts >= attempt::MOST_TRIES {
+        if self.rounds.first().is_none() || self.job.flow.attempts >= MOST_TRIES {
             return None;
         }
         let asked = self.refusal.as_ref().and_then(|answer| answer.headers.get(http::header::RETRY_AFTER));

@@ -83,7 +83,7 @@ fn rows_1_and_2_when_nobody_can_be_reached_the_client_may_try_again() {
     assert_eq!(got.json()["code"], "upstream-unavailable");
     let (state, tries) = super::desk::states(&gateway, "p1");
     assert_eq!(state, "FAILED");
-    assert!(tries.len() == 4 && tries.iter().all(|(_, state)| state == "NOT_SENT"), "{tries:?}");
+    assert!(tries.len() == 6 && tries.iter().all(|(_, state)| state == "NOT_SENT"), "{tries:?}");
     // It does, once a channel is there.
     let b = good();
     gateway.reload(&Desk::default().yaml(&[("a", dead(), PLAIN), ("b", b.address, PLAIN)]));
