@@ -36,6 +36,7 @@ mod state;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod watchers;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub use rows::Known;
 pub use settings::{Anonymous, Overload, RespondAsync, ShedFile, When};
 pub use shelf::Shelf;
 pub use state::{Deferred, Terms, View, resolved};
+pub use turn::Turn;
 
 use crate::engine::{Decision, Filter, IdentityId, Reply, RequestContext, RequestHead, Stages};
 use crate::idempotency::key::{self, Given, Principal};

@@ -31,7 +31,7 @@ pub(super) async fn pay(
     request: wire::Request,
 ) -> (Box<Flow>, Ending) {
     let Some(engine) = gateway.shared.payments.engine() else {
-        return (flow, Ending::postponed(HOLD, "payments are not running"));
+        return (flow, Ending::stopped("payments are not running"));
     };
     let mut flow = flow;
     let path = request.target.split('?').next().unwrap_or_default();
@@ -73,8 +73,7 @@ fn judge(flow: &Flow, plan: &Plan, end: End) -> Ending {
     match end {
         // Every channel refused without acting: the payment may be made later.
         End::Passed(answer) if flow.known == Some(Known::NotProcessed) => {
-            let busy = matches!(answer.status.as_u16(), 429 | 503);
-            let verdict = Verdict::Nothing { wait: retry_after(&answer.headers), busy };
+            let verdict = Verdict::Nothing { wait: retry_after(&answer.headers) };
             let said = format!("no channel acted; the last answered {}", answer.status.as_u16());
             Ending { status: answer.status.as_u16(), ..Ending::of(verdict, said) }
         }
@@ -87,11 +86,9 @@ fn judge(flow: &Flow, plan: &Plan, end: End) -> Ending {
             let why = if silent { "the channel did not answer in time" } else { "the channel gave no proper answer" };
             Ending { status: 202, ..Ending::of(Verdict::Unknown, why) }
         }
-        End::NotSent => {
-            Ending { status: 503, ..Ending::of(Verdict::Nothing { wait: None, busy: false }, "no channel was reached") }
-        }
+        End::NotSent => Ending { status: 503, ..Ending::of(Verdict::Nothing { wait: None }, "no channel was reached") },
         // Nothing was sent by this try; what an earlier one may have done the journal will tell.
-        End::NoJournal { .. } => Ending::postponed(HOLD, "the journal cannot be used"),
+        End::NoJournal { .. } => Ending::stopped("the journal cannot be used"),
         End::Refused(reply) if reply.status == StatusCode::SERVICE_UNAVAILABLE => {
             Ending::postponed(reply.retry_after.unwrap_or(HOLD), "no channel may be asked now")
         }

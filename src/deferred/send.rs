@@ -59,7 +59,7 @@ pub(super) async fn send(wire: &Wire, flow: &mut Flow, route: &Route, request: &
         match of_wire(fault.seen) {
             Class::NotSent if attempt::connect_failed(flow) => (),
             Class::NotSent | Class::NotProcessed => {
-                return Ending::of(Verdict::Nothing { wait: None, busy: false }, fault.evidence);
+                return Ending::of(Verdict::Nothing { wait: None }, fault.evidence);
             }
             _ => {
                 attempt::failed(flow, matches!(fault.seen, Seen::Silent { .. }));
@@ -73,7 +73,7 @@ fn judge(answer: Answer) -> Ending {
     let status = answer.status;
     let said = format!("answered {}", status.as_u16());
     let ending = match status.as_u16() {
-        425 | 429 => Ending::of(Verdict::Nothing { wait: retry_after(&answer.headers), busy: status == 429 }, said),
+        425 | 429 => Ending::of(Verdict::Nothing { wait: retry_after(&answer.headers) }, said),
         408 | 500..=599 => Ending::of(Verdict::Unknown, said),
         _ => Ending { answer: Some(stored(answer)), ..Ending::of(Verdict::Answered, said) },
     };

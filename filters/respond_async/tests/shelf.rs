@@ -84,10 +84,9 @@ async fn every_state_is_there_after_a_restart_and_what_was_being_sent_is_unknown
     assert_eq!(book.running(&sent).await.unwrap().len(), 4);
     let now = || NOW;
     let none = || (None, "why".to_owned());
-    let took = Duration::ZERO;
-    book.ended(sent[0].seq, Verdict::Answered, took, (Some(answer()), "answered 201".into()), now).await;
-    book.ended(sent[1].seq, Verdict::Nothing { wait: None, busy: false }, took, none(), now).await;
-    book.ended(sent[3].seq, Verdict::Postponed { wait: Duration::from_secs(5) }, took, none(), now).await;
+    book.ended(sent[0].seq, Verdict::Answered, (Some(answer()), "answered 201".into()), now).await;
+    book.ended(sent[1].seq, Verdict::Nothing { wait: None }, none(), now).await;
+    book.ended(sent[3].seq, Verdict::Postponed { wait: Duration::from_secs(5), all: true }, none(), now).await;
     close(book).await;
     let book = open(folder.path(), false);
     let mut states = Vec::new();
@@ -128,7 +127,7 @@ async fn nothing_that_was_sent_or_answered_can_be_read_in_the_files() {
     submit(&book, 2).await;
     let sent = book.due(NOW).send;
     book.running(&sent).await.unwrap();
-    book.ended(sent[0].seq, Verdict::Answered, Duration::ZERO, (Some(answer()), String::new()), || NOW).await;
+    book.ended(sent[0].seq, Verdict::Answered, (Some(answer()), String::new()), || NOW).await;
     let mut files = 0;
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let (path, bytes) = file.map(|file| (file.path(), std::fs::read(file.path()).unwrap())).unwrap();
