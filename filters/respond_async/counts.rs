@@ -25,9 +25,10 @@ pub(super) enum Event {
     Done,
     Cancelled,
     Expired,
+    AskedTooOften,
 }
 
-const EVENTS: [(Event, &str); 14] = [
+const EVENTS: [(Event, &str); 15] = [
     (Event::Accepted, "accepted"),
     (Event::Repeated, "repeated"),
     (Event::Mismatch, "mismatch"),
@@ -42,6 +43,7 @@ const EVENTS: [(Event, &str); 14] = [
     (Event::Done, "done"),
     (Event::Cancelled, "cancelled"),
     (Event::Expired, "expired"),
+    (Event::AskedTooOften, "asked_too_often"),
 ];
 
 impl Event {

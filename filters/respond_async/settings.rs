@@ -16,9 +16,12 @@ use crate::engine::{
     BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, IdentityId, Mode, Problems, Rate, Step,
     TimeSpan,
 };
+use crate::rate_limit::Quota;
 
 /// Largest body that is kept: what the gateway can hold and send again.
 const LARGEST_BODY: u64 = 64 << 10;
+/// Largest answer that a file may ask to be kept.
+const LARGEST_ANSWER: u64 = 4 << 20;
 /// Most records a file may ask for: about 2 GB of memory.
 const MOST_RECORDS: usize = 10_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -51,6 +54,9 @@ pub struct RespondAsync {
     pub max_wait: TimeSpan,
     /// Largest request body (default 64KiB, which is also the most).
     pub max_body: ByteSize,
+    /// Largest answer that is kept (default 1MiB, at most 4MiB). Of a larger one status and headers are kept: its client is
+    /// told that it was carried out, and where to look if the answer says so. Answers of payment channels: 64KiB.
+    pub max_answer: ByteSize,
     /// Requests that are not over, at most (default 100000; each takes about 200 bytes of memory).
     pub max_records: usize,
     /// Bytes of their bodies on the disk, at most (default 1GiB).
@@ -60,9 +66,9 @@ pub struct RespondAsync {
     /// Who is refused when there is little room: `reject_new` (everybody, once it is full), `random` (by lot, from four
     /// fifths on) or `lowest_class` (from four fifths on the bulk, from nine tenths on the normal). Default: `reject_new`.
     pub shed: ShedFile,
-    /// How fast an upstream is sent to (default 5000/s). Slower by itself at 429 and slow answers.
+    /// How fast each channel of an upstream is sent to (default 5000/s). Slower by itself at 429, 503 and slow answers.
     pub rate: Rate,
-    /// Requests under way at one upstream, at most (default 8000). At least the rate times the time an answer takes.
+    /// Requests under way at one channel, at most (default 8000). At least the rate times the time an answer takes.
     pub max_in_flight: usize,
     /// From this on an answer is slow (default 3s).
     pub slow_call: TimeSpan,
@@ -80,6 +86,9 @@ pub struct RespondAsync {
     pub backend_idempotent: bool,
     /// How long the store is waited for (default 5s).
     pub store_timeout: TimeSpan,
+    /// How often one client may ask at `/.tidegate/async/…` (default 50/s); more often gets 429. Waiting for news with
+    /// `Prefer: wait=n` is asking once.
+    pub status_rate: Rate,
 }
 
 /// What is deferred.
@@ -171,6 +180,8 @@ impl Default for DeadLetterFile {
 impl Default for RespondAsync {
     fn default() -> Self {
         let seconds = |count| TimeSpan(Duration::from_secs(count));
+        let rate =
+            |count| Rate { count: NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN), per: Duration::from_secs(1) };
         Self {
             store: None,
             when: When::Prefer,
@@ -183,11 +194,12 @@ impl Default for RespondAsync {
             weights: BTreeMap::new(),
             max_wait: seconds(30),
             max_body: ByteSize(LARGEST_BODY),
+            max_answer: ByteSize(1 << 20),
             max_records: 100_000,
             max_bytes: ByteSize(1 << 30),
             max_per_identity: 10_000,
             shed: ShedFile::RejectNew,
-            rate: Rate { count: NonZeroU32::new(5_000).unwrap_or(NonZeroU32::MIN), per: Duration::from_secs(1) },
+            rate: rate(5_000),
             max_in_flight: 8_000,
             slow_call: seconds(3),
             ageing: seconds(5),
@@ -197,6 +209,7 @@ impl Default for RespondAsync {
             keep: seconds(86_400),
             backend_idempotent: false,
             store_timeout: seconds(5),
+            status_rate: rate(50),
         }
     }
 }
@@ -295,6 +308,12 @@ impl RespondAsync {
         if self.max_body.0 > LARGEST_BODY {
             problems.add("max_body", format!("at most {}", ByteSize(LARGEST_BODY)));
         }
+        if self.max_answer.0 > LARGEST_ANSWER {
+            problems.add("max_answer", format!("at most {}", ByteSize(LARGEST_ANSWER)));
+        }
+        if Quota::new(self.status_rate, None).is_none() {
+            problems.add("status_rate", "too slow: nobody would ask a second time");
+        }
         if self.max_records == 0 || self.max_records > MOST_RECORDS {
             problems.add("max_records", format!("between 1 and {MOST_RECORDS}"));
         }
@@ -362,6 +381,8 @@ impl FilterSpec for RespondAsync {
             keep: self.keep.0,
             ttl: self.ttl.0,
             max_wait: self.max_wait.0,
+            max_answer: usize::try_from(self.max_answer.0).unwrap_or(usize::MAX),
+            status_quota: Quota::new(self.status_rate, None),
             scope,
             scope_name: scope_name.into(),
         };

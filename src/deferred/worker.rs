@@ -8,20 +8,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tidegate_filters::channels::PaymentFacts;
 use tidegate_filters::respond_async::core::{Entry, State, Verdict};
 use tidegate_filters::respond_async::{Deferred, Letter, Turn};
 use tidegate_filters::store::Stored;
 
-use super::{pay, send};
+use super::{keep, pay, send};
 use crate::gateway::Gateway;
-use crate::payments::wire::{Request, Wire};
+use crate::payments::wire::{LARGEST_ANSWER, Request, Wire};
 use crate::proxy::flow::{Arrival, Flow};
 use crate::proxy::id::RequestId;
 use crate::snapshot::{Route, Snapshot};
 
+/// Tells an upstream that a request was deferred, and its name.
+const DEFERRED: HeaderName = HeaderName::from_static("tidegate-deferred");
 /// How often new books are looked for and idle connections closed.
 const LOOK: Duration = Duration::from_millis(200);
 /// The longest sleep of a book's task.
@@ -211,7 +213,7 @@ async fn one(post: Arc<Post>, deferred: Arc<Deferred>, entry: Entry, letter: Opt
     post.running.fetch_add(1, SeqCst);
     let running = Running(post.running.clone());
     let ending = match letter {
-        Some(letter) => carry_out(&post, letter, Turn::new(deferred.clone(), entry.seq)).await,
+        Some(letter) => carry_out(&post, &deferred, &entry, letter).await,
         // Its key is gone: nothing that could be sent, and nothing that was.
         None => {
             let title = r#"{"code":"deferred-unreadable","title":"The request could not be read again"}"#;
@@ -240,7 +242,7 @@ async fn finish(post: Arc<Post>, deferred: Arc<Deferred>, entry: Entry, ending: 
     }
 }
 
-async fn carry_out(post: &Post, letter: Letter, turn: Turn) -> Ending {
+async fn carry_out(post: &Post, deferred: &Arc<Deferred>, entry: &Entry, letter: Letter) -> Ending {
     let Some(gateway) = post.gateway.upgrade() else { return Ending::stopped("the gateway is stopping") };
     let snapshot = gateway.snapshot();
     let Some(at) = snapshot.routes.iter().position(|route| *route.name == *letter.route) else {
@@ -261,12 +263,16 @@ async fn carry_out(post: &Post, letter: Letter, turn: Turn) -> Ending {
         flow.id = id;
     }
     flow.pinned = pinned.and_then(|(_, id)| id);
-    flow.turn = Some(turn);
+    flow.turn = Some(Turn::new(deferred.clone(), entry.seq));
     flow.enter(route.clone());
+    route.chain.recollect(&letter.afterwards.kept, &mut flow.cx);
     flow.cx.payment = PaymentFacts { kind: letter.kind.as_deref().map(Into::into), amount: letter.amount };
     let (method, target) = (letter.method.as_str().to_owned(), letter.target.clone());
     let request = Request { method: letter.method, target: letter.target, headers: letter.headers, body: letter.body };
-    let (mut flow, ending) = try_it(post, &gateway, flow, &route, request).await;
+    let most = deferred.terms().map_or(LARGEST_ANSWER, |terms| terms.max_answer);
+    let Ok(id) = HeaderValue::try_from(entry.id.to_string()) else { return Ending::postponed(HOLD, "no name") };
+    let (mut flow, mut ending) = try_it(post, &gateway, flow, &route, (request, id, most)).await;
+    ending.answer = ending.answer.map(|answer| keep::edited(answer, &letter.afterwards));
     flow.decision = "deferred";
     flow.finish((&method, &target), ending.status, 0, false);
     ending
@@ -277,11 +283,14 @@ async fn try_it(
     gateway: &Arc<Gateway>,
     mut flow: Box<Flow>,
     route: &Arc<Route>,
-    request: Request,
+    (request, id, most): (Request, HeaderValue, usize),
 ) -> (Box<Flow>, Ending) {
     if let Some(plan) = &route.upstream.plan {
         return pay::pay(gateway, flow, plan.clone(), request).await;
     }
-    let ending = send::send(&post.wire, &mut flow, route, &request).await;
+    // Whose client is not there for the answer: an upstream may tell it in another way.
+    let mut request = request;
+    request.headers.insert(DEFERRED, id);
+    let ending = send::send(&post.wire, &mut flow, route, &request, most).await;
     (flow, ending)
 }

@@ -20,7 +20,7 @@ use super::engine::{Engine, unix_ms};
 use super::journal::{Attempt, AttemptState, Journal, Observed, Payment, Refusal, Schedule, Step};
 use super::outcome::{Judged, Report, of_query};
 use super::plan::{Channel, Plan};
-use super::wire::Request;
+use super::wire::{self, Request};
 use crate::config::{CallSpec, Flow, ResolveSpec};
 use crate::gateway::Gateway;
 
@@ -249,7 +249,7 @@ async fn told(
     let (before, behind) = &call.path;
     let path = format!("{before}{}{behind}", attempt.number);
     let request = Request { method: call.method.clone(), target: path, headers, body: Bytes::new() };
-    match engine.wire.call(target, &request).await {
+    match engine.wire.call(target, &request, wire::LARGEST_ANSWER).await {
         Ok(answer) => {
             let codes = &channel.terms.codes;
             let judged: Judged<Report> =

@@ -8,7 +8,7 @@ use tidegate_durable::Synchronous;
 
 use super::super::core::{Class, Entry, State, Verdict, millis};
 use super::super::deferral::Ask;
-use super::super::{Deferral, Deferred, Letter, Prefer, RespondAsync, Shelf, Submitted, resolved};
+use super::super::{Afterwards, Deferral, Deferred, Letter, Prefer, RespondAsync, Shelf, Submitted, resolved};
 use crate::store::Stored;
 
 pub(super) const NOW: Duration = Duration::from_secs(1_000_000);
@@ -33,6 +33,7 @@ pub(super) fn letter(body: &str) -> Letter {
         channel: None,
         kind: None,
         amount: None,
+        afterwards: Afterwards::default(),
     }
 }
 

@@ -33,8 +33,8 @@ use pool::{Place, Pool};
 
 use crate::upstream_tls::Tls;
 
-/// Largest answer that is read whole.
-const LARGEST_ANSWER: usize = 64 * 1024;
+/// Largest answer of a payment channel that is read whole.
+pub(crate) const LARGEST_ANSWER: usize = 64 * 1024;
 /// A channel that drips its answer gets this many read timeouts for the whole of it.
 const BODY_PATIENCE: u32 = 3;
 
@@ -109,8 +109,8 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Sends `request` once and reads its answer.
-    pub(crate) async fn call(&self, target: &Target, request: &Request) -> Result<Answer, Fault> {
+    /// Sends `request` once and reads its answer; `most`: how many bytes of it.
+    pub(crate) async fn call(&self, target: &Target, request: &Request, most: usize) -> Result<Answer, Fault> {
         let to = target.place();
         let mut conn = match self.idle(target).await {
             Some(conn) => conn,
@@ -136,7 +136,7 @@ impl Wire {
             }
         };
         let (parts, body) = response.into_parts();
-        let body = read(body, target.read_timeout).await?;
+        let body = read(body, target.read_timeout, most).await?;
         if body.is_some() {
             self.pool.put(to, conn, target.idle_timeout);
         }
@@ -216,7 +216,7 @@ fn prepare(target: &Target, request: &Request) -> Option<http::Request<Full<Byte
 }
 
 /// The whole body; `None` when it is too large.
-async fn read(mut body: Incoming, silence: Duration) -> Result<Option<Bytes>, Fault> {
+async fn read(mut body: Incoming, silence: Duration, most: usize) -> Result<Option<Bytes>, Fault> {
     let end = Instant::now() + silence * BODY_PATIENCE;
     let mut whole = BytesMut::new();
     loop {
@@ -230,7 +230,7 @@ async fn read(mut body: Incoming, silence: Duration) -> Result<Option<Bytes>, Fa
             }
         };
         if let Some(piece) = frame.data_ref() {
-            if whole.len() + piece.len() > LARGEST_ANSWER {
+            if whole.len() + piece.len() > most {
                 return Ok(None);
             }
             whole.extend_from_slice(piece);

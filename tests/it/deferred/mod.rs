@@ -1,7 +1,9 @@
 //! Requests that are answered with 202 and carried out later, seen from outside: what was promised happens, once, and its
 //! answer is the upstream's.
 
+mod answers;
 mod bursts;
+mod channels;
 mod crash;
 mod payments;
 mod places;
@@ -10,10 +12,10 @@ mod tries;
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use crate::support::{Answer, Gateway, Origin, Raw, exchange, get, one_route};
+use crate::support::{Answer, Gateway, Origin, Raw, exchange, get, one_route, shop};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -58,17 +60,4 @@ fn result(gateway: &Gateway, place: &str) -> Answer {
 fn status(gateway: &Gateway, place: &str) -> String {
     let answer = get(gateway.public(), place, "");
     answer.json()["status"].as_str().unwrap_or_default().to_owned()
-}
-
-/// Carries out orders: each answer has another number. Takes so long for each.
-fn shop(time: Duration) -> Origin {
-    let orders = AtomicUsize::new(0);
-    Origin::with(move |_, stream| {
-        let number = orders.fetch_add(1, SeqCst) + 1;
-        std::thread::sleep(time);
-        let body = format!("{{\"order\":{number}}}");
-        let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nLocation: /api/orders/7\r\n\
-                    Set-Cookie: session=1\r\nX-Shop: yes\r\n";
-        stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).is_ok()
-    })
 }

@@ -227,6 +227,36 @@ fn a_client_that_leaves_finds_its_answer_when_it_comes_back() {
     assert_eq!(origin.seen().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http2_that_leaves_finds_its_answer_when_it_comes_back() {
+    let origin = shop(Duration::from_millis(400));
+    let gateway = Gateway::start(&with(origin.address, "sqlite", ""));
+    let url = format!("http://{}/api/orders", gateway.public());
+    let send = || {
+        let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
+        client.post(&url).header("idempotency-key", "k").body("{}").send()
+    };
+    let first = tokio::spawn(send());
+    let asked = async {
+        while origin.seen().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("it is under way");
+    // Its connection goes with it.
+    first.abort();
+    let over = async {
+        while gateway.metric("tidegate_idempotency_in_flight") > 0.5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, over).await.expect("it is over");
+    let again = send().await.expect("an answer");
+    assert_eq!((again.status().as_u16(), again.headers()["idempotent-replayed"].to_str().ok()), (201, Some("true")));
+    assert_eq!(again.text().await.expect("a body"), "{\"order\":1}");
+    assert_eq!(origin.seen().len(), 1);
+}
+
 #[test]
 fn a_shadow_repeats_nothing_and_counts() {
     let origin = shop(Duration::ZERO);
