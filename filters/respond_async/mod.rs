@@ -20,8 +20,10 @@
 //! **Fails.** A shelf that cannot be written gives 503: without it nothing is promised. An outcome that cannot be written
 //! is kept in memory and written as soon as that is possible.
 //!
-//! **Wrong for.** What a client reads at once (GET); answers longer than `max_answer`; several gateways over one file; requests
-//! without a key to upstreams where twice is worse than never: a 202 lost on its way is sent again by its client.
+//! The answer goes through the response stage when it comes, and is kept with what filters change in it.
+//!
+//! **Wrong for.** What a client reads at once (GET); answers longer than `max_answer`; several gateways over one file;
+//! requests without a key to upstreams where twice is worse than never: a 202 lost on its way is sent again by its client.
 
 pub mod core;
 mod counts;
@@ -45,12 +47,13 @@ pub use deferral::{Deferral, Submitted};
 pub use letter::{Afterwards, Letter};
 pub use prefer::Prefer;
 pub use rows::Known;
-pub use settings::{Anonymous, Overload, RespondAsync, ShedFile, When};
+pub use settings::{Overload, RespondAsync, ShedFile, When};
 pub use shelf::Shelf;
 pub use state::{Deferred, Terms, View, resolved};
 pub use turn::Turn;
 
 use crate::engine::{Decision, Filter, IdentityId, Reply, RequestContext, RequestHead, Stages};
+use crate::idempotency::Anonymous;
 use crate::idempotency::key::{self, Given, Principal};
 use crate::idempotency::reply as keys;
 use core::{Class, Rules};

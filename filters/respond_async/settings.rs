@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -13,9 +12,10 @@ use super::core::{Retries, Rules, Shed};
 use super::state::{Deferred, Terms};
 use super::{Later, party};
 use crate::engine::{
-    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, IdentityId, Mode, Problems, Rate, Step,
-    TimeSpan,
+    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, Mode, Problems, Rate, Step, TimeSpan,
 };
+use crate::idempotency::Anonymous;
+use crate::idempotency::owner;
 use crate::rate_limit::Quota;
 
 /// Largest body that is kept: what the gateway can hold and send again.
@@ -102,17 +102,6 @@ pub enum When {
     /// What asks for it.
     #[default]
     Prefer,
-}
-
-/// What happens to a request without the identity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Anonymous {
-    /// It belongs to its address.
-    #[default]
-    Client,
-    /// It is refused with 400.
-    Deny,
 }
 
 /// Who is refused when there is little room.
@@ -248,37 +237,14 @@ impl RespondAsync {
     }
 
     fn check_names(&self, cx: &CheckContext<'_>, problems: &mut Problems) {
-        let there_are = |known: &[String]| {
-            if known.is_empty() {
-                "the file defines none".to_owned()
-            } else {
-                format!("there are: {}", known.join(", "))
-            }
-        };
-        match &self.store {
-            None => {
-                let help = "name one of `stores` of type `sqlite`, as in `store: disk`";
-                problems.add_with_help("", "`store` is missing", help);
-            }
-            Some(name) if !cx.stores.contains(name) => {
-                problems.add_with_help("store", format!("no store is named `{name}`"), there_are(cx.stores));
-            }
-            Some(name) if !cx.durable.contains(name) => {
-                let help = "a store of type `sqlite` outlives the process";
-                problems.add_with_help("store", "what was promised must outlive the process", help);
-            }
-            Some(_) => (),
+        let example = "name one of `stores` of type `sqlite`, as in `store: disk`";
+        let known = owner::check_store(self.store.as_ref(), example, cx, problems);
+        if known && self.store.as_ref().is_some_and(|name| !cx.durable.contains(name)) {
+            let help = "a store of type `sqlite` outlives the process";
+            problems.add_with_help("store", "what was promised must outlive the process", help);
         }
-        for (path, name) in [("scope", &self.scope), ("fair_by", &self.fair_by)] {
-            if let Some(name) = name.as_ref().filter(|name| !cx.identities.contains(name)) {
-                let help = there_are(cx.identities);
-                problems.add_with_help(path, format!("no identity is named `{name}`"), help);
-            }
-        }
-        if self.scope.as_deref().is_some_and(|name| matches!(name, "route" | "global")) {
-            let help = "clients would read each other's answers; use `user`, `merchant` or `client`";
-            problems.add_with_help("scope", "everybody shares this identity", help);
-        }
+        owner::check_scope(self.scope.as_ref(), cx, problems);
+        owner::check_identity("fair_by", self.fair_by.as_ref(), cx, problems);
         if self.weights.values().any(|weight| !(1..=1_000).contains(weight)) {
             problems.add("weights", "a weight is between 1 and 1000");
         }
@@ -333,17 +299,11 @@ impl FilterSpec for RespondAsync {
     fn check(&self, cx: &CheckContext<'_>, problems: &mut Problems) {
         self.check_names(cx, problems);
         self.check_numbers(problems);
-        if self.methods.is_empty() {
-            problems.add("methods", "without a method it applies to nothing");
-        }
+        owner::check_methods(&self.methods, problems);
         for (at, method) in self.methods.iter().enumerate() {
-            let known =
-                Method::from_bytes(method.as_bytes()).is_ok_and(|known| known.as_str() == method.to_uppercase());
-            let path = format!("methods[{at}]");
-            if !known {
-                problems.add_with_help(path, format!("`{method}` is no method"), "methods are written in capitals");
-            } else if matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE") {
-                problems.add_with_help(path, "what only reads is not deferred", "defer what changes something");
+            if matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE") {
+                let message = "what only reads is not deferred";
+                problems.add_with_help(format!("methods[{at}]"), message, "defer what changes something");
             }
         }
     }
@@ -354,17 +314,9 @@ impl FilterSpec for RespondAsync {
     }
 
     fn build(&self, cx: &mut BuildContext<'_>) -> Result<Arc<dyn Filter>, BuildError> {
-        let scope_name = match &self.scope {
-            Some(name) => name.as_str(),
-            None if cx.identities.contains_key("user") => "user",
-            None => "client",
-        };
-        let id = |cx: &BuildContext<'_>, name: &str| match name {
-            "client" => Ok(IdentityId::CLIENT),
-            name => cx.identity(name),
-        };
-        let scope = id(cx, scope_name)?;
-        let fair_by = self.fair_by.as_deref().map(|name| id(cx, name)).transpose()?;
+        let scope_name = owner::scope_name(self.scope.as_deref(), cx);
+        let scope = owner::identity(scope_name, cx)?;
+        let fair_by = self.fair_by.as_deref().map(|name| owner::identity(name, cx)).transpose()?;
         let rules = self.rules(self.fair_by.as_deref().unwrap_or(scope_name));
         let store = self.store.as_deref().unwrap_or_default();
         let shadow = cx.mode == Mode::Shadow;

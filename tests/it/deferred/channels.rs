@@ -18,7 +18,7 @@ fn desk() -> (Origin, Arc<AtomicBool>) {
 }
 
 fn file(a: SocketAddr, b: SocketAddr, settings: &str) -> String {
-    let later = format!("later: {{respond_async: {{store: disk, when: always, {settings}}}}}");
+    let later = format!("later: {{respond_async: {{store: disk, when: always, status_rate: 100000/s, {settings}}}}}");
     let filters = [
         later.as_str(),
         "guard: {circuit_breaker: {consecutive_failures: 3, open_for: 60s}}",

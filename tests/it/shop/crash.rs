@@ -18,7 +18,7 @@ async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
     let killer = Killer::start(&shop, Duration::from_millis(120), usize::MAX);
     // The first hundred or so get the keys, and spread like this they are still at it when each process is killed.
     let rounds = kill_rounds(3);
-    let buyers = 400 * rounds.div_ceil(3);
+    let buyers = 400 * u32::try_from(rounds.div_ceil(3)).expect("few");
     let mut endings = everybody_buys(&shop, &client, CHANNELS, buyers, Duration::from_millis(20)).await;
     let kills = killer.stop().await;
     latecomers_buy_the_rest(&shop, &client, &mut endings).await;
