@@ -101,7 +101,8 @@ async fn told(flow: &Flow, deferral: &Deferral, id: Id, again: bool, left: Durat
     };
     let Some(view) = view else { return Err(StoreError::Failed("a record has gone".to_owned())) };
     let reply = match view.entry.state {
-        State::Done => match book.answer(id).await? {
+        // Who does not wait gets a promise, also when it was kept in the same moment; who comes again gets the answer.
+        State::Done if again || wait.is_some() => match book.answer(id).await? {
             Some(stored) => reply::answer(stored, again),
             None => reply::accepted(&view, again),
         },

