@@ -152,10 +152,9 @@ async fn a_withdrawn_key_is_free_and_an_old_answer_is_forgotten_with_its_key() {
     assert!(book.may_know(&[1; 32]));
     let day = Duration::from_secs(86_400 + 900);
     crate::engine::State::sweep(&*book, crate::engine::Nanos(u64::try_from((NOW + day).as_nanos()).unwrap()));
-    while book.may_know(&[1; 32]) {
+    while book.may_know(&[1; 32]) || book.view(second, NOW).await.unwrap().is_some() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(book.view(second, NOW).await.unwrap(), None);
     assert!(matches!(submit(&book, 1).await, Submitted::New(_)));
 }
 

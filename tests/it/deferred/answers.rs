@@ -42,7 +42,7 @@ fn changes_of_the_routes_filters_are_made_once_whenever_the_answer_comes() {
     let origin = shop(Duration::from_millis(100));
     let filters = "
   marks: {headers: {response: {set: {x-shop: ours}, add: {x-mark: one}, remove: [x-gone]}}}
-  limits: {rate_limit: {policies: [{name: all, key: global, rate: 1000/s}], headers: draft10}}";
+  limits: {rate_limit: {policies: [{name: mine, key: client, rate: 1000/s}], headers: draft10}}";
     let yaml = with(origin.address, ", when: always") + filters;
     let mut gateway = Gateway::start(&yaml.replace("filters: [later]", "filters: [marks, limits, later]"));
     let marks = |answer: &Answer| {
