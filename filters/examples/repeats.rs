@@ -116,7 +116,7 @@ async fn rate(route: &Arc<Route>, clients: usize, repeats: bool, time: Duration)
                 let again = route.carry_out(&key, Nanos(number)).await;
                 assert_eq!(again, repeats, "new ones are new");
                 number += 1;
-                if number % 64 == 0 {
+                if number.is_multiple_of(64) {
                     tokio::task::yield_now().await;
                 }
             }
