@@ -160,26 +160,26 @@ async fn line() -> (f64, f64) {
 
 #[tokio::main]
 async fn main() {
-    let seconds = std::env::args().nth(1).map_or(3, |text| text.parse().unwrap());
+    let seconds = std::env::args().nth(1).map_or(1, |text| text.parse().unwrap());
     let time = Duration::from_secs(seconds);
-    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    let [plain, memory, sqlite] = [
-        ("without idempotency", Route::new(folders[0].path(), StoreKind::Memory, None)),
-        ("store in memory", Route::once(folders[1].path(), StoreKind::Memory)),
-        ("store on disk", Route::once(folders[2].path(), StoreKind::Sqlite)),
-    ]
-    .map(|(name, route)| (name, Arc::new(route)));
-    for (name, route) in [&plain, &memory, &sqlite] {
+    for (name, kind) in
+        [("without idempotency", None), ("in memory", Some(StoreKind::Memory)), ("on disk", Some(StoreKind::Sqlite))]
+    {
         for clients in [1, 64, 1_000] {
-            let rate = rate(route, clients, false, time).await;
-            println!("{name}, {clients:>4} clients: {rate:>9.0} requests a second, {:>8.2} us each", 1e6 / rate);
-        }
-    }
-    for (name, route) in [&memory, &sqlite] {
-        route.carry_out("first", Nanos(0)).await;
-        for clients in [1, 64] {
-            let rate = rate(route, clients, true, time).await;
-            println!("{name}, {clients:>4} clients: {rate:>9.0} repeats answered a second");
+            // A store of its own: one in memory has a bound.
+            let folder = tempfile::tempdir().unwrap();
+            let route = match kind {
+                None => Route::new(folder.path(), StoreKind::Memory, None),
+                Some(kind) => Route::once(folder.path(), kind),
+            };
+            let route = Arc::new(route);
+            let new = rate(&route, clients, false, time).await;
+            println!("{name}, {clients:>4} clients: {new:>9.0} requests a second, {:>8.2} us each", 1e6 / new);
+            if kind.is_some() && clients < 1_000 {
+                route.carry_out("first", Nanos(0)).await;
+                let again = rate(&route, clients, true, time).await;
+                println!("{name}, {clients:>4} clients: {again:>9.0} repeats answered a second");
+            }
         }
     }
     let (held, resumed) = line().await;

@@ -12,7 +12,7 @@
 //! unless the file says that the upstream recognises keys. The same key is the same record; another request with it is
 //! refused with 422.
 //!
-//! **State.** The book (about 200 bytes a record) and the shelf. A reload keeps both and applies new bounds and paces to
+//! **State.** The book (about 450 bytes a record) and the shelf. A reload keeps both and applies new bounds and paces to
 //! what waits. A restart reads the book from the shelf; what was being sent then is unknown.
 //!
 //! **Units.** Requests, bytes of bodies; times in milliseconds since 1970, for they outlive the process.

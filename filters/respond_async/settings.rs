@@ -22,7 +22,7 @@ use crate::rate_limit::Quota;
 const LARGEST_BODY: u64 = 64 << 10;
 /// Largest answer that a file may ask to be kept.
 const LARGEST_ANSWER: u64 = 4 << 20;
-/// Most records a file may ask for: about 2 GB of memory.
+/// Most records a file may ask for: about 5 GB of memory.
 const MOST_RECORDS: usize = 10_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -57,7 +57,7 @@ pub struct RespondAsync {
     /// Largest answer that is kept (default 1MiB, at most 4MiB). Of a larger one status and headers are kept: its client is
     /// told that it was carried out, and where to look if the answer says so. Answers of payment channels: 64KiB.
     pub max_answer: ByteSize,
-    /// Requests that are not over, at most (default 100000; each takes about 200 bytes of memory).
+    /// Requests that are not over, at most (default 100000; each takes about 450 bytes of memory).
     pub max_records: usize,
     /// Bytes of their bodies on the disk, at most (default 1GiB).
     pub max_bytes: ByteSize,
