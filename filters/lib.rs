@@ -38,6 +38,8 @@ pub mod engine;
 pub mod failover;
 pub mod headers;
 pub mod idempotency;
+#[cfg(test)]
+mod kill_points;
 pub mod queue;
 pub mod rate_limit;
 pub mod respond_async;

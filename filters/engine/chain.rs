@@ -285,6 +285,26 @@ impl FilterChain {
         retry
     }
 
+    /// What filters must know of a request when its answer comes later, each with its name.
+    pub fn keep(&self, cx: &mut RequestContext) -> Vec<(Arc<str>, Vec<u8>)> {
+        let mut kept = Vec::new();
+        for (slot, link) in (0u8..).zip(&self.links).filter(|(_, link)| link.mode == Mode::Enforce) {
+            cx.slot = slot;
+            kept.extend(link.filter.keep(cx).map(|bytes| (link.name.clone(), bytes)));
+        }
+        kept
+    }
+
+    /// Gives filters back what [`FilterChain::keep`] had of them, by name; the others have joined since, or left.
+    pub fn recollect(&self, kept: &[(Arc<str>, Vec<u8>)], cx: &mut RequestContext) {
+        for (slot, link) in (0u8..).zip(&self.links) {
+            if let Some((_, bytes)) = kept.iter().find(|(name, _)| *name == link.name) {
+                cx.slot = slot;
+                link.filter.recollect(bytes, cx);
+            }
+        }
+    }
+
     /// The response head is about to go out.
     pub fn on_response(&self, response: &response::Parts, cx: &mut RequestContext) {
         for &slot in self.response.iter().rev() {

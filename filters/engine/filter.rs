@@ -86,6 +86,14 @@ pub trait Filter: Send + Sync + 'static {
         Retry::NoOpinion
     }
 
+    /// The request is deferred: what must be known of it when its answer comes, maybe in another process. Few bytes.
+    fn keep(&self, _cx: &RequestContext) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The answer to a deferred request has come, and the response stage follows. `kept` is what [`Filter::keep`] has said.
+    fn recollect(&self, _kept: &[u8], _cx: &mut RequestContext) {}
+
     /// The response head is about to go to the client. Runs in reverse order of the file.
     fn on_response(&self, _response: &response::Parts, _cx: &mut RequestContext) {}
 

@@ -17,7 +17,7 @@ use tidegate_filters::engine::{
     BuildContext, Decision, Filter, FilterSpec, IdentityId, KeyHasher, Mode, Nanos, RequestContext, RequestHead,
     StateRegistry,
 };
-use tidegate_filters::respond_async::{Deferred, Letter, RespondAsync, Submitted};
+use tidegate_filters::respond_async::{Afterwards, Deferred, Letter, RespondAsync, Submitted};
 use tidegate_filters::store::{StoreKind, Stores};
 
 const BODY: &str = r#"{"sku":"flash-100","qty":1,"query_password":"a password"}"#;
@@ -75,6 +75,7 @@ async fn promise(filter: &dyn Filter, key: &str, now: Nanos) {
         channel: None,
         kind: None,
         amount: None,
+        afterwards: Afterwards::default(),
     };
     let submitted = deferral.submit(letter, "orders", Duration::from_secs(1_700_000_000)).await.unwrap();
     assert!(matches!(submitted, Submitted::New(_)), "{submitted:?}");

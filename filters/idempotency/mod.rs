@@ -26,6 +26,7 @@ mod counts;
 pub(crate) mod key;
 mod lead;
 mod live;
+pub(crate) mod owner;
 pub(crate) mod reply;
 mod settings;
 #[cfg(test)]
@@ -38,8 +39,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub use owner::Anonymous;
 pub use reply::mismatch;
-pub use settings::{Anonymous, Idempotency, OnStoreError};
+pub use settings::{Idempotency, OnStoreError};
 
 use crate::engine::{
     Attempt, Captured, Decision, Filter, HeaderEdit, HeldBack, IdentityId, Outcome, Reply, RequestContext, RequestHead,

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
 
 use crate::engine::{Reply, ReplyBody};
-use crate::store::Stored;
+use crate::store::{self, Stored};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const OUTCOME: HeaderName = HeaderName::from_static("tidegate-outcome");
@@ -16,34 +16,9 @@ const DESCRIBED_BY: HeaderValue = HeaderValue::from_static(
     "<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>; rel=\"describedby\"",
 );
 
-/// Headers that belong to one exchange and not to the answer: its connection, its time, its trace, its session.
-const OF_ONE_EXCHANGE: [&str; 19] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "date",
-    "age",
-    "set-cookie",
-    "x-request-id",
-    "traceparent",
-    "tracestate",
-    "ratelimit",
-    "ratelimit-policy",
-    "server-timing",
-    "idempotent-replayed",
-    "alt-svc",
-];
-
-/// Whether a header is part of what is given again.
+/// Whether a header is part of what is given again: no session is given twice.
 pub(crate) fn is_kept(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    let passing = ["tidegate-", "x-tidegate-", "x-ratelimit-"].iter().any(|prefix| name.starts_with(prefix));
-    !OF_ONE_EXCHANGE.contains(&name) && !passing
+    store::is_kept(name) && name != header::SET_COOKIE && !name.as_str().starts_with("x-tidegate-")
 }
 
 /// The answer once more, or that it cannot be given.

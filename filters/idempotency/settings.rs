@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Once;
 use super::lead::Times;
 use super::live::Live;
+use super::owner::{self, Anonymous};
 use crate::engine::{
-    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, IdentityId, Mode, Problems, Step, TimeSpan,
+    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, Mode, Problems, Step, TimeSpan,
 };
 use crate::store::MemoryRecords;
 
@@ -61,17 +62,6 @@ pub struct Idempotency {
     pub on_store_error: OnStoreError,
 }
 
-/// What happens to a request without the identity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Anonymous {
-    /// Its keys belong to its address.
-    #[default]
-    Client,
-    /// It is refused with 400.
-    Deny,
-}
-
 /// What happens when the store does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -107,36 +97,6 @@ impl Default for Idempotency {
 }
 
 impl Idempotency {
-    fn check_names(&self, cx: &CheckContext<'_>, problems: &mut Problems) {
-        let unknown = |what: &str, name: &str, known: &[String]| {
-            let help = if known.is_empty() {
-                format!("the file defines no {what}")
-            } else {
-                format!("there are: {}", known.join(", "))
-            };
-            (format!("no {what} is named `{name}`"), help)
-        };
-        match &self.store {
-            None => {
-                let help = "name one of `stores`, as in `store: disk`; `{type: sqlite}` survives a crash";
-                problems.add_with_help("", "`store` is missing", help);
-            }
-            Some(name) if !cx.stores.contains(name) => {
-                let (message, help) = unknown("store", name, cx.stores);
-                problems.add_with_help("store", message, help);
-            }
-            Some(_) => (),
-        }
-        if let Some(name) = self.scope.as_ref().filter(|name| !cx.identities.contains(name)) {
-            let (message, help) = unknown("identity", name, cx.identities);
-            problems.add_with_help("scope", message, help);
-        }
-        if self.scope.as_deref().is_some_and(|name| matches!(name, "route" | "global")) {
-            let help = "clients would read each other's answers; use `user`, `merchant` or `client`";
-            problems.add_with_help("scope", "everybody shares this identity", help);
-        }
-    }
-
     fn check_numbers(&self, problems: &mut Problems) {
         if !(SHORTEST_KEEP..=LONGEST_KEEP).contains(&self.keep.0) {
             problems.add("keep", "between 1s and 30d");
@@ -180,22 +140,11 @@ impl FilterSpec for Idempotency {
     }
 
     fn check(&self, cx: &CheckContext<'_>, problems: &mut Problems) {
-        self.check_names(cx, problems);
+        let example = "name one of `stores`, as in `store: disk`; `{type: sqlite}` survives a crash";
+        owner::check_store(self.store.as_ref(), example, cx, problems);
+        owner::check_scope(self.scope.as_ref(), cx, problems);
+        owner::check_methods(&self.methods, problems);
         self.check_numbers(problems);
-        if self.methods.is_empty() {
-            problems.add("methods", "without a method it applies to nothing");
-        }
-        for (at, method) in self.methods.iter().enumerate() {
-            let known = Method::from_bytes(method.as_bytes())
-                .is_ok_and(|method| method.as_str() == method.as_str().to_uppercase());
-            if !known {
-                problems.add_with_help(
-                    format!("methods[{at}]"),
-                    format!("`{method}` is no method"),
-                    "methods are written in capitals",
-                );
-            }
-        }
         if self.location.as_ref().is_some_and(|template| {
             !template.starts_with('/') && !template.starts_with("http") || HeaderValue::try_from(template).is_err()
         }) {
@@ -208,12 +157,8 @@ impl FilterSpec for Idempotency {
     }
 
     fn build(&self, cx: &mut BuildContext<'_>) -> Result<Arc<dyn Filter>, BuildError> {
-        let scope_name = match &self.scope {
-            Some(name) => name.as_str(),
-            None if cx.identities.contains_key("user") => "user",
-            None => "client",
-        };
-        let scope = if scope_name == "client" { IdentityId::CLIENT } else { cx.identity(scope_name)? };
+        let scope_name = owner::scope_name(self.scope.as_deref(), cx);
+        let scope = owner::identity(scope_name, cx)?;
         let store_name = self.store.as_deref().unwrap_or_default();
         let shadow = cx.mode == Mode::Shadow;
         let stores = cx.states.stores();

@@ -25,9 +25,10 @@ pub(super) enum Event {
     Done,
     Cancelled,
     Expired,
+    AskedTooOften,
 }
 
-const EVENTS: [(Event, &str); 14] = [
+const EVENTS: [(Event, &str); 15] = [
     (Event::Accepted, "accepted"),
     (Event::Repeated, "repeated"),
     (Event::Mismatch, "mismatch"),
@@ -42,6 +43,7 @@ const EVENTS: [(Event, &str); 14] = [
     (Event::Done, "done"),
     (Event::Cancelled, "cancelled"),
     (Event::Expired, "expired"),
+    (Event::AskedTooOften, "asked_too_often"),
 ];
 
 impl Event {
@@ -104,13 +106,15 @@ impl Counts {
                 let labels = vec![label(), upstream(), ("class", class.as_str().to_owned())];
                 push("tidegate_deferred_depth", "Requests in line.", gauge, labels, waiting as f64);
             }
-            let labels = || vec![label(), upstream()];
-            push("tidegate_deferred_sent_total", "Tries sent.", counter, labels(), lane.sent as f64);
-            push("tidegate_deferred_in_flight", "Tries under way.", gauge, labels(), lane.in_flight as f64);
-            let help = "Requests a second that may be sent now.";
-            push("tidegate_deferred_rate", help, gauge, labels(), lane.rate);
-            let help = "Whether nobody may be asked now.";
-            push("tidegate_deferred_paused", help, gauge, labels(), f64::from(u8::from(lane.paused)));
+            for drain in &lane.channels {
+                let labels = || vec![label(), upstream(), ("channel", drain.channel.to_string())];
+                push("tidegate_deferred_sent_total", "Tries sent.", counter, labels(), drain.sent as f64);
+                push("tidegate_deferred_in_flight", "Tries under way.", gauge, labels(), drain.in_flight as f64);
+                let help = "Requests a second that may be sent now.";
+                push("tidegate_deferred_rate", help, gauge, labels(), drain.rate);
+                let help = "Whether the channel may not be asked now.";
+                push("tidegate_deferred_paused", help, gauge, labels(), f64::from(u8::from(drain.paused)));
+            }
         }
     }
 }

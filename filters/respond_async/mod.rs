@@ -7,12 +7,12 @@
 //! **Method.** 202 means that the request is on the disk (RFC 9110 §15.3.3 asks for a place to look at, which `Location`
 //! is). A client chooses with `Prefer: respond-async, wait=n` (RFC 7240), or the file does: always, or when too many are
 //! under way. The line of an upstream has three classes that share by weight, in each a turn for every identity; a leaky
-//! bucket paces what goes out and slows down at 429 and slow answers. What surely was not carried out is sent again after
+//! bucket for each of its channels paces what goes out and slows down at 429, 503 and slow answers. What surely was not carried out is sent again after
 //! 1, 2 and 4 s, then thrice a minute apart, then parked for a person. What may have been carried out is never sent again
 //! unless the file says that the upstream recognises keys. The same key is the same record; another request with it is
 //! refused with 422.
 //!
-//! **State.** The book (about 200 bytes a record) and the shelf. A reload keeps both and applies new bounds and paces to
+//! **State.** The book (about 450 bytes a record) and the shelf. A reload keeps both and applies new bounds and paces to
 //! what waits. A restart reads the book from the shelf; what was being sent then is unknown.
 //!
 //! **Units.** Requests, bytes of bodies; times in milliseconds since 1970, for they outlive the process.
@@ -20,8 +20,10 @@
 //! **Fails.** A shelf that cannot be written gives 503: without it nothing is promised. An outcome that cannot be written
 //! is kept in memory and written as soon as that is possible.
 //!
-//! **Wrong for.** What a client reads at once (GET); answers longer than 64 KiB; several gateways over one file; requests
-//! without a key to upstreams where twice is worse than never: a 202 lost on its way is sent again by its client.
+//! The answer goes through the response stage when it comes, and is kept with what filters change in it.
+//!
+//! **Wrong for.** What a client reads at once (GET); answers longer than `max_answer`; several gateways over one file;
+//! requests without a key to upstreams where twice is worse than never: a 202 lost on its way is sent again by its client.
 
 pub mod core;
 mod counts;
@@ -36,19 +38,22 @@ mod state;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod watchers;
 
 use std::sync::Arc;
 
 pub use deferral::{Deferral, Submitted};
-pub use letter::Letter;
+pub use letter::{Afterwards, Letter};
 pub use prefer::Prefer;
 pub use rows::Known;
-pub use settings::{Anonymous, Overload, RespondAsync, ShedFile, When};
+pub use settings::{Overload, RespondAsync, ShedFile, When};
 pub use shelf::Shelf;
 pub use state::{Deferred, Terms, View, resolved};
+pub use turn::Turn;
 
 use crate::engine::{Decision, Filter, IdentityId, Reply, RequestContext, RequestHead, Stages};
+use crate::idempotency::Anonymous;
 use crate::idempotency::key::{self, Given, Principal};
 use crate::idempotency::reply as keys;
 use core::{Class, Rules};

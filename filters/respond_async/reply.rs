@@ -46,6 +46,10 @@ pub fn document(view: &View) -> Value {
         document["place"] = json!(ahead + 1);
         document["eta_ms"] = json!(u64::try_from(eta.as_millis()).unwrap_or(u64::MAX));
     }
+    if let Some((status, kept)) = view.answered {
+        document["answered"] = json!(status);
+        document["answer_kept"] = json!(kept);
+    }
     if matches!(entry.state, State::Retrying | State::DeadLetter) {
         document["due_ms"] = json!(entry.due);
     }
@@ -91,10 +95,15 @@ pub fn standing(view: &View) -> Reply {
 pub fn answer(stored: Stored, again: bool) -> Reply {
     let Some(body) = stored.body else {
         let title = "The request was carried out; its answer was too long to be kept";
-        return Reply::problem(StatusCode::CONFLICT, "answer-not-kept", title);
+        let reply = Reply::problem(StatusCode::CONFLICT, "answer-not-kept", title);
+        // Where the upstream says that what was made can be looked at.
+        let place = stored.headers.into_iter().find(|(name, _)| name == header::LOCATION);
+        return place.into_iter().fold(reply, |reply, (name, value)| reply.header(name, value));
     };
     let mut headers: SmallVec<_> = stored.headers.into_iter().collect();
     if again {
+        // Nobody gets a session twice.
+        headers.retain(|(name, _)| *name != header::SET_COOKIE);
         headers.push((REPLAYED, HeaderValue::from_static("true")));
     }
     Reply { status: stored.status, retry_after: None, headers, body: ReplyBody::Whole(body) }
@@ -124,6 +133,13 @@ pub fn too_late() -> Reply {
 #[must_use]
 pub fn unknown() -> Reply {
     Reply::problem(StatusCode::NOT_FOUND, "deferred-unknown", "You have no deferred request of this name")
+}
+
+/// It asks too often.
+#[must_use]
+pub fn asked_too_often(wait: Duration) -> Reply {
+    let title = "You ask too often how your requests stand; `Prefer: wait=20` waits for the next change";
+    Reply::problem(StatusCode::TOO_MANY_REQUESTS, "quota-exceeded", title).retry_after(wait)
 }
 
 /// Without the disk nothing can be promised.

@@ -37,8 +37,14 @@ CREATE TABLE letter (seq INTEGER PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
 CREATE TABLE answer (seq INTEGER PRIMARY KEY, sealed BLOB) STRICT;
 ";
 
-/// Rows forgotten in one go: a few milliseconds of the writer's time.
-const PURGED_AT_ONCE: i64 = 1_000;
+/// Whether an answer has its body: asked for without opening what is sealed.
+pub(super) const SCHEMA_2: &str = "
+ALTER TABLE answer ADD COLUMN whole INTEGER NOT NULL DEFAULT 1;
+UPDATE answer SET whole = sealed IS NOT NULL;
+";
+
+/// Rows forgotten in one go: some tens of milliseconds of the writer's time.
+pub(super) const PURGED_AT_ONCE: usize = 5_000;
 
 /// A request that is about to be promised.
 pub(super) struct New {
@@ -75,6 +81,8 @@ pub struct Known {
     pub upstream: String,
     /// Status of its answer; `None` before there is one.
     pub status: Option<u16>,
+    /// Whether its answer is there as a whole.
+    pub kept: bool,
     /// What came of the last try, for people.
     pub why: String,
 }
@@ -82,6 +90,8 @@ pub struct Known {
 const COLUMNS: &str =
     "seq, id, owner, party, class, state, tries, doubt, version, size, created_ms, due_ms, expires_ms,
                        upstream, route, status, why";
+/// Whether the answer's body was kept; the body's size is not asked for.
+const KEPT: &str = "EXISTS (SELECT 1 FROM answer WHERE answer.seq = request.seq AND answer.whole)";
 
 fn wide(bytes: &[u8]) -> u128 {
     bytes.try_into().map_or(0, u128::from_be_bytes)
@@ -124,6 +134,7 @@ fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
         route: row.get(14)?,
         status: row.get(15)?,
         why: row.get(16)?,
+        kept: row.get(17)?,
     })
 }
 
@@ -187,13 +198,15 @@ pub(super) struct Change {
     /// When it may be forgotten, if it is over.
     pub(super) until: u64,
     pub(super) status: Option<u16>,
-    /// The sealed answer of one that is done; `None` when it was too long.
+    /// Whether the answer of one that is done has its body.
+    pub(super) whole: bool,
+    /// That answer, sealed.
     pub(super) answer: Option<Vec<u8>>,
     pub(super) why: String,
 }
 
 pub(super) fn change(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
-    let Change { entry, until, status, answer, why } = change;
+    let Change { entry, until, status, whole, answer, why } = change;
     let sql = "UPDATE request SET state = ?2, tries = ?3, doubt = ?4, version = ?5, due_ms = ?6, expires_ms = ?7,
                                   until_ms = ?8, status = ?9, why = ?10 WHERE seq = ?1";
     connection.prepare_cached(sql)?.execute(params![
@@ -209,8 +222,8 @@ pub(super) fn change(connection: &Connection, change: &Change) -> rusqlite::Resu
         why,
     ])?;
     if entry.state == State::Done {
-        let sql = "INSERT OR REPLACE INTO answer VALUES (?1, ?2)";
-        connection.prepare_cached(sql)?.execute(params![entry.seq, answer])?;
+        let sql = "INSERT OR REPLACE INTO answer (seq, whole, sealed) VALUES (?1, ?2, ?3)";
+        connection.prepare_cached(sql)?.execute(params![entry.seq, whole, answer])?;
     }
     if entry.state.is_over() {
         connection.prepare_cached("DELETE FROM letter WHERE seq = ?1")?.execute([entry.seq])?;
@@ -231,7 +244,7 @@ pub(super) fn letters(connection: &Connection, seqs: &[i64]) -> rusqlite::Result
 
 /// A record by name.
 pub(super) fn find(connection: &Connection, filter: &str, id: Id) -> rusqlite::Result<Option<Known>> {
-    let sql = format!("SELECT {COLUMNS} FROM request WHERE id = ?1 AND filter = ?2");
+    let sql = format!("SELECT {COLUMNS}, {KEPT} FROM request WHERE id = ?1 AND filter = ?2");
     connection.prepare_cached(&sql)?.query_row(params![id.0.to_be_bytes(), filter], known).optional()
 }
 
@@ -249,7 +262,7 @@ pub(super) fn list(
     limit: usize,
 ) -> rusqlite::Result<Vec<Known>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM request WHERE filter = ?1 AND (?2 IS NULL OR state = ?2) ORDER BY seq DESC LIMIT ?3"
+        "SELECT {COLUMNS}, {KEPT} FROM request WHERE filter = ?1 AND (?2 IS NULL OR state = ?2) ORDER BY seq DESC LIMIT ?3"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut select = connection.prepare_cached(&sql)?;
@@ -287,16 +300,27 @@ pub(super) fn twins(connection: &Connection, filter: &str, mut each: impl FnMut(
     Ok(())
 }
 
-/// Forgets what is over and old; the keys that are free again.
-pub(super) fn purge(connection: &Connection, filter: &str, now: u64) -> rusqlite::Result<Vec<Vec<u8>>> {
+/// What was forgotten.
+pub(super) struct Purged {
+    /// The keys that are free again.
+    pub(super) twins: Vec<Vec<u8>>,
+    /// There may be more to forget.
+    pub(super) more: bool,
+}
+
+/// Forgets what is over and old.
+pub(super) fn purge(connection: &Connection, filter: &str, now: u64) -> rusqlite::Result<Purged> {
     let sql = "SELECT seq, twin FROM request WHERE until_ms <= ?1 AND state >= 6 AND filter = ?2 LIMIT ?3";
     let rows: Vec<(i64, Option<Vec<u8>>)> = connection
         .prepare_cached(sql)?
-        .query_map(params![signed(now), filter, PURGED_AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map(params![signed(now), filter, i64::try_from(PURGED_AT_ONCE).unwrap_or(i64::MAX)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
     for (seq, _) in &rows {
         connection.prepare_cached("DELETE FROM answer WHERE seq = ?1")?.execute([seq])?;
         connection.prepare_cached("DELETE FROM request WHERE seq = ?1")?.execute([seq])?;
     }
-    Ok(rows.into_iter().filter_map(|(_, twin)| twin).collect())
+    let more = rows.len() == PURGED_AT_ONCE;
+    Ok(Purged { more, twins: rows.into_iter().filter_map(|(_, twin)| twin).collect() })
 }

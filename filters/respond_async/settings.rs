@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -13,13 +12,17 @@ use super::core::{Retries, Rules, Shed};
 use super::state::{Deferred, Terms};
 use super::{Later, party};
 use crate::engine::{
-    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, IdentityId, Mode, Problems, Rate, Step,
-    TimeSpan,
+    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, Mode, Problems, Rate, Step, TimeSpan,
 };
+use crate::idempotency::Anonymous;
+use crate::idempotency::owner;
+use crate::rate_limit::Quota;
 
 /// Largest body that is kept: what the gateway can hold and send again.
 const LARGEST_BODY: u64 = 64 << 10;
-/// Most records a file may ask for: about 2 GB of memory.
+/// Largest answer that a file may ask to be kept.
+const LARGEST_ANSWER: u64 = 4 << 20;
+/// Most records a file may ask for: about 5 GB of memory.
 const MOST_RECORDS: usize = 10_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -51,7 +54,10 @@ pub struct RespondAsync {
     pub max_wait: TimeSpan,
     /// Largest request body (default 64KiB, which is also the most).
     pub max_body: ByteSize,
-    /// Requests that are not over, at most (default 100000; each takes about 200 bytes of memory).
+    /// Largest answer that is kept (default 1MiB, at most 4MiB). Of a larger one status and headers are kept: its client is
+    /// told that it was carried out, and where to look if the answer says so. Answers of payment channels: 64KiB.
+    pub max_answer: ByteSize,
+    /// Requests that are not over, at most (default 100000; each takes about 450 bytes of memory).
     pub max_records: usize,
     /// Bytes of their bodies on the disk, at most (default 1GiB).
     pub max_bytes: ByteSize,
@@ -60,9 +66,9 @@ pub struct RespondAsync {
     /// Who is refused when there is little room: `reject_new` (everybody, once it is full), `random` (by lot, from four
     /// fifths on) or `lowest_class` (from four fifths on the bulk, from nine tenths on the normal). Default: `reject_new`.
     pub shed: ShedFile,
-    /// How fast an upstream is sent to (default 5000/s). Slower by itself at 429 and slow answers.
+    /// How fast each channel of an upstream is sent to (default 5000/s). Slower by itself at 429, 503 and slow answers.
     pub rate: Rate,
-    /// Requests under way at one upstream, at most (default 8000). At least the rate times the time an answer takes.
+    /// Requests under way at one channel, at most (default 8000). At least the rate times the time an answer takes.
     pub max_in_flight: usize,
     /// From this on an answer is slow (default 3s).
     pub slow_call: TimeSpan,
@@ -80,6 +86,9 @@ pub struct RespondAsync {
     pub backend_idempotent: bool,
     /// How long the store is waited for (default 5s).
     pub store_timeout: TimeSpan,
+    /// How often one client may ask at `/.tidegate/async/…` (default 50/s); more often gets 429. Waiting for news with
+    /// `Prefer: wait=n` is asking once.
+    pub status_rate: Rate,
 }
 
 /// What is deferred.
@@ -93,17 +102,6 @@ pub enum When {
     /// What asks for it.
     #[default]
     Prefer,
-}
-
-/// What happens to a request without the identity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Anonymous {
-    /// It belongs to its address.
-    #[default]
-    Client,
-    /// It is refused with 400.
-    Deny,
 }
 
 /// Who is refused when there is little room.
@@ -171,6 +169,8 @@ impl Default for DeadLetterFile {
 impl Default for RespondAsync {
     fn default() -> Self {
         let seconds = |count| TimeSpan(Duration::from_secs(count));
+        let rate =
+            |count| Rate { count: NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN), per: Duration::from_secs(1) };
         Self {
             store: None,
             when: When::Prefer,
@@ -183,11 +183,12 @@ impl Default for RespondAsync {
             weights: BTreeMap::new(),
             max_wait: seconds(30),
             max_body: ByteSize(LARGEST_BODY),
+            max_answer: ByteSize(1 << 20),
             max_records: 100_000,
             max_bytes: ByteSize(1 << 30),
             max_per_identity: 10_000,
             shed: ShedFile::RejectNew,
-            rate: Rate { count: NonZeroU32::new(5_000).unwrap_or(NonZeroU32::MIN), per: Duration::from_secs(1) },
+            rate: rate(5_000),
             max_in_flight: 8_000,
             slow_call: seconds(3),
             ageing: seconds(5),
@@ -197,6 +198,7 @@ impl Default for RespondAsync {
             keep: seconds(86_400),
             backend_idempotent: false,
             store_timeout: seconds(5),
+            status_rate: rate(50),
         }
     }
 }
@@ -235,37 +237,14 @@ impl RespondAsync {
     }
 
     fn check_names(&self, cx: &CheckContext<'_>, problems: &mut Problems) {
-        let there_are = |known: &[String]| {
-            if known.is_empty() {
-                "the file defines none".to_owned()
-            } else {
-                format!("there are: {}", known.join(", "))
-            }
-        };
-        match &self.store {
-            None => {
-                let help = "name one of `stores` of type `sqlite`, as in `store: disk`";
-                problems.add_with_help("", "`store` is missing", help);
-            }
-            Some(name) if !cx.stores.contains(name) => {
-                problems.add_with_help("store", format!("no store is named `{name}`"), there_are(cx.stores));
-            }
-            Some(name) if !cx.durable.contains(name) => {
-                let help = "a store of type `sqlite` outlives the process";
-                problems.add_with_help("store", "what was promised must outlive the process", help);
-            }
-            Some(_) => (),
+        let example = "name one of `stores` of type `sqlite`, as in `store: disk`";
+        let known = owner::check_store(self.store.as_ref(), example, cx, problems);
+        if known && self.store.as_ref().is_some_and(|name| !cx.durable.contains(name)) {
+            let help = "a store of type `sqlite` outlives the process";
+            problems.add_with_help("store", "what was promised must outlive the process", help);
         }
-        for (path, name) in [("scope", &self.scope), ("fair_by", &self.fair_by)] {
-            if let Some(name) = name.as_ref().filter(|name| !cx.identities.contains(name)) {
-                let help = there_are(cx.identities);
-                problems.add_with_help(path, format!("no identity is named `{name}`"), help);
-            }
-        }
-        if self.scope.as_deref().is_some_and(|name| matches!(name, "route" | "global")) {
-            let help = "clients would read each other's answers; use `user`, `merchant` or `client`";
-            problems.add_with_help("scope", "everybody shares this identity", help);
-        }
+        owner::check_scope(self.scope.as_ref(), cx, problems);
+        owner::check_identity("fair_by", self.fair_by.as_ref(), cx, problems);
         if self.weights.values().any(|weight| !(1..=1_000).contains(weight)) {
             problems.add("weights", "a weight is between 1 and 1000");
         }
@@ -295,6 +274,12 @@ impl RespondAsync {
         if self.max_body.0 > LARGEST_BODY {
             problems.add("max_body", format!("at most {}", ByteSize(LARGEST_BODY)));
         }
+        if self.max_answer.0 > LARGEST_ANSWER {
+            problems.add("max_answer", format!("at most {}", ByteSize(LARGEST_ANSWER)));
+        }
+        if Quota::new(self.status_rate, None).is_none() {
+            problems.add("status_rate", "too slow: nobody would ask a second time");
+        }
         if self.max_records == 0 || self.max_records > MOST_RECORDS {
             problems.add("max_records", format!("between 1 and {MOST_RECORDS}"));
         }
@@ -314,17 +299,11 @@ impl FilterSpec for RespondAsync {
     fn check(&self, cx: &CheckContext<'_>, problems: &mut Problems) {
         self.check_names(cx, problems);
         self.check_numbers(problems);
-        if self.methods.is_empty() {
-            problems.add("methods", "without a method it applies to nothing");
-        }
+        owner::check_methods(&self.methods, problems);
         for (at, method) in self.methods.iter().enumerate() {
-            let known =
-                Method::from_bytes(method.as_bytes()).is_ok_and(|known| known.as_str() == method.to_uppercase());
-            let path = format!("methods[{at}]");
-            if !known {
-                problems.add_with_help(path, format!("`{method}` is no method"), "methods are written in capitals");
-            } else if matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE") {
-                problems.add_with_help(path, "what only reads is not deferred", "defer what changes something");
+            if matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE") {
+                let message = "what only reads is not deferred";
+                problems.add_with_help(format!("methods[{at}]"), message, "defer what changes something");
             }
         }
     }
@@ -335,17 +314,9 @@ impl FilterSpec for RespondAsync {
     }
 
     fn build(&self, cx: &mut BuildContext<'_>) -> Result<Arc<dyn Filter>, BuildError> {
-        let scope_name = match &self.scope {
-            Some(name) => name.as_str(),
-            None if cx.identities.contains_key("user") => "user",
-            None => "client",
-        };
-        let id = |cx: &BuildContext<'_>, name: &str| match name {
-            "client" => Ok(IdentityId::CLIENT),
-            name => cx.identity(name),
-        };
-        let scope = id(cx, scope_name)?;
-        let fair_by = self.fair_by.as_deref().map(|name| id(cx, name)).transpose()?;
+        let scope_name = owner::scope_name(self.scope.as_deref(), cx);
+        let scope = owner::identity(scope_name, cx)?;
+        let fair_by = self.fair_by.as_deref().map(|name| owner::identity(name, cx)).transpose()?;
         let rules = self.rules(self.fair_by.as_deref().unwrap_or(scope_name));
         let store = self.store.as_deref().unwrap_or_default();
         let shadow = cx.mode == Mode::Shadow;
@@ -362,6 +333,8 @@ impl FilterSpec for RespondAsync {
             keep: self.keep.0,
             ttl: self.ttl.0,
             max_wait: self.max_wait.0,
+            max_answer: usize::try_from(self.max_answer.0).unwrap_or(usize::MAX),
+            status_quota: Quota::new(self.status_rate, None),
             scope,
             scope_name: scope_name.into(),
         };

@@ -14,7 +14,7 @@ use tidegate_durable::{Options, Store, Synchronous, WriteError};
 
 use super::core::{Entry, Id, State};
 use super::letter::Letter;
-use super::rows::{self, Appended, Change, Known, New};
+use super::rows::{self, Appended, Change, Known, New, Purged};
 use crate::store::seal::Seal;
 use crate::store::{RecordId, StoreError, Stored, codec, lock};
 
@@ -57,7 +57,8 @@ impl Shelf {
             Seal::from_file(&folder.join(format!("{name}.deferred.key"))).map_err(|why| failed("its key", &why))?;
         let path = folder.join(format!("{name}.deferred.sqlite"));
         let options = Options { synchronous, queue: QUEUE, ..Options::default() };
-        let store = Store::open(&path, &[rows::SCHEMA], options).map_err(|why| failed("its file", &why))?;
+        let store =
+            Store::open(&path, &[rows::SCHEMA, rows::SCHEMA_2], options).map_err(|why| failed("its file", &why))?;
         Ok(Self { store, seal: Arc::new(seal), path, _lock: lock })
     }
 
@@ -134,7 +135,8 @@ impl Shelf {
     ) -> Result<(), StoreError> {
         let status = answer.map(|answer| answer.status.as_u16());
         let sealed = answer.and_then(codec::encode).and_then(|plain| self.seal.close(named(entry.id, ANSWER), &plain));
-        let change = Change { entry: entry.clone(), until, status, answer: sealed, why: why.to_owned() };
+        let whole = answer.is_some_and(|answer| answer.body.is_some());
+        let change = Change { entry: entry.clone(), until, status, whole, answer: sealed, why: why.to_owned() };
         self.write(move |connection| rows::change(connection, &change)).await
     }
 
@@ -176,8 +178,8 @@ impl Shelf {
         Ok(Some(plain.and_then(|plain| codec::decode(status, &plain)).unwrap_or(without)))
     }
 
-    /// Forgets what is over and old; `freed` learns the keys.
-    pub(super) fn purge(&self, filter: &str, now: u64, freed: impl FnOnce(Vec<Vec<u8>>) + Send + 'static) {
+    /// Forgets some of what is over and old; `freed` learns what.
+    pub(super) fn purge(&self, filter: &str, now: u64, freed: impl FnOnce(Purged) + Send + 'static) {
         let filter = filter.to_owned();
         self.store.post(move |connection| rows::purge(connection, &filter, now).map(freed));
     }

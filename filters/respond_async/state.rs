@@ -1,8 +1,9 @@
 //! What a filter remembers: the book in memory, the shelf on the disk, and who waits for news.
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -14,15 +15,19 @@ use super::core::{Book, Class, Entry, Figures, Id, Refused, Rules, State as Stan
 use super::counts::{Counts, Event};
 use super::number;
 use super::reply;
-use super::rows::Known;
+use super::rows::{Known, Purged};
 use super::shelf::Shelf;
 use super::watchers::Watchers;
-use crate::engine::{IdentityId, Nanos, Permit, Release, Reply, RequestContext, Sample, State};
+use crate::engine::{IdentityId, Key, Nanos, Permit, Rate, Release, Reply, RequestContext, Sample, State};
 use crate::idempotency::key;
+use crate::rate_limit::{Buckets, KeyRule, Quota};
 use crate::store::{StoreError, Stored};
 
 /// How often the shelf is told to forget, in nanoseconds of the clock.
 const PURGE_EVERY: u64 = 10_000_000_000;
+
+/// Clients whose asking is remembered, at most.
+const MOST_ASKING: usize = 100_000;
 
 /// A record as its owner may see it.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +36,8 @@ pub struct View {
     pub entry: Entry,
     /// About how many leave before it, and in how long it leaves; `None` while it is in no line.
     pub place: Option<(usize, Duration)>,
+    /// The status of its answer, and whether the answer was short enough to be kept; `None` before there is one.
+    pub answered: Option<(u16, bool)>,
 }
 
 /// What a filter's settings say beside the book's rules.
@@ -42,6 +49,10 @@ pub struct Terms {
     pub ttl: Duration,
     /// The longest wait that a client may ask for.
     pub max_wait: Duration,
+    /// Largest answer that is kept, in bytes.
+    pub max_answer: usize,
+    /// How often one client may ask how things stand; `None`: as it likes.
+    pub status_quota: Option<Quota>,
     /// The identity that requests belong to.
     pub scope: IdentityId,
     /// Its name.
@@ -73,8 +84,19 @@ pub struct Deferred {
     terms: Mutex<Option<Arc<Terms>>>,
     broken: Option<StoreError>,
     purged_at: Mutex<Nanos>,
+    /// More was to be forgotten than in one go.
+    purge_again: Arc<AtomicBool>,
+    asks: Buckets,
     /// The latest moment the figures know: about a second ago at most.
     swept_at: Mutex<Nanos>,
+}
+
+/// Buckets of those who ask.
+fn asks(filter: &Arc<str>) -> Buckets {
+    let rule = KeyRule::Identity { name: "client".into(), id: IdentityId::CLIENT };
+    let at_first = Rate { count: NonZeroU32::MIN, per: Duration::from_millis(1) };
+    let quotas = Quota::new(at_first, None).into_iter().collect();
+    Buckets::new(filter.clone(), "status".into(), rule, quotas, MOST_ASKING)
 }
 
 fn short(twin: &[u8]) -> u64 {
@@ -97,7 +119,6 @@ impl Deferred {
             broken = shelf.recover(&name, idempotent, load, |twin| _ = twins.insert(short(twin))).err();
         }
         Self {
-            name,
             epoch,
             shelf,
             book: Mutex::new(book),
@@ -109,8 +130,22 @@ impl Deferred {
             terms: Mutex::new(None),
             broken,
             purged_at: Mutex::default(),
+            purge_again: Arc::default(),
+            asks: asks(&name),
             swept_at: Mutex::default(),
+            name,
         }
+    }
+
+    /// Whether that client may ask how something stands now; otherwise how long it has to wait.
+    ///
+    /// # Errors
+    /// When it asks too often.
+    pub fn may_ask(&self, owner: u128, now: Nanos) -> Result<(), Duration> {
+        self.asks.take(Key(owner), 1, now).map(|_| ()).map_err(|refusal| {
+            self.counts.count(Event::AskedTooOften);
+            refusal.wait
+        })
     }
 
     /// Why its file could not be read; `None`: it was.
@@ -131,6 +166,9 @@ impl Deferred {
 
     pub(super) fn retune(&self, rules: Rules, terms: Arc<Terms>) {
         self.book.lock().retune(rules);
+        if let Some(quota) = terms.status_quota {
+            self.asks.retune(&[quota], MOST_ASKING);
+        }
         *self.terms.lock() = Some(terms);
         self.wake.notify_one();
     }
@@ -206,13 +244,17 @@ impl Deferred {
     pub async fn view(&self, id: Id, now: Duration) -> Result<Option<View>, StoreError> {
         let live = {
             let book = self.book.lock();
-            book.find(id).map(|entry| View { entry: entry.clone(), place: book.place_of(entry, now) })
+            book.find(id).map(|entry| View { entry: entry.clone(), place: book.place_of(entry, now), answered: None })
         };
         if live.is_some() {
             return Ok(live);
         }
         let found = self.shelf()?.find(&self.name, id).await?;
-        Ok(found.map(|known| View { entry: known.entry, place: None }))
+        Ok(found.map(|known| View {
+            answered: known.status.map(|status| (status, known.kept)),
+            entry: known.entry,
+            place: None,
+        }))
     }
 
     /// News of a record. Read it behind this call, and nothing is missed.
@@ -290,15 +332,19 @@ impl State for Deferred {
     fn sweep(&self, now: Nanos) -> usize {
         *self.swept_at.lock() = now;
         self.watchers.sweep();
+        self.asks.sweep(now);
         let mut purged_at = self.purged_at.lock();
-        if now.0.saturating_sub(purged_at.0) >= PURGE_EVERY
+        let again = self.purge_again.load(Relaxed);
+        if (again || now.0.saturating_sub(purged_at.0) >= PURGE_EVERY)
             && let Some(shelf) = &self.shelf
         {
             *purged_at = now;
             let twins = self.twins.clone();
-            let freed = move |keys: Vec<Vec<u8>>| {
+            let again = self.purge_again.clone();
+            let freed = move |purged: Purged| {
                 let mut twins = twins.lock();
-                keys.iter().for_each(|key| _ = twins.remove(&short(key)));
+                purged.twins.iter().for_each(|key| _ = twins.remove(&short(key)));
+                again.store(purged.more, Relaxed);
             };
             shelf.purge(&self.name, millis(self.unix(now)), freed);
         }

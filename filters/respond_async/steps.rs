@@ -21,6 +21,17 @@ impl Deferred {
         self.wake.notified().await;
     }
 
+    /// Which channels the upstreams have, as far as `channels` knows them.
+    pub fn set_channels(&self, channels: impl Fn(&str) -> Vec<Arc<str>>) {
+        self.book.lock().set_channels(channels);
+    }
+
+    /// To how many upstreams requests were deferred.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.book.lock().lanes()
+    }
+
     /// What is to be done at this moment.
     #[must_use]
     pub fn due(&self, now: Duration) -> Due {
@@ -55,7 +66,6 @@ impl Deferred {
         &self,
         seq: i64,
         verdict: Verdict,
-        took: Duration,
         told: (Option<Stored>, String),
         now: impl Fn() -> Duration + Send,
     ) -> Option<State> {
@@ -67,7 +77,7 @@ impl Deferred {
                 "an outcome could not be written down");
             tokio::time::sleep(WRITE_AGAIN).await;
         }
-        self.book.lock().ended(entry.clone(), verdict, took, now());
+        self.book.lock().ended(entry.clone(), verdict, now());
         self.tell(&entry);
         self.wake.notify_one();
         Some(entry.state)

@@ -1,17 +1,20 @@
-//! An answer as bytes: a version, the headers with their lengths, then the body.
+//! An answer as bytes: a version that says whether its body is there, the headers with their lengths, then the body.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::Stored;
 
-const VERSION: u8 = 1;
+/// With its body.
+const WHOLE: u8 = 1;
+/// Its body was too long to be kept.
+const HEAD: u8 = 2;
 
 /// Headers and body; the status stands beside them.
 pub(crate) fn encode(stored: &Stored) -> Option<Vec<u8>> {
-    let body = stored.body.as_ref()?;
+    let body = stored.body.as_deref().unwrap_or_default();
     let mut out = Vec::with_capacity(body.len() + 512);
-    out.push(VERSION);
+    out.push(if stored.body.is_some() { WHOLE } else { HEAD });
     out.extend_from_slice(&u16::try_from(stored.headers.len()).ok()?.to_le_bytes());
     for (name, value) in &stored.headers {
         for part in [name.as_str().as_bytes(), value.as_bytes()] {
@@ -26,7 +29,7 @@ pub(crate) fn encode(stored: &Stored) -> Option<Vec<u8>> {
 /// The answer; `None` when the bytes are none of ours.
 pub(crate) fn decode(status: u16, bytes: &[u8]) -> Option<Stored> {
     let (&[version], mut rest) = bytes.split_first_chunk()?;
-    if version != VERSION {
+    if !matches!(version, WHOLE | HEAD) {
         return None;
     }
     let count = u16::from_le_bytes(take(&mut rest)?);
@@ -37,7 +40,7 @@ pub(crate) fn decode(status: u16, bytes: &[u8]) -> Option<Stored> {
         headers.push((name, value));
     }
     let status = StatusCode::from_u16(status).ok()?;
-    Some(Stored { status, headers, body: Some(Bytes::copy_from_slice(rest)) })
+    Some(Stored { status, headers, body: (version == WHOLE).then(|| Bytes::copy_from_slice(rest)) })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

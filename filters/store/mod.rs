@@ -7,6 +7,7 @@
 //! Times are durations since 1970, given by the caller: records outlive the process, and a process's clock does not.
 
 pub(crate) mod codec;
+mod kept;
 mod memory;
 pub(crate) mod seal;
 mod sqlite;
@@ -29,6 +30,7 @@ use tidegate_durable::Synchronous;
 
 use crate::respond_async::Shelf;
 
+pub use kept::is_kept;
 pub use memory::MemoryRecords;
 pub use sqlite::SqliteRecords;
 pub(crate) use sqlite::lock;

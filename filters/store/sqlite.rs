@@ -22,7 +22,7 @@ const RUNNING: i64 = 0;
 const UNKNOWN: i64 = 1;
 const DONE: i64 = 2;
 /// Records forgotten in one go: a few milliseconds of the writer's time.
-const PURGED_AT_ONCE: i64 = 2_000;
+const PURGED_AT_ONCE: u32 = 2_000;
 
 /// `fence` is never given twice, also when the record that had it is gone.
 const SCHEMA: &str = "
@@ -267,17 +267,24 @@ impl RecordStore for SqliteRecords {
     }
 
     fn purge(&self, now: Duration) {
-        let records = self.records.clone();
-        let sql = "DELETE FROM record WHERE fence IN
-                   (SELECT fence FROM record WHERE until_ms <= ?1 AND state <> 0 LIMIT ?2)";
-        self.store.post(move |connection| {
-            let gone = connection.prepare_cached(sql)?.execute([ms(now), PURGED_AT_ONCE])?;
-            records.fetch_sub(gone, Relaxed);
-            Ok::<(), rusqlite::Error>(())
-        });
+        purge(self.store.clone(), self.records.clone(), now);
     }
 
     fn len(&self) -> usize {
         self.records.load(Relaxed)
     }
+}
+
+/// Forgets what is old, some at a time: claims that come meanwhile go in between.
+fn purge(store: Store, records: Arc<AtomicUsize>, now: Duration) {
+    let sql = "DELETE FROM record WHERE fence IN
+               (SELECT fence FROM record WHERE until_ms <= ?1 AND state <> 0 LIMIT ?2)";
+    store.clone().post(move |connection| {
+        let gone = connection.prepare_cached(sql)?.execute([ms(now), i64::from(PURGED_AT_ONCE)])?;
+        records.fetch_sub(gone, Relaxed);
+        if gone == PURGED_AT_ONCE as usize {
+            purge(store, records, now);
+        }
+        Ok::<(), rusqlite::Error>(())
+    });
 }

@@ -83,6 +83,16 @@ impl Filter for Gate {
         case.decide(cx)
     }
 
+    fn keep(&self, cx: &RequestContext) -> Option<Vec<u8>> {
+        cx.recall::<Inside>().map(|inside| [&inside.number.to_le_bytes()[..], &[u8::from(inside.secure)]].concat())
+    }
+
+    fn recollect(&self, kept: &[u8], cx: &mut RequestContext) {
+        if let Some((number, secure)) = kept.split_first_chunk() {
+            cx.remember(Inside { number: u64::from_le_bytes(*number), secure: secure == [1] });
+        }
+    }
+
     fn on_response(&self, response: &response::Parts, cx: &mut RequestContext) {
         self.hear(response, cx);
     }

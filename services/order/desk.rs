@@ -18,7 +18,7 @@ use super::sale::Sale;
 use super::secret::Secret;
 use super::stock::{Answer, Stock, Unreachable};
 use super::stream::Streams;
-use super::{Settings, number, payments, resolver, settle};
+use super::{Settings, events, number, payments, resolver, settle};
 use crate::support::{Problem, StartError, Stop, unix_ms};
 
 /// Whoever places an order reserves at once; the background takes over after this long, in milliseconds.
@@ -98,6 +98,15 @@ impl Desk {
             Ok((now, desk.reserve(&order, Some(&wanted.password), unix_ms()).await?))
         })
         .await
+    }
+
+    /// The buyer hears of an order that was placed while nobody waited for the answer, on every stream he has open.
+    pub(super) async fn tell_placed(&self, order: &Order, now_ms: i64) -> Result<(), Problem> {
+        let (file, told) = (self.file(&order.order_no)?, order.clone());
+        if order.status == OrderStatus::PendingPayment {
+            file.write(move |connection| Ok(events::push_placed(connection, &told, now_ms)?)).await?;
+        }
+        Ok(())
     }
 
     /// Turns a wish into an order with a number and a price.

@@ -2,7 +2,7 @@
 //!
 //! | Topic | When | Who takes it in |
 //! | --- | --- | --- |
-//! | `order_processing` | an order is paid, delivered, paid back, or over | writes the notice for the buyer, as another event |
+//! | `order_processing` | an order is paid, delivered, paid back, or over; or can be paid, and was placed later | writes the notice for the buyer, as another event |
 //! | `inventory_update` | keys are reserved, given back or issued | counts them by product: what `GET /admin/sales` shows |
 //! | `notification` | a buyer is to be told | his feed, which [`super::stream`] shows |
 //!
@@ -35,8 +35,8 @@ struct Said {
     at_ms: i64,
 }
 
-/// Writes the events of a change of state down.
-pub(super) fn push(connection: &Connection, order: &Order, status: OrderStatus, now_ms: i64) -> rusqlite::Result<()> {
+/// An event's body.
+fn payload(order: &Order, status: OrderStatus, now_ms: i64) -> String {
     let said = Said {
         order_no: order.order_no.clone(),
         user: order.user.clone(),
@@ -45,7 +45,19 @@ pub(super) fn push(connection: &Connection, order: &Order, status: OrderStatus, 
         status: status.as_str().to_owned(),
         at_ms: now_ms,
     };
-    let payload = serde_json::to_string(&said).unwrap_or_default();
+    serde_json::to_string(&said).unwrap_or_default()
+}
+
+/// Writes down that a buyer is to hear that his order can be paid: nobody was there to take the answer. Again is once.
+pub(super) fn push_placed(connection: &Connection, order: &Order, now_ms: i64) -> rusqlite::Result<()> {
+    let (topic, status) = (Topic::OrderProcessing, OrderStatus::PendingPayment);
+    let id = format!("{}/{}/{}", topic.as_str(), order.order_no, status.as_str());
+    outbox::push(connection, topic, &id, &order.order_no, &payload(order, status, now_ms), now_ms)
+}
+
+/// Writes the events of a change of state down.
+pub(super) fn push(connection: &Connection, order: &Order, status: OrderStatus, now_ms: i64) -> rusqlite::Result<()> {
+    let payload = payload(order, status, now_ms);
     for (topic, concerned) in
         [(Topic::OrderProcessing, is_told(status)), (Topic::InventoryUpdate, moved(status).is_some())]
     {

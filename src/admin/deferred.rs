@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tidegate_filters::engine::StateKey;
-use tidegate_filters::respond_async::core::{Depth, Entry, Id, State as Stand};
+use tidegate_filters::respond_async::core::{Depth, Drain, Entry, Id, State as Stand};
 use tidegate_filters::respond_async::{Deferred, Known, resolved};
 use tidegate_filters::store::{StoreError, Stored};
 
@@ -75,10 +75,17 @@ fn lane(lane: &Depth) -> Value {
     json!({
         "upstream": &*lane.upstream,
         "waiting": waiting,
-        "in_flight": lane.in_flight,
-        "rate": lane.rate,
-        "sent": lane.sent,
-        "paused": lane.paused,
+        "channels": lane.channels.iter().map(channel).collect::<Vec<_>>(),
+    })
+}
+
+fn channel(drain: &Drain) -> Value {
+    json!({
+        "channel": &*drain.channel,
+        "in_flight": drain.in_flight,
+        "rate": drain.rate,
+        "sent": drain.sent,
+        "paused": drain.paused,
     })
 }
 

@@ -7,6 +7,7 @@
 //! decides, unless the file says that the upstream recognises keys.
 
 mod events;
+mod keep;
 mod pay;
 mod send;
 pub(crate) mod status;

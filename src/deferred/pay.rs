@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tidegate_filters::engine::{Known, Reply, ReplyBody};
+use tidegate_filters::engine::Known;
 use tidegate_filters::respond_async::Deferred;
 use tidegate_filters::respond_async::core::{Entry, State, Verdict};
 use tidegate_filters::store::Stored;
 use tokio::time::Instant;
 
-use super::send::{retry_after, stored};
+use super::keep;
+use super::send::retry_after;
 use super::worker::{Ending, HOLD, unix};
 use crate::gateway::Gateway;
 use crate::payments::job::{Done, End, Job, Progress};
@@ -31,7 +32,7 @@ pub(super) async fn pay(
     request: wire::Request,
 ) -> (Box<Flow>, Ending) {
     let Some(engine) = gateway.shared.payments.engine() else {
-        return (flow, Ending::postponed(HOLD, "payments are not running"));
+        return (flow, Ending::stopped("payments are not running"));
     };
     let mut flow = flow;
     let path = request.target.split('?').next().unwrap_or_default();
@@ -41,7 +42,10 @@ pub(super) async fn pay(
         Ok(frozen) => frozen,
         // The file has changed since it was accepted, and this is no payment any more.
         Err(malformed) => {
-            let ending = Ending { answer: Some(told(malformed.reply())), ..Ending::of(Verdict::Answered, "malformed") };
+            let ending = Ending {
+                answer: Some(keep::of_reply(malformed.reply())),
+                ..Ending::of(Verdict::Answered, "malformed")
+            };
             return (flow, Ending { status: 400, ..ending });
         }
     };
@@ -55,7 +59,8 @@ pub(super) async fn pay(
     let spare = Flow::new(gateway, gateway.snapshot(), arrival_of(&job.flow), job.flow.cx.client);
     match engine.spawn_payment(run(engine.clone(), job)).await {
         Ok(Done { flow, end }) => {
-            let ending = judge(&flow, &plan, end);
+            let mut flow = flow;
+            let ending = judge(&mut flow, &plan, end);
             (flow, ending)
         }
         Err(error) => {
@@ -69,40 +74,37 @@ fn arrival_of(flow: &Flow) -> crate::proxy::flow::Arrival {
     flow.arrival
 }
 
-fn judge(flow: &Flow, plan: &Plan, end: End) -> Ending {
+fn judge(flow: &mut Flow, plan: &Plan, end: End) -> Ending {
     match end {
         // Every channel refused without acting: the payment may be made later.
         End::Passed(answer) if flow.known == Some(Known::NotProcessed) => {
-            let busy = matches!(answer.status.as_u16(), 429 | 503);
-            let verdict = Verdict::Nothing { wait: retry_after(&answer.headers), busy };
+            let verdict = Verdict::Nothing { wait: retry_after(&answer.headers) };
             let said = format!("no channel acted; the last answered {}", answer.status.as_u16());
             Ending { status: answer.status.as_u16(), ..Ending::of(verdict, said) }
         }
         End::Passed(answer) => {
             let status = answer.status.as_u16();
-            let answer = Some(stored(*answer));
+            let answer = Some(keep::of_upstream(flow, *answer));
             Ending { answer, status, ..Ending::of(Verdict::Answered, format!("answered {status}")) }
         }
         End::Doubt { silent } => {
             let why = if silent { "the channel did not answer in time" } else { "the channel gave no proper answer" };
             Ending { status: 202, ..Ending::of(Verdict::Unknown, why) }
         }
-        End::NotSent => {
-            Ending { status: 503, ..Ending::of(Verdict::Nothing { wait: None, busy: false }, "no channel was reached") }
-        }
+        End::NotSent => Ending { status: 503, ..Ending::of(Verdict::Nothing { wait: None }, "no channel was reached") },
         // Nothing was sent by this try; what an earlier one may have done the journal will tell.
-        End::NoJournal { .. } => Ending::postponed(HOLD, "the journal cannot be used"),
+        End::NoJournal { .. } => Ending::stopped("the journal cannot be used"),
         End::Refused(reply) if reply.status == StatusCode::SERVICE_UNAVAILABLE => {
             Ending::postponed(reply.retry_after.unwrap_or(HOLD), "no channel may be asked now")
         }
         End::Refused(reply) | End::Reused(reply) => {
             let status = reply.status.as_u16();
             let why = reply.code().unwrap_or("refused").to_owned();
-            Ending { answer: Some(told(*reply)), status, ..Ending::of(Verdict::Answered, why) }
+            Ending { answer: Some(keep::of_reply(*reply)), status, ..Ending::of(Verdict::Answered, why) }
         }
         End::Recorded(view) => match view.payment.state {
             PaymentState::Succeeded | PaymentState::Failed | PaymentState::Cancelled => {
-                let answer = Some(told(answer::recorded(plan, &view).0));
+                let answer = Some(keep::of_reply(answer::recorded(plan, &view).0));
                 Ending { answer, status: 200, ..Ending::of(Verdict::Answered, "decided earlier") }
             }
             PaymentState::Created | PaymentState::Processing | PaymentState::Manual => {
@@ -110,26 +112,6 @@ fn judge(flow: &Flow, plan: &Plan, end: End) -> Ending {
             }
         },
     }
-}
-
-/// A reply of the gateway's own, as it is kept.
-fn told(reply: Reply) -> Stored {
-    let Reply { status, headers, body, .. } = reply;
-    let mut headers: Vec<_> = headers.into_iter().collect();
-    let (kind, bytes) = match body {
-        ReplyBody::Bytes { content_type, bytes } => (Some(content_type), bytes),
-        ReplyBody::Whole(bytes) => (None, bytes),
-        ReplyBody::Problem(problem) => {
-            let (code, status) = (problem.code, status.as_u16());
-            let kind = format!("urn:tidegate:problem:{code}");
-            let document = serde_json::json!({"type": kind, "title": problem.title, "status": status, "code": code});
-            let kind = http::HeaderValue::from_static("application/problem+json");
-            (Some(kind), format!("{document}\n").into())
-        }
-        ReplyBody::Stream { .. } => (None, bytes::Bytes::new()),
-    };
-    headers.extend(kind.map(|kind| (http::header::CONTENT_TYPE, kind)));
-    Stored { status, headers, body: Some(bytes) }
 }
 
 /// Looks into the journal for a record in doubt: the resolver may have found out, or it was never sent at all.
@@ -187,7 +169,7 @@ async fn found(gateway: &Arc<Gateway>, deferred: &Arc<Deferred>, entry: &Entry) 
         Ok(None) => Found::NeverSent,
         Ok(Some(view)) => match view.payment.state {
             PaymentState::Succeeded | PaymentState::Failed | PaymentState::Cancelled => {
-                Found::Decided(told(answer::recorded(plan, &view).0))
+                Found::Decided(keep::edited(keep::of_reply(answer::recorded(plan, &view).0), &letter.afterwards))
             }
             PaymentState::Created | PaymentState::Processing | PaymentState::Manual => Found::Open,
         },

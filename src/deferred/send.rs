@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use tidegate_filters::respond_async::core::Verdict;
-use tidegate_filters::store::Stored;
 
+use super::keep;
 use super::worker::{Ending, HOLD};
 use crate::payments::outcome::{Class, Seen, of_wire};
 use crate::payments::wire::{Answer, Request, Target, Wire};
@@ -17,23 +17,10 @@ use crate::proxy::attempt;
 use crate::proxy::flow::Flow;
 use crate::snapshot::Route;
 
-/// Headers that belong to one exchange and not to the answer.
-const OF_ONE_EXCHANGE: [&str; 10] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "date",
-    "x-request-id",
-];
 /// The longest wait that an upstream may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-pub(super) async fn send(wire: &Wire, flow: &mut Flow, route: &Route, request: &Request) -> Ending {
+pub(super) async fn send(wire: &Wire, flow: &mut Flow, route: &Route, request: &Request, most: usize) -> Ending {
     loop {
         let endpoint = match attempt::pick(flow, route) {
             Ok(endpoint) => endpoint,
@@ -49,17 +36,17 @@ pub(super) async fn send(wire: &Wire, flow: &mut Flow, route: &Route, request: &
             Target::of(channel.peers.get(endpoint)?, &known.address, route.upstream.h2, tls)
         });
         let Some(target) = target else { return Ending::postponed(HOLD, "the channel has no address") };
-        let fault = match wire.call(&target, request).await {
+        let fault = match wire.call(&target, request, most).await {
             Ok(answer) => {
                 attempt::answered(flow, answer.status);
-                return judge(answer);
+                return judge(flow, answer);
             }
             Err(fault) => fault,
         };
         match of_wire(fault.seen) {
             Class::NotSent if attempt::connect_failed(flow) => (),
             Class::NotSent | Class::NotProcessed => {
-                return Ending::of(Verdict::Nothing { wait: None, busy: false }, fault.evidence);
+                return Ending::of(Verdict::Nothing { wait: None }, fault.evidence);
             }
             _ => {
                 attempt::failed(flow, matches!(fault.seen, Seen::Silent { .. }));
@@ -69,13 +56,13 @@ pub(super) async fn send(wire: &Wire, flow: &mut Flow, route: &Route, request: &
     }
 }
 
-fn judge(answer: Answer) -> Ending {
+fn judge(flow: &mut Flow, answer: Answer) -> Ending {
     let status = answer.status;
     let said = format!("answered {}", status.as_u16());
     let ending = match status.as_u16() {
-        425 | 429 => Ending::of(Verdict::Nothing { wait: retry_after(&answer.headers), busy: status == 429 }, said),
+        425 | 429 => Ending::of(Verdict::Nothing { wait: retry_after(&answer.headers) }, said),
         408 | 500..=599 => Ending::of(Verdict::Unknown, said),
-        _ => Ending { answer: Some(stored(answer)), ..Ending::of(Verdict::Answered, said) },
+        _ => Ending { answer: Some(keep::of_upstream(flow, answer)), ..Ending::of(Verdict::Answered, said) },
     };
     Ending { status: status.as_u16(), ..ending }
 }
@@ -84,22 +71,4 @@ fn judge(answer: Answer) -> Ending {
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
-}
-
-/// An answer as it is kept.
-pub(super) fn stored(answer: Answer) -> Stored {
-    let named: Vec<String> = answer.headers.get_all(header::CONNECTION).iter().filter_map(names).flatten().collect();
-    let kept = |name: &str| {
-        let ours = name.starts_with("tidegate-");
-        !ours && !OF_ONE_EXCHANGE.contains(&name) && !named.iter().any(|hop| hop == name)
-    };
-    let headers = answer.headers.iter().filter(|(name, _)| kept(name.as_str()));
-    let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
-    // What must not have a body has an empty one; only what was too long has none.
-    let body = if answer.status == StatusCode::NO_CONTENT { Some(bytes::Bytes::new()) } else { answer.body };
-    Stored { status: answer.status, headers, body }
-}
-
-fn names(value: &http::HeaderValue) -> Option<Vec<String>> {
-    Some(value.to_str().ok()?.split(',').map(|name| name.trim().to_ascii_lowercase()).collect())
 }

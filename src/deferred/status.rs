@@ -7,14 +7,15 @@
 //! | `GET …/{id}/result` | the upstream's answer; 409 before there is one, 410 when there will be none |
 //! | `DELETE …/{id}` | 200 when it is withdrawn, 409 when it is too late |
 //!
-//! Another's request does not exist: 404, as for a name that nobody has.
+//! Another's request does not exist: 404, as for a name that nobody has. Who asks more often than the file allows gets 429
+//! with the time to wait, whatever it asks for, so who tries names out is slow and learns nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
-use tidegate_filters::engine::{Acquired, Decision, Reply, ReplyBody, RequestHead, Resume, Verdict, Wait};
+use tidegate_filters::engine::{Acquired, Decision, Nanos, Reply, ReplyBody, RequestHead, Resume, Verdict, Wait};
 use tidegate_filters::respond_async::core::{Entry, Id, State};
 use tidegate_filters::respond_async::{Deferred, Prefer, View, reply};
 use tidegate_filters::store::StoreError;
@@ -97,6 +98,9 @@ pub(crate) fn decide(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Decision
     let wait = asked.wait.map(|wait| wait.min(most).min(asked.longest));
     let asked = Asked { wait, ..asked };
     let owned: Vec<_> = terms.into_iter().map(|(book, terms)| (book, terms.owner(&flow.cx))).collect();
+    if let Some(wait) = too_often(&owned, flow.arrival.at) {
+        return Some(Decision::Respond(Box::new(reply::asked_too_often(wait))));
+    }
     let max = LONGEST_LOOK + wait.unwrap_or_default();
     let until = Box::pin(async move {
         let reply = answer(&owned, asked).await.unwrap_or_else(|_| reply::store_unavailable());
@@ -104,6 +108,19 @@ pub(crate) fn decide(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Decision
     });
     let late = Box::new(reply::store_unavailable());
     Some(Decision::Wait(Box::new(Wait { reason: "deferred", max, late, until, shadow: false })))
+}
+
+/// How long a client has to wait that has asked too often; every book counts for itself, and one that allows it is enough.
+fn too_often(books: &[(Arc<Deferred>, u128)], now: Nanos) -> Option<Duration> {
+    let mut shortest: Option<Duration> = None;
+    let mut allowed = books.is_empty();
+    for (book, owner) in books {
+        match book.may_ask(*owner, now) {
+            Ok(()) => allowed = true,
+            Err(wait) => shortest = Some(shortest.map_or(wait, |shortest| shortest.min(wait))),
+        }
+    }
+    shortest.filter(|_| !allowed)
 }
 
 fn asked(flow: &Flow, head: &RequestHead<'_>, rest: &str) -> Result<Asked, Box<Reply>> {

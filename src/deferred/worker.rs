@@ -8,21 +8,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tidegate_filters::channels::PaymentFacts;
 use tidegate_filters::respond_async::core::{Entry, State, Verdict};
-use tidegate_filters::respond_async::{Deferred, Letter};
+use tidegate_filters::respond_async::{Deferred, Letter, Turn};
 use tidegate_filters::store::Stored;
-use tokio::time::Instant;
 
-use super::{pay, send};
+use super::{keep, pay, send};
 use crate::gateway::Gateway;
-use crate::payments::wire::{Request, Wire};
+use crate::payments::wire::{LARGEST_ANSWER, Request, Wire};
 use crate::proxy::flow::{Arrival, Flow};
 use crate::proxy::id::RequestId;
-use crate::snapshot::Route;
+use crate::snapshot::{Route, Snapshot};
 
+/// Tells an upstream that a request was deferred, and its name.
+const DEFERRED: HeaderName = HeaderName::from_static("tidegate-deferred");
 /// How often new books are looked for and idle connections closed.
 const LOOK: Duration = Duration::from_millis(200);
 /// The longest sleep of a book's task.
@@ -47,7 +48,12 @@ impl Ending {
     }
 
     pub(super) fn postponed(wait: Duration, why: impl Into<String>) -> Self {
-        Self { status: 503, ..Self::of(Verdict::Postponed { wait }, why) }
+        Self { status: 503, ..Self::of(Verdict::Postponed { wait, all: false }, why) }
+    }
+
+    /// Nothing can be sent to that upstream now.
+    pub(super) fn stopped(why: impl Into<String>) -> Self {
+        Self { status: 503, ..Self::of(Verdict::Postponed { wait: HOLD, all: true }, why) }
     }
 }
 
@@ -131,11 +137,18 @@ async fn serve(post: Arc<Post>) {
 
 /// Works one book off, until it is gone.
 async fn drain(post: Arc<Post>, deferred: Weak<Deferred>) {
+    let mut known = None;
     loop {
         let (Some(gateway), Some(book)) = (post.gateway.upgrade(), deferred.upgrade()) else { return };
         if post.stopping.load(SeqCst) {
             return;
         }
+        let snapshot = gateway.snapshot();
+        let newest = Some((snapshot.generation, book.lanes()));
+        if std::mem::replace(&mut known, newest) != newest {
+            book.set_channels(|upstream| channels(&snapshot, upstream));
+        }
+        drop(snapshot);
         let now = unix(&gateway);
         let due = book.due(now);
         for entry in due.expired {
@@ -161,6 +174,17 @@ async fn drain(post: Arc<Post>, deferred: Weak<Deferred>) {
     }
 }
 
+/// The channels of an upstream that take new requests; none when the file has no such upstream.
+fn channels(snapshot: &Snapshot, upstream: &str) -> Vec<Arc<str>> {
+    let found = snapshot.upstreams.iter().find(|known| *known.name == *upstream);
+    let channels = found.map_or(&[][..], |upstream| &upstream.facts.channels);
+    channels
+        .iter()
+        .filter(|channel| channel.enabled && channel.weight > 0)
+        .map(|channel| channel.name.clone())
+        .collect()
+}
+
 pub(super) fn unix(gateway: &Gateway) -> Duration {
     gateway.shared.clock.unix(gateway.shared.clock.now())
 }
@@ -172,8 +196,8 @@ async fn batch(post: Arc<Post>, deferred: Arc<Deferred>, entries: Vec<Entry>) {
         Err(error) => {
             tracing::error!(target: "tidegate::deferred", filter = &*deferred.name, %error, "nothing can be sent");
             for entry in entries {
-                let ending = Ending::postponed(HOLD, "it could not be written down that it is sent");
-                tokio::spawn(finish(post.clone(), deferred.clone(), entry, ending, Duration::ZERO));
+                let ending = Ending::stopped("it could not be written down that it is sent");
+                tokio::spawn(finish(post.clone(), deferred.clone(), entry, ending));
             }
             return;
         }
@@ -188,9 +212,8 @@ async fn batch(post: Arc<Post>, deferred: Arc<Deferred>, entries: Vec<Entry>) {
 async fn one(post: Arc<Post>, deferred: Arc<Deferred>, entry: Entry, letter: Option<Letter>) {
     post.running.fetch_add(1, SeqCst);
     let running = Running(post.running.clone());
-    let began = Instant::now();
     let ending = match letter {
-        Some(letter) => carry_out(&post, letter).await,
+        Some(letter) => carry_out(&post, &deferred, &entry, letter).await,
         // Its key is gone: nothing that could be sent, and nothing that was.
         None => {
             let title = r#"{"code":"deferred-unreadable","title":"The request could not be read again"}"#;
@@ -198,16 +221,16 @@ async fn one(post: Arc<Post>, deferred: Arc<Deferred>, entry: Entry, letter: Opt
             Ending { answer: Some(answer), ..Ending::of(Verdict::Answered, "its body cannot be read") }
         }
     };
-    finish(post, deferred, entry, ending, began.elapsed()).await;
+    finish(post, deferred, entry, ending).await;
     drop(running);
 }
 
-async fn finish(post: Arc<Post>, deferred: Arc<Deferred>, entry: Entry, ending: Ending, took: Duration) {
+async fn finish(post: Arc<Post>, deferred: Arc<Deferred>, entry: Entry, ending: Ending) {
     let Some(gateway) = post.gateway.upgrade() else { return };
     let clock = gateway.shared.clock;
     let Ending { verdict, answer, why, .. } = ending;
     let told = why.clone();
-    let state = deferred.ended(entry.seq, verdict, took, (answer, why), move || clock.unix(clock.now())).await;
+    let state = deferred.ended(entry.seq, verdict, (answer, why), move || clock.unix(clock.now())).await;
     let (filter, id, why) = (&*deferred.name, entry.id, told);
     match state {
         Some(State::Parked) => tracing::error!(target: "tidegate::deferred", filter, %id, why,
@@ -219,8 +242,8 @@ async fn finish(post: Arc<Post>, deferred: Arc<Deferred>, entry: Entry, ending: 
     }
 }
 
-async fn carry_out(post: &Post, letter: Letter) -> Ending {
-    let Some(gateway) = post.gateway.upgrade() else { return Ending::postponed(HOLD, "the gateway is stopping") };
+async fn carry_out(post: &Post, deferred: &Arc<Deferred>, entry: &Entry, letter: Letter) -> Ending {
+    let Some(gateway) = post.gateway.upgrade() else { return Ending::stopped("the gateway is stopping") };
     let snapshot = gateway.snapshot();
     let Some(at) = snapshot.routes.iter().position(|route| *route.name == *letter.route) else {
         return Ending::postponed(HOLD, format!("no route is named `{}`", letter.route));
@@ -240,11 +263,16 @@ async fn carry_out(post: &Post, letter: Letter) -> Ending {
         flow.id = id;
     }
     flow.pinned = pinned.and_then(|(_, id)| id);
+    flow.turn = Some(Turn::new(deferred.clone(), entry.seq));
     flow.enter(route.clone());
+    route.chain.recollect(&letter.afterwards.kept, &mut flow.cx);
     flow.cx.payment = PaymentFacts { kind: letter.kind.as_deref().map(Into::into), amount: letter.amount };
     let (method, target) = (letter.method.as_str().to_owned(), letter.target.clone());
     let request = Request { method: letter.method, target: letter.target, headers: letter.headers, body: letter.body };
-    let (mut flow, ending) = try_it(post, &gateway, flow, &route, request).await;
+    let most = deferred.terms().map_or(LARGEST_ANSWER, |terms| terms.max_answer);
+    let Ok(id) = HeaderValue::try_from(entry.id.to_string()) else { return Ending::postponed(HOLD, "no name") };
+    let (mut flow, mut ending) = try_it(post, &gateway, flow, &route, (request, id, most)).await;
+    ending.answer = ending.answer.map(|answer| keep::edited(answer, &letter.afterwards));
     flow.decision = "deferred";
     flow.finish((&method, &target), ending.status, 0, false);
     ending
@@ -255,11 +283,14 @@ async fn try_it(
     gateway: &Arc<Gateway>,
     mut flow: Box<Flow>,
     route: &Arc<Route>,
-    request: Request,
+    (request, id, most): (Request, HeaderValue, usize),
 ) -> (Box<Flow>, Ending) {
     if let Some(plan) = &route.upstream.plan {
         return pay::pay(gateway, flow, plan.clone(), request).await;
     }
-    let ending = send::send(&post.wire, &mut flow, route, &request).await;
+    // Whose client is not there for the answer: an upstream may tell it in another way.
+    let mut request = request;
+    request.headers.insert(DEFERRED, id);
+    let ending = send::send(&post.wire, &mut flow, route, &request, most).await;
     (flow, ending)
 }

@@ -20,7 +20,7 @@ use super::journal::{AttemptState, Begin, Journal, Observed, Refusal, Standing};
 use super::judge::{self, Tried};
 use super::outcome::{Asked, Class, Money, Seen};
 use super::plan::{Channel, Plan};
-use super::wire::{Answer, Fault};
+use super::wire::{Answer, Fault, LARGEST_ANSWER};
 use crate::config::RetrySpec;
 use crate::proxy::attempt;
 
@@ -268,7 +268,7 @@ impl Run {
             return judge::of_fault(&Fault { seen: Seen::NoConnection, evidence: "no address".to_owned() });
         };
         let money = self.job.frozen.as_ref().map_or_else(Money::default, |frozen| frozen.money.clone());
-        let mut tried = match self.engine.wire.call(target, &self.job.request).await {
+        let mut tried = match self.engine.wire.call(target, &self.job.request, LARGEST_ANSWER).await {
             Ok(answer) => judge::of_reply(channel, answer, Asked { id: self.id(), money: &money }, unix_ms()),
             Err(fault) => judge::of_fault(&fault),
         };

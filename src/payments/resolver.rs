@@ -22,7 +22,7 @@ use super::engine::{Engine, unix_ms};
 use super::journal::{Attempt, AttemptState, Journal, Observed, Payment, Refusal, Schedule, Step};
 use super::outcome::{Asked, Judged, Report, Seen, Words, of_query};
 use super::plan::{Channel, Plan};
-use super::wire::{Fault, Request};
+use super::wire::{Fault, LARGEST_ANSWER, Request};
 use crate::config::{CallSpec, Flow, ResolveSpec};
 use crate::gateway::Gateway;
 
@@ -296,7 +296,7 @@ async fn told(
     let path = format!("{before}{}{behind}", attempt.number);
     let request = Request { method: call.method.clone(), target: path, headers, body: Bytes::new() };
     // Its turn comes again when the lease ends: two questions at once would count as two in a row.
-    let called = timeout(LEASE * 3 / 4, engine.wire.call(target, &request)).await;
+    let called = timeout(LEASE * 3 / 4, engine.wire.call(target, &request, LARGEST_ANSWER)).await;
     let called = called.unwrap_or_else(|_| Err(Fault::new(Seen::Silent { accepted: 1 }, "no whole answer in time")));
     match called {
         Ok(answer) => {

@@ -18,6 +18,7 @@ use tidegate_filters::engine::{
 
 use super::fault::{body_too_slow, is_timeout, unavailable};
 use super::flow::Flow;
+use super::paced::{self, Steps};
 use crate::config::Class;
 use crate::door::conn::Conn;
 use crate::health;
@@ -46,7 +47,8 @@ pub(crate) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
     let must_ask = flow.pinned.is_some() && flow.safe;
     let facts = &route.upstream.facts;
     let id = loop {
-        let now = if must_ask { Eligible { channels: left, wait: None } } else { facts.eligible(left, &mut flow.cx) };
+        let fit = if must_ask { Eligible { channels: left, wait: None } } else { facts.eligible(left, &mut flow.cx) };
+        let now = paced::narrow(flow, route, fit);
         let mut attempt = Attempt {
             number: flow.attempts,
             pinned: flow.pinned.is_some(),
@@ -54,7 +56,11 @@ pub(crate) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
             candidates: now.channels,
             chosen: stay,
         };
-        if let Verdict::Respond(reply) = route.chain.on_attempt(&mut attempt, &mut flow.cx) {
+        let verdict = route.chain.on_attempt(&mut attempt, &mut flow.cx);
+        let told = if let Verdict::Respond(reply) = &verdict { reply.retry_after } else { None };
+        let steps = Steps { among: left, fit: fit.channels, due: now.channels, left: attempt.candidates };
+        paced::note(flow, route, &steps, told);
+        if let Verdict::Respond(reply) = verdict {
             let status = reply.status.as_u16();
             flow.reply = Some(reply);
             flow.not_sent();
@@ -67,7 +73,7 @@ pub(crate) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
             return Error::e_explain(ErrorType::HTTPStatus(503), "no channel left");
         };
         let takes = |cx: &RequestContext| facts.channel(id).is_none_or(|channel| channel.take(cx));
-        let taken = must_ask || stay == Some(id) || takes(&flow.cx);
+        let taken = must_ask || stay == Some(id) || (paced::charge(flow, id) && takes(&flow.cx));
         if taken && route.chain.on_chosen(&attempt, id, &mut flow.cx) {
             break id;
         }
@@ -221,6 +227,7 @@ pub(crate) fn ended(flow: &mut Flow, result: AttemptResult, known: Known, replay
     let took = flow.tick().since(flow.tried_at);
     let (Some(channel), Some(route)) = (flow.cx.channel, flow.route.clone()) else { return Retry::NoOpinion };
     let end = AttemptEnd { channel, result, known, took, replayable };
+    paced::tried(flow, &end);
     if let Some(facts) = route.upstream.facts.channel(channel) {
         facts.state.record.note(&end, flow.cx.now);
         facts.state.vitals.note(&end);

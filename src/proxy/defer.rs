@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use http::{HeaderName, StatusCode};
 use pingora::Result;
 use pingora::proxy::Session;
-use tidegate_filters::engine::Reply;
+use tidegate_filters::engine::{HeaderEdit, Reply};
 use tidegate_filters::idempotency;
 use tidegate_filters::respond_async::core::{Id, State};
-use tidegate_filters::respond_async::{Deferral, Letter, Prefer, Submitted, reply};
-use tidegate_filters::store::StoreError;
+use tidegate_filters::respond_async::{Afterwards, Deferral, Letter, Prefer, Submitted, reply};
+use tidegate_filters::store::{StoreError, is_kept};
 
 use super::flow::Flow;
 use super::{park, pay};
@@ -45,6 +46,7 @@ pub(super) async fn accept(session: &mut Session, flow: &mut Flow, deferral: Box
         channel: pinned,
         kind: flow.cx.payment.kind.as_deref().map(ToOwned::to_owned),
         amount: flow.cx.payment.amount,
+        afterwards: Afterwards { edits: lasting(&flow.cx.to_client), kept: route.chain.keep(&mut flow.cx) },
     };
     let now = deferral.deferred.unix(flow.tick());
     let submitted = deferral.submit(letter, &route.upstream.name, now).await;
@@ -60,6 +62,10 @@ pub(super) async fn accept(session: &mut Session, flow: &mut Flow, deferral: Box
         Ok(Submitted::Refused(refused)) => Ok(deferral.deferred.refusal(refused)),
         Err(error) => Err(error),
     };
+    // The stored answer has the others' changes.
+    if matches!(&told, Ok(reply) if reply.status != StatusCode::ACCEPTED) {
+        flow.cx.to_client.retain(|edit| !is_kept(name_of(edit)));
+    }
     let answer = told.unwrap_or_else(|error| {
         deferral.store_failed();
         tracing::error!(target: "tidegate::deferred", request_id = flow.id.as_str(), %error, "nothing can be promised");
@@ -68,6 +74,19 @@ pub(super) async fn accept(session: &mut Session, flow: &mut Flow, deferral: Box
     flow.answers(&answer, "deferred");
     super::write::reply(session, flow, answer, true).await?;
     Ok(true)
+}
+
+fn name_of(edit: &HeaderEdit) -> &HeaderName {
+    match edit {
+        HeaderEdit::Set(name, _) | HeaderEdit::Add(name, _) | HeaderEdit::Remove(name) => name,
+    }
+}
+
+/// Changes that are the answer's, whenever it comes; the others are for the 202. A cookie for the request is not given
+/// once more with its answer.
+fn lasting(edits: &[HeaderEdit]) -> Vec<HeaderEdit> {
+    let lasts = |edit: &&HeaderEdit| is_kept(name_of(edit)) && name_of(edit) != http::header::SET_COOKIE;
+    edits.iter().filter(lasts).cloned().collect()
 }
 
 /// The answer, if it comes while the client waits; else 202 and where to look.
@@ -82,7 +101,8 @@ async fn told(flow: &Flow, deferral: &Deferral, id: Id, again: bool, left: Durat
     };
     let Some(view) = view else { return Err(StoreError::Failed("a record has gone".to_owned())) };
     let reply = match view.entry.state {
-        State::Done => match book.answer(id).await? {
+        // Who does not wait gets a promise, also when it was kept in the same moment; who comes again gets the answer.
+        State::Done if again || wait.is_some() => match book.answer(id).await? {
             Some(stored) => reply::answer(stored, again),
             None => reply::accepted(&view, again),
         },

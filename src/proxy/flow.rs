@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_filters::engine::{ChannelId, ChannelSet, Decision, Known, Nanos, Outcome, Permit, Reply, RequestContext};
+use tidegate_filters::respond_async::Turn;
 
 use super::capture::Capture;
 use super::id::RequestId;
@@ -76,6 +77,8 @@ pub struct Flow {
     pub(crate) payment: Option<Arc<str>>,
     /// Number of the payment that this callback tells of.
     pub(crate) told_of: Option<String>,
+    /// Its turn, if it was deferred and is being sent: which channels may be asked now.
+    pub(crate) turn: Option<Turn>,
     /// The answer, where a filter wants to see it whole.
     pub(crate) capture: Option<Capture>,
     started: bool,
@@ -119,6 +122,7 @@ impl Flow {
             body_seen: 0,
             payment: None,
             told_of: None,
+            turn: None,
             capture: None,
             started: false,
             finished: false,

@@ -19,6 +19,7 @@ pub(crate) mod flow;
 pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod id;
+mod paced;
 mod park;
 pub(crate) mod pay;
 pub(crate) mod reply;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::flow::Flow;
 use super::forward::Hops;
 use super::h1::HEAD_PATIENCE;
-use super::reply::{HeaderList, apply};
+use super::reply::{Map, apply};
 use super::{ATTEMPTS, CHANNEL, capture, park, view, write};
 use crate::config::PaymentSpec;
 use crate::payments::job::{Done, End, Job, Progress};
@@ -280,18 +280,4 @@ fn passed(session: &Session, flow: &mut Flow, answer: wire::Answer) -> Reply {
         }
     }
     reply
-}
-
-struct Map<'a>(&'a mut HeaderMap);
-
-impl HeaderList for Map<'_> {
-    fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        self.0.insert(name, value);
-    }
-    fn add(&mut self, name: HeaderName, value: HeaderValue) {
-        self.0.append(name, value);
-    }
-    fn remove(&mut self, name: &HeaderName) {
-        self.0.remove(name);
-    }
 }

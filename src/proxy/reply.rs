@@ -178,3 +178,18 @@ pub(crate) fn apply<const N: usize>(edits: &mut SmallVec<[HeaderEdit; N]>, list:
         }
     }
 }
+
+/// The headers of a message.
+pub(crate) struct Map<'a>(pub(crate) &'a mut http::HeaderMap);
+
+impl HeaderList for Map<'_> {
+    fn set(&mut self, name: HeaderName, value: http::HeaderValue) {
+        self.0.insert(name, value);
+    }
+    fn add(&mut self, name: HeaderName, value: http::HeaderValue) {
+        self.0.append(name, value);
+    }
+    fn remove(&mut self, name: &HeaderName) {
+        self.0.remove(name);
+    }
+}

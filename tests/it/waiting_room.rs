@@ -18,7 +18,7 @@ fn file(origin: SocketAddr, places: u32, folder: &Path) -> String {
 }
 
 /// A file with one room, `drop`, before every path of the origin.
-fn file_with(origin: SocketAddr, settings: &str, folder: &Path) -> String {
+pub(crate) fn file_with(origin: SocketAddr, settings: &str, folder: &Path) -> String {
     let key = folder.join("room.key");
     std::fs::write(&key, "0f".repeat(32)).unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();

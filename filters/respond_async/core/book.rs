@@ -1,11 +1,10 @@
 //! The book: every record that is not over, its lane and its time.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::line::Line;
-use super::pace::Pace;
+use super::lane::{Lane, May};
 use super::record::{Class, Entry, Id, State, Verdict, millis};
 use super::room::{Full, Refused, Room, Seat};
 use super::rules::Rules;
@@ -14,25 +13,6 @@ use super::rules::Rules;
 const AT_ONCE: usize = 256;
 
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
-
-pub(super) struct Lane {
-    pub(super) upstream: Arc<str>,
-    pub(super) line: Line,
-    pub(super) pace: Pace,
-    pub(super) in_flight: usize,
-    pub(super) sent: u64,
-    /// Nothing could be sent when it was looked at last: there is nothing to catch up.
-    idle: bool,
-}
-
-impl Lane {
-    /// Something may be sent: the pace counts from now, unless it has counted all the while.
-    fn begin(&mut self, now: Duration) {
-        if self.line.len() > 0 && std::mem::take(&mut self.idle) {
-            self.pace.begin(now);
-        }
-    }
-}
 
 /// What is to be done now.
 #[derive(Debug, Default)]
@@ -56,8 +36,9 @@ pub struct Book {
     pub(super) lanes: Vec<Lane>,
     timers: BTreeSet<(u64, i64)>,
     pub(super) waiting: BTreeSet<i64>,
-    /// In somebody's hands: being sent or written down. Nobody else changes them meanwhile.
-    held: HashSet<i64, ahash::RandomState>,
+    /// In somebody's hands: being sent or written down. Nobody else changes them meanwhile. With the gate whose turn they
+    /// have, of those that are being sent.
+    held: Map<i64, Option<usize>>,
     pub(super) counts: [usize; State::ALL.len()],
 }
 
@@ -73,7 +54,7 @@ impl Book {
             lanes: Vec::new(),
             timers: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            held: HashSet::default(),
+            held: Map::default(),
             counts: Default::default(),
         }
     }
@@ -106,7 +87,7 @@ impl Book {
 
     fn refused(&self, full: Full, now: Duration) -> Refused {
         // No sooner than one more has left.
-        let next = self.lanes.iter().map(|lane| lane.pace.next(self.rules.rate, now).saturating_sub(now)).min();
+        let next = self.lanes.iter().filter_map(|lane| Some(lane.next(&self.rules, now)?.1.saturating_sub(now))).min();
         match full {
             Full::Quota => Refused::Quota,
             Full::All => Refused::Full { wait: next.unwrap_or_default().max(Duration::from_secs(1)) },
@@ -122,18 +103,23 @@ impl Book {
     pub fn lane(&mut self, upstream: &str) -> u16 {
         let found = self.lanes.iter().position(|lane| &*lane.upstream == upstream);
         let at = found.unwrap_or_else(|| {
-            let upstream = upstream.into();
-            self.lanes.push(Lane {
-                upstream,
-                line: Line::default(),
-                pace: Pace::new(),
-                in_flight: 0,
-                sent: 0,
-                idle: true,
-            });
+            self.lanes.push(Lane::new(upstream));
             self.lanes.len() - 1
         });
         u16::try_from(at).unwrap_or(u16::MAX)
+    }
+
+    /// Which channels the upstreams have, as far as `channels` knows them.
+    pub fn set_channels(&mut self, channels: impl Fn(&str) -> Vec<Arc<str>>) {
+        for lane in &mut self.lanes {
+            lane.set_channels(&channels(&lane.upstream));
+        }
+    }
+
+    /// How many lanes there are.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
     }
 
     /// The record is on the disk and joins. `seat`: what was reserved for it.
@@ -178,9 +164,9 @@ impl Book {
     }
 
     /// Takes an entry out of line and timers into somebody's hands; it stays in the book.
-    fn hold(&mut self, seq: i64) {
+    fn hold(&mut self, seq: i64, gate: Option<usize>) {
         self.lift(seq);
-        self.held.insert(seq);
+        self.held.insert(seq, gate);
     }
 
     fn lift(&mut self, seq: i64) {
@@ -201,8 +187,8 @@ impl Book {
         for at in 0..self.lanes.len() {
             self.lanes[at].begin(now);
             while due.send.len() < AT_ONCE {
-                let Some(seq) = self.call(at, now) else { break };
-                self.hold(seq);
+                let Some((seq, gate)) = self.call(at, now) else { break };
+                self.hold(seq, Some(gate));
                 if let Some(entry) = self.entries.get_mut(&seq) {
                     self.counts[entry.state as usize] -= 1;
                     entry.turn(State::Running, 0);
@@ -211,9 +197,10 @@ impl Book {
                 }
             }
             let lane = &mut self.lanes[at];
-            lane.idle = lane.line.len() == 0 || lane.in_flight >= self.rules.max_in_flight || lane.pace.is_paused(now);
-            if lane.line.len() > 0 && lane.in_flight < self.rules.max_in_flight {
-                let next = lane.pace.next(self.rules.rate, now);
+            lane.end(&self.rules, now);
+            if lane.line.len() > 0
+                && let Some((_, next)) = lane.next(&self.rules, now)
+            {
                 wake = Some(wake.map_or(next, |wake| wake.min(next)));
             }
         }
@@ -225,18 +212,15 @@ impl Book {
         due
     }
 
-    fn call(&mut self, at: usize, now: Duration) -> Option<i64> {
+    /// The next of a lane, and the gate that has called it.
+    fn call(&mut self, at: usize, now: Duration) -> Option<(i64, usize)> {
         let lane = &mut self.lanes[at];
-        if lane.in_flight >= self.rules.max_in_flight || now < lane.pace.next(self.rules.rate, now) {
-            return None;
-        }
+        let (gate, _) = lane.next(&self.rules, now).filter(|(_, next)| *next <= now)?;
         let weights = &self.rules.weights;
         let weight = |party: u64| weights.get(&party).copied().unwrap_or(1);
         let seq = lane.line.call(millis(self.rules.ageing), millis(now), weight)?;
-        lane.pace.take(self.rules.rate, now);
-        lane.in_flight += 1;
-        lane.sent += 1;
-        Some(seq)
+        lane.take(gate, &self.rules, now);
+        Some((seq, gate))
     }
 
     fn run_timers(&mut self, now: u64, due: &mut Due) {
@@ -248,11 +232,11 @@ impl Book {
             if entry.may_expire() && entry.expires <= now {
                 let mut gone = entry.clone();
                 gone.turn(State::Expired, 0);
-                self.hold(seq);
+                self.hold(seq, None);
                 due.expired.push(gone);
             } else if entry.state == State::Unknown {
                 due.look.push(entry.clone());
-                self.hold(seq);
+                self.hold(seq, None);
             } else if entry.state.is_waiting() {
                 // Due again: back into its line, where it stood.
                 self.counts[entry.state as usize] -= 1;
@@ -272,20 +256,57 @@ impl Book {
         Some(entry)
     }
 
-    /// The end of a try is written down. `took`: from sending to the answer.
-    pub fn ended(&mut self, entry: Entry, verdict: Verdict, took: Duration, now: Duration) {
-        if let Some(lane) = self.lanes.get_mut(usize::from(entry.lane)) {
-            lane.in_flight = lane.in_flight.saturating_sub(1);
-            let busy = matches!(verdict, Verdict::Nothing { busy: true, .. });
-            if busy || (took >= self.rules.slow_call && !matches!(verdict, Verdict::Postponed { .. })) {
-                lane.pace.slow_down(now);
-            }
-            if let Verdict::Postponed { wait } = verdict {
-                lane.pace.pause(now + wait);
-                lane.sent -= 1;
+    /// The end of a try is written down.
+    pub fn ended(&mut self, entry: Entry, verdict: Verdict, now: Duration) {
+        let gate = self.held.get(&entry.seq).copied().flatten();
+        if let (Some(gate), Some(lane)) = (gate, self.lanes.get_mut(usize::from(entry.lane))) {
+            lane.ended(gate, !matches!(verdict, Verdict::Postponed { .. }));
+            if let Verdict::Postponed { wait, all: true } = verdict {
+                lane.pause(now + wait);
             }
         }
         self.change(entry);
+    }
+
+    /// The gate that a record which is being sent has a turn of, and its lane.
+    fn turn(&mut self, seq: i64) -> Option<(usize, &mut Lane, &Rules)> {
+        let gate = self.held.get(&seq).copied().flatten()?;
+        let lane = self.lanes.get_mut(usize::from(self.entries.get(&seq)?.lane))?;
+        Some((gate, lane, &self.rules))
+    }
+
+    /// Whether a record that is being sent may go to that channel.
+    pub fn may(&mut self, seq: i64, channel: &str, now: Duration) -> May {
+        self.turn(seq).map_or(May::Now, |(held, lane, rules)| lane.may(held, channel, rules, now))
+    }
+
+    /// Takes a turn of that channel's for a record that is being sent; false when somebody else was quicker.
+    pub fn charge(&mut self, seq: i64, channel: &str, now: Duration) -> bool {
+        let Some((held, lane, rules)) = self.turn(seq) else { return true };
+        let gate = lane.charge(held, channel, rules, now);
+        if let Some(gate) = gate {
+            self.held.insert(seq, Some(gate));
+        }
+        gate.is_some()
+    }
+
+    /// The channel cannot be used before then.
+    pub fn rest(&mut self, seq: i64, channel: &str, until: Duration) {
+        if let Some((held, lane, _)) = self.turn(seq)
+            && let Some(pace) = lane.pace_of(held, channel)
+        {
+            pace.pause(until);
+        }
+    }
+
+    /// A try at the channel has ended. `busy`: it said that it has too much to do. `took`: from sending to the answer.
+    pub fn tried(&mut self, seq: i64, channel: &str, busy: bool, took: Duration, now: Duration) {
+        if let Some((held, lane, rules)) = self.turn(seq)
+            && (busy || took >= rules.slow_call)
+            && let Some(pace) = lane.pace_of(held, channel)
+        {
+            pace.slow_down(now);
+        }
     }
 
     /// Puts a changed record where it belongs now; one that is over leaves the book.
@@ -309,20 +330,20 @@ impl Book {
     /// it is over, in other hands, or `wish` refuses.
     pub fn take(&mut self, id: Id, wish: impl FnOnce(&mut Entry) -> bool) -> Option<Entry> {
         let seq = *self.ids.get(&id)?;
-        if self.held.contains(&seq) {
+        if self.held.contains_key(&seq) {
             return None;
         }
         let mut entry = self.entries.get(&seq)?.clone();
         if !wish(&mut entry) {
             return None;
         }
-        self.hold(seq);
+        self.hold(seq, None);
         Some(entry)
     }
 
     /// What was taken could not be written down: it stands as before.
     pub fn put_back(&mut self, seq: i64) {
-        if self.held.remove(&seq) {
+        if self.held.remove(&seq).is_some() {
             self.place(seq);
         }
     }

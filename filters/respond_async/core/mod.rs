@@ -5,6 +5,7 @@
 
 mod book;
 mod figures;
+mod lane;
 mod line;
 mod pace;
 mod record;
@@ -14,7 +15,8 @@ mod rules;
 mod tests;
 
 pub use book::{Book, Due};
-pub use figures::{Depth, Figures};
+pub use figures::{Depth, Drain, Figures};
+pub use lane::May;
 pub(crate) use record::millis;
 pub use record::{Class, Entry, Id, State, Verdict};
 pub use room::{Refused, Seat};

@@ -1,4 +1,4 @@
-//! How fast one upstream is sent to: a leaky bucket that becomes slower when the upstream says that it has too much.
+//! How fast one channel is sent to: a leaky bucket that becomes slower when the channel says that it has too much.
 //!
 //! One number, the moment the next one may go (GCRA without a burst). Who wakes up late while something waits may catch up
 //! 40 ms, so that every second has its count within 5 %: a busy machine's timers must not cost throughput, and idleness
@@ -24,7 +24,7 @@ const BACK: f64 = 0.05;
 /// The slowest pace, as a share of the full rate: something must go out to see that it goes better.
 const FLOOR: f64 = 0.01;
 
-/// The pace of one lane. Moments are durations since 1970.
+/// The pace of one channel. Moments are durations since 1970.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     /// The moment of the latest one.
@@ -70,7 +70,12 @@ impl Pace {
         self.slot = self.next(rate, now).max(now.saturating_sub(SLACK));
     }
 
-    /// The upstream has too much to do.
+    /// One does not go after all.
+    pub(super) fn give_back(&mut self, rate: Rate, now: Duration) {
+        self.slot = self.slot.saturating_sub(rate.interval().div_f64(self.factor(now)));
+    }
+
+    /// The channel has too much to do.
     pub(super) fn slow_down(&mut self, now: Duration) {
         if now >= self.cut_at + CUT_EVERY {
             self.base = (self.factor(now) * CUT).max(FLOOR);
@@ -78,13 +83,18 @@ impl Pace {
         }
     }
 
-    /// Nobody may be asked until then.
+    /// It may not be asked until then.
     pub(super) fn pause(&mut self, until: Duration) {
         self.paused_until = self.paused_until.max(until);
     }
 
-    /// Whether nobody may be asked now.
+    /// Whether it may not be asked now.
     pub(super) fn is_paused(&self, now: Duration) -> bool {
         now < self.paused_until
+    }
+
+    /// Until when it may not be asked.
+    pub(super) fn paused_until(&self) -> Duration {
+        self.paused_until
     }
 }

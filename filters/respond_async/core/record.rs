@@ -184,12 +184,10 @@ pub struct Entry {
 pub enum Verdict {
     /// The upstream has answered: this is the answer.
     Answered,
-    /// The upstream did not act, for certain. `wait`: it asked to be left alone for so long.
+    /// The upstream did not act, for certain.
     Nothing {
         /// It asked to be left alone for so long.
         wait: Option<Duration>,
-        /// It said that it has too much to do.
-        busy: bool,
     },
     /// It may have acted.
     Unknown,
@@ -197,6 +195,8 @@ pub enum Verdict {
     Postponed {
         /// For so long.
         wait: Duration,
+        /// Nothing can be sent to the upstream for so long, not only this.
+        all: bool,
     },
 }
 
@@ -205,7 +205,7 @@ impl Entry {
     pub(super) fn end(&mut self, verdict: Verdict, rules: &Rules, now: u64) {
         let wait = match verdict {
             Verdict::Answered => return self.turn(State::Done, now),
-            Verdict::Postponed { wait } => return self.turn(State::Queued, now + millis(wait)),
+            Verdict::Postponed { wait, .. } => return self.turn(State::Queued, now + millis(wait)),
             Verdict::Unknown => {
                 self.tries = self.tries.saturating_add(1);
                 self.doubt = true;
@@ -215,7 +215,7 @@ impl Entry {
                 }
                 Duration::ZERO
             }
-            Verdict::Nothing { wait, .. } => {
+            Verdict::Nothing { wait } => {
                 self.tries = self.tries.saturating_add(1);
                 wait.unwrap_or_default()
             }

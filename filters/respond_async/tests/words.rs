@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::json;
 
-use super::super::{Letter, Prefer, RespondAsync};
-use crate::engine::{CheckContext, FilterSpec, Problems, RequestHead};
+use super::super::{Afterwards, Letter, Prefer, RespondAsync};
+use crate::engine::{CheckContext, FilterSpec, HeaderEdit, Problems, RequestHead};
 
 fn prefer(lines: &[&str]) -> Prefer {
     let headers: Vec<(&[u8], &[u8])> = lines.iter().map(|line| (&b"Prefer"[..], line.as_bytes())).collect();
@@ -55,6 +55,14 @@ fn a_letter_comes_out_as_it_went_in() {
         channel: Some("alipay".to_owned()),
         kind: Some("card".to_owned()),
         amount: Some(-7),
+        afterwards: Afterwards {
+            edits: vec![
+                HeaderEdit::Remove("x-b".parse().unwrap()),
+                HeaderEdit::Set("x-c".parse().unwrap(), HeaderValue::from_static("")),
+                HeaderEdit::Add("x-d".parse().unwrap(), HeaderValue::from_bytes(b"\xff").unwrap()),
+            ],
+            kept: vec![("room".into(), vec![0, 1]), ("other".into(), Vec::new())],
+        },
     };
     let bytes = letter.encode().unwrap();
     assert_eq!(Letter::decode(&bytes), Some(letter.clone()));

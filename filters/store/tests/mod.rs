@@ -1,5 +1,7 @@
 //! Every behaviour of records, in every kind of store.
 
+mod kills;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,6 +155,42 @@ fn records_are_forgotten_when_their_time_is_over() {
         assert_eq!(answered(store.claim(wish(3, 1, 14, 3_609))), Claimed::Unknown);
         fence(&answered(store.claim(wish(3, 1, 15, 3_610))));
     });
+}
+
+#[tokio::test]
+async fn more_is_forgotten_than_fits_into_one_go() {
+    async fn all<T: Send + 'static>(answers: Vec<Answer<T>>) {
+        let mut tasks = tokio::task::JoinSet::new();
+        for answer in answers {
+            let Answer::Later(answer) = answer else { panic!("a file takes its time") };
+            tasks.spawn(answer);
+        }
+        while let Some(answer) = tasks.join_next().await {
+            assert!(answer.expect("joined").is_ok());
+        }
+    }
+    let folder = TempDir::new().expect("a folder");
+    let store = SqliteRecords::open(folder.path(), "test").expect("opens");
+    let name = |number: u32| {
+        let mut id = id(1);
+        id.0[..4].copy_from_slice(&number.to_le_bytes());
+        id
+    };
+    for _ in 0..3 {
+        let first = u32::try_from(store.len()).expect("few");
+        let numbers: Vec<u32> = (first..first + 1_500).collect();
+        all(numbers.iter().map(|number| store.claim(Claim { id: name(*number), ..wish(1, 1, 1, 0) })).collect()).await;
+        let unknown = |number: &u32| store.settle(Settle { id: name(*number), ..settle(1, 1, End::Unknown) });
+        all(numbers.iter().map(unknown).collect()).await;
+    }
+    assert_eq!(store.len(), 4_500);
+    store.purge(START + HOUR);
+    let gone = async {
+        while store.len() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("one word is enough");
 }
 
 #[test]

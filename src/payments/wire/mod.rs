@@ -33,8 +33,8 @@ use pool::{Place, Pool};
 
 use crate::upstream_tls::Tls;
 
-/// Largest answer that is read whole.
-const LARGEST_ANSWER: usize = 64 * 1024;
+/// Largest answer of a payment channel that is read whole.
+pub(crate) const LARGEST_ANSWER: usize = 64 * 1024;
 /// A channel that drips its answer gets this many read timeouts for the whole of it.
 const BODY_PATIENCE: u32 = 3;
 
@@ -114,21 +114,21 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Sends `request` once and reads its answer. A server that wants HTTP/1.1 for it has done nothing yet (RFC 9113 §7),
+    /// Sends `request` once and reads its answer; `most`: how many bytes of it. A server that wants HTTP/1.1 for it has done nothing yet (RFC 9113 §7),
     /// and is asked in that.
-    pub(crate) async fn call(&self, target: &Target, request: &Request) -> Result<Answer, Fault> {
-        let first = match self.exchange(target, request).await {
+    pub(crate) async fn call(&self, target: &Target, request: &Request, most: usize) -> Result<Answer, Fault> {
+        let first = match self.exchange(target, request, most).await {
             Err(fault) if fault.seen == Seen::NeedsHttp11 => fault,
             ended => return ended,
         };
-        match self.exchange(&target.over_h1(), request).await {
+        match self.exchange(&target.over_h1(), request, most).await {
             // The channel has seen it, so "not sent" would not be true.
             Err(fault) if of_wire(fault.seen) == Class::NotSent => Err(first),
             ended => ended,
         }
     }
 
-    async fn exchange(&self, target: &Target, request: &Request) -> Result<Answer, Fault> {
+    async fn exchange(&self, target: &Target, request: &Request, most: usize) -> Result<Answer, Fault> {
         let to = target.place();
         let mut conn = match self.idle(target).await {
             Some(conn) => conn,
@@ -154,7 +154,7 @@ impl Wire {
             }
         };
         let (parts, body) = response.into_parts();
-        let body = read(body, target.read_timeout).await?;
+        let body = read(body, target.read_timeout, most).await?;
         if body.is_some() {
             self.pool.put(to, conn, target.idle_timeout);
         }
@@ -234,7 +234,7 @@ fn prepare(target: &Target, request: &Request) -> Option<http::Request<Full<Byte
 }
 
 /// The whole body; `None` when it is too large.
-async fn read(mut body: Incoming, silence: Duration) -> Result<Option<Bytes>, Fault> {
+async fn read(mut body: Incoming, silence: Duration, most: usize) -> Result<Option<Bytes>, Fault> {
     let end = Instant::now() + silence * BODY_PATIENCE;
     let mut whole = BytesMut::new();
     loop {
@@ -248,7 +248,7 @@ async fn read(mut body: Incoming, silence: Duration) -> Result<Option<Bytes>, Fa
             }
         };
         if let Some(piece) = frame.data_ref() {
-            if whole.len() + piece.len() > LARGEST_ANSWER {
+            if whole.len() + piece.len() > most {
                 return Ok(None);
             }
             whole.extend_from_slice(piece);

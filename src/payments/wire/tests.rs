@@ -51,7 +51,7 @@ async fn what_the_kernel_took_is_counted_to_the_byte() {
         let _ = socket.read_to_end(&mut got).await;
         got.len()
     });
-    let fault = Wire::default().call(&target, &request()).await.unwrap_err();
+    let fault = Wire::default().call(&target, &request(), LARGEST_ANSWER).await.unwrap_err();
     let Seen::Silent { accepted } = fault.seen else { panic!("{fault:?}") };
     assert_eq!(usize::try_from(accepted).unwrap(), channel.await.unwrap());
     assert_eq!(of_wire(fault.seen), Class::Unknown);
@@ -73,7 +73,7 @@ async fn a_connection_with_a_stray_byte_is_not_used_again() {
         }
     });
     for _ in 0..3 {
-        let answer = wire.call(&target, &request()).await.unwrap();
+        let answer = wire.call(&target, &request(), LARGEST_ANSWER).await.unwrap();
         assert_eq!(answer.body.as_deref(), Some(&b"ok"[..]));
         tokio::time::sleep(Duration::from_millis(60)).await;
     }

@@ -1,7 +1,9 @@
 //! Requests that are answered with 202 and carried out later, seen from outside: what was promised happens, once, and its
 //! answer is the upstream's.
 
+mod answers;
 mod bursts;
+mod channels;
 mod crash;
 mod payments;
 mod places;
@@ -10,19 +12,21 @@ mod tries;
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use crate::support::{Answer, Gateway, Origin, Raw, exchange, get, one_route};
+use crate::support::{Answer, Gateway, Origin, Raw, exchange, get, one_route, shop};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A gateway's file with the filter on its one route.
 fn with(origin: SocketAddr, settings: &str) -> String {
+    // Tests ask more often than people.
+    let asking = if settings.contains("status_rate") { "" } else { ", status_rate: 100000/s" };
     let more = format!(
         "stores: {{disk: {{type: sqlite}}}}
 filters:
-  later: {{respond_async: {{store: disk{settings}}}}}"
+  later: {{respond_async: {{store: disk{asking}{settings}}}}}"
     );
     one_route(origin, "", "    filters: [later]", &more)
 }
@@ -58,17 +62,4 @@ fn result(gateway: &Gateway, place: &str) -> Answer {
 fn status(gateway: &Gateway, place: &str) -> String {
     let answer = get(gateway.public(), place, "");
     answer.json()["status"].as_str().unwrap_or_default().to_owned()
-}
-
-/// Carries out orders: each answer has another number. Takes so long for each.
-fn shop(time: Duration) -> Origin {
-    let orders = AtomicUsize::new(0);
-    Origin::with(move |_, stream| {
-        let number = orders.fetch_add(1, SeqCst) + 1;
-        std::thread::sleep(time);
-        let body = format!("{{\"order\":{number}}}");
-        let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nLocation: /api/orders/7\r\n\
-                    Set-Cookie: session=1\r\nX-Shop: yes\r\n";
-        stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).is_ok()
-    })
 }

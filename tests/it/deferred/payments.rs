@@ -10,7 +10,8 @@ fn open(channels: &[(&str, SocketAddr, &str)]) -> Gateway {
 
 fn yaml(channels: &[(&str, SocketAddr, &str)]) -> String {
     let desk = Desk { route: "    filters: [later]\n", ..Desk::default() };
-    let settings = "store: disk, when: always, retry: {initial: 100ms}, dead_letter: {every: 300ms}";
+    let settings =
+        "store: disk, when: always, status_rate: 100000/s, retry: {initial: 100ms}, dead_letter: {every: 300ms}";
     format!("{}filters:\n  later: {{respond_async: {{{settings}}}}}\n", desk.yaml(channels))
 }
 

@@ -122,3 +122,33 @@ fn what_waited_too_long_expires_and_is_not_carried_out() {
     assert_eq!(result(&gateway, &first).status, 201, "what is under way does not expire");
     assert_eq!(origin.seen().len(), 1);
 }
+
+#[test]
+fn who_asks_too_often_is_told_when_to_ask_again_and_a_stranger_learns_nothing_by_trying_names() {
+    let origin = shop(Duration::ZERO);
+    let identity = "identity:\n  merchant:\n    - {header: x-merchant}\n";
+    let settings = ", when: always, scope: merchant, status_rate: 5/s";
+    let gateway = Gateway::start(&format!("{}{identity}", with(origin.address, settings)));
+    let place = place(&post(&gateway, "X-Merchant: a\r\n", "{}"));
+    let mut raw = Raw::connect(gateway.public());
+    let mut ask = |at: &str, merchant: &str| {
+        raw.send(format!("GET {at} HTTP/1.1\r\nHost: shop.test\r\nX-Merchant: {merchant}\r\n\r\n"));
+        raw.answer().expect("an answer")
+    };
+    // A name that there is and one that there is not are answered alike, and both cost.
+    let nobodys = format!("/.tidegate/async/{:032x}", 7);
+    let tries: Vec<Answer> = (0..40).map(|number| ask(if number % 2 == 0 { &place } else { &nobodys }, "b")).collect();
+    let statuses: Vec<u16> = tries.iter().map(|answer| answer.status).collect();
+    let not_found = statuses.iter().filter(|status| **status == 404).count();
+    assert!((5..=10).contains(&not_found) && statuses.iter().all(|status| matches!(status, 404 | 429)), "{statuses:?}");
+    assert_eq!(statuses[..5], [404; 5]);
+    let told = |answer: &Answer| (answer.json()["code"].clone(), answer.json()["title"].clone());
+    assert_eq!(told(&tries[0]), told(&tries[1]));
+    let refused = tries.iter().find(|answer| answer.status == 429).expect("one that was refused");
+    assert_eq!((refused.json()["code"].as_str(), refused.header("retry-after")), (Some("quota-exceeded"), Some("1")));
+    // Its owner asks as before, and the stranger when the time has come.
+    assert_eq!(ask(&place, "a").status, 200);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(ask(&place, "b").status, 404);
+    assert!(gateway.metric("tidegate_deferred_total{filter=\"later\",event=\"asked_too_often\"}") > 20.0);
+}

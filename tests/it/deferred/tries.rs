@@ -99,7 +99,7 @@ fn every_other_answer_is_the_answer() {
 fn an_open_breaker_pauses_the_line_and_costs_no_try() {
     let (origin, times) = saying(429);
     let filters = [
-        "later: {respond_async: {store: disk, when: always, retry: {attempts: 9, initial: 50ms, factor: 1.0}}}",
+        "later: {respond_async: {store: disk, when: always, status_rate: 100000/s, retry: {attempts: 9, initial: 50ms, factor: 1.0}}}",
         "guard: {circuit_breaker: {consecutive_failures: 2, open_for: 1500ms}}",
     ];
     let port = free_port();

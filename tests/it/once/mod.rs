@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::support::{Answer, Gateway, Origin, Raw, exchange, one_route};
+use crate::support::{Answer, Gateway, Origin, Raw, exchange, one_route, shop};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -41,19 +41,6 @@ fn asked(gateway: &Gateway, key: &str, body: &str) -> Raw {
     let mut raw = Raw::connect(gateway.public());
     raw.send(request(key, body));
     raw
-}
-
-/// Carries out orders: each answer has another number. Takes so long for each.
-fn shop(time: Duration) -> Origin {
-    let orders = AtomicUsize::new(0);
-    Origin::with(move |_, stream| {
-        let number = orders.fetch_add(1, SeqCst) + 1;
-        std::thread::sleep(time);
-        let body = format!("{{\"order\":{number}}}");
-        let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nLocation: /api/orders/7\r\n\
-                    Set-Cookie: session=1\r\nX-Shop: yes\r\n";
-        stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).is_ok()
-    })
 }
 
 /// Answers the first request with the first text, the second with the second, and so on; the last one stays.

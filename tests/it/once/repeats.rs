@@ -152,7 +152,11 @@ fn a_failure_behind_the_sending_is_unknown_and_not_repeated() {
     for (answers, status) in [(&[BROKEN][..], 500), (&[""], 502)] {
         let (origin, count) = script(Box::leak(Box::new(answers.to_vec())));
         let gateway = Gateway::start(&with(origin.address, "sqlite", ""));
-        assert_eq!(order(&gateway, "k", "{}").status, status);
+        let first = order(&gateway, "k", "{}");
+        assert_eq!(first.status, status);
+        // What an upstream itself says is passed on as it is; that it said nothing is the gateway's to tell.
+        let told = if status == 502 { Some("unknown") } else { None };
+        assert_eq!(first.header("tidegate-outcome"), told, "{first:?}");
         for _ in 0..3 {
             let again = order(&gateway, "k", "{}");
             assert_eq!((again.status, code(&again).as_str()), (409, "outcome-unknown"), "{again:?}");
@@ -224,6 +228,41 @@ fn a_client_that_leaves_finds_its_answer_when_it_comes_back() {
     eventually("it is over", PATIENCE, || gateway.metric("tidegate_idempotency_in_flight") < 0.5);
     let again = order(&gateway, "k", "{}");
     assert_eq!((again.status, again.text().as_str()), (201, "{\"order\":1}"), "{again:?}");
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http2_that_leaves_and_comes_back_is_not_served_twice() {
+    let origin = shop(Duration::from_millis(400));
+    let gateway = Gateway::start(&with(origin.address, "sqlite", ""));
+    let url = format!("http://{}/api/orders", gateway.public());
+    let send = || {
+        let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
+        client.post(&url).header("idempotency-key", "k").body("{}").send()
+    };
+    let first = tokio::spawn(send());
+    let asked = async {
+        while origin.seen().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("it is under way");
+    // Its connection goes with it.
+    first.abort();
+    let over = async {
+        while gateway.metric("tidegate_idempotency_in_flight") > 0.5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, over).await.expect("it is over");
+    // A stream that was reset takes its upstream connection along: the answer, or that nobody knows.
+    let again = send().await.expect("an answer");
+    let status = again.status().as_u16();
+    let body = again.text().await.expect("a body");
+    assert!(
+        (status == 201 && body == "{\"order\":1}") || (status == 409 && body.contains("outcome-unknown")),
+        "{status} {body}"
+    );
     assert_eq!(origin.seen().len(), 1);
 }
 

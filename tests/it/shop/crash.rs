@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::buyer::client;
 use super::crowd::{all_is_right, everybody_buys, latecomers_buy_the_rest};
 use super::set_up::{CHANNELS, PROCESSES, Shop};
+use crate::support::kill_rounds;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
@@ -16,10 +17,12 @@ async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
     let client = client();
     let killer = Killer::start(&shop, Duration::from_millis(120), usize::MAX);
     // The first hundred or so get the keys, and spread like this they are still at it when each process is killed.
-    let mut endings = everybody_buys(&shop, &client, CHANNELS, 400, Duration::from_millis(20)).await;
+    let rounds = kill_rounds(3);
+    let buyers = 400 * u32::try_from(rounds.div_ceil(3)).expect("few");
+    let mut endings = everybody_buys(&shop, &client, CHANNELS, buyers, Duration::from_millis(20)).await;
     let kills = killer.stop().await;
     latecomers_buy_the_rest(&shop, &client, &mut endings).await;
-    assert!(kills >= 3 * PROCESSES.len(), "only {kills} kills in that time");
+    assert!(kills >= rounds * PROCESSES.len(), "only {kills} kills in that time");
     all_is_right(&shop, &client, &endings, 0).await;
 }
 

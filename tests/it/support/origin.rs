@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A request as an origin received it.
 #[derive(Debug, Clone, Default)]
@@ -135,4 +136,17 @@ fn read_request(input: &mut impl BufRead) -> Option<Seen> {
 fn line(input: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     (input.read_line(&mut line).ok()? > 0).then(|| line.trim_end().to_owned())
+}
+
+/// Carries out orders: each answer has another number. Takes so long for each.
+pub(crate) fn shop(time: Duration) -> Origin {
+    let orders = AtomicUsize::new(0);
+    Origin::with(move |_, stream| {
+        let number = orders.fetch_add(1, SeqCst) + 1;
+        std::thread::sleep(time);
+        let body = format!("{{\"order\":{number}}}");
+        let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nLocation: /api/orders/7\r\n\
+                    Set-Cookie: session=1\r\nX-Shop: yes\r\n";
+        stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).is_ok()
+    })
 }

@@ -3,7 +3,7 @@
 use super::super::Verdict;
 use super::*;
 
-const NOTHING: Verdict = Verdict::Nothing { wait: None, busy: false };
+const NOTHING: Verdict = Verdict::Nothing { wait: None };
 
 /// Lets time go on until the record is sent; how long that took.
 fn until_sent(book: &mut Book, now: &mut Duration) -> Option<Duration> {
@@ -20,7 +20,7 @@ fn until_sent(book: &mut Book, now: &mut Duration) -> Option<Duration> {
 fn end(book: &mut Book, verdict: Verdict, now: Duration) -> State {
     let entry = book.judge(1, verdict, now).unwrap();
     let state = entry.state;
-    book.ended(entry, verdict, ms(10), now);
+    book.ended(entry, verdict, now);
     state
 }
 
@@ -53,7 +53,7 @@ fn an_upstream_that_asks_for_more_time_gets_it() {
     let mut now = START;
     join(&mut book, 1, Class::Normal, 1, now);
     until_sent(&mut book, &mut now);
-    end(&mut book, Verdict::Nothing { wait: Some(Duration::from_secs(7)), busy: true }, now);
+    end(&mut book, Verdict::Nothing { wait: Some(Duration::from_secs(7)) }, now);
     assert_eq!(until_sent(&mut book, &mut now), Some(Duration::from_secs(7)));
 }
 
@@ -95,7 +95,7 @@ fn an_open_breaker_pauses_its_lane_only_and_is_no_try() {
     join(&mut book, 2, Class::Normal, 1, now);
     assert_eq!(book.due(now).send.len(), 1);
     let wait = Duration::from_secs(30);
-    end(&mut book, Verdict::Postponed { wait }, now);
+    end(&mut book, Verdict::Postponed { wait, all: true }, now);
     let seat = book.reserve(Class::Normal, 1, 100, 0, now).unwrap();
     book.insert(seat, Entry { lane: 1, ..entry(3, Class::Normal, 1, now) });
     let due = book.due(now + ms(5));

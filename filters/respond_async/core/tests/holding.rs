@@ -93,15 +93,15 @@ proptest! {
                         let entry = running.swap_remove(usize::from(which) % running.len());
                         let verdict = match how {
                             0 => Verdict::Answered,
-                            1 => Verdict::Nothing { wait: None, busy: true },
+                            1 => Verdict::Nothing { wait: None },
                             2 => Verdict::Unknown,
-                            _ => Verdict::Postponed { wait: ms(300) },
+                            _ => Verdict::Postponed { wait: ms(300), all: which % 2 == 0 },
                         };
                         let ended = book.judge(entry.seq, verdict, now).unwrap();
                         if ended.state.is_over() {
                             alive.retain(|seq| *seq != ended.seq);
                         }
-                        book.ended(ended, verdict, ms(5), now);
+                        book.ended(ended, verdict, now);
                     }
                 }
                 Step::Pass(span) => {
@@ -125,7 +125,7 @@ proptest! {
             prop_assert_eq!(figures.records, alive.len());
             prop_assert_eq!(figures.bytes, 100 * alive.len() as u64);
             prop_assert_eq!(figures.states.iter().map(|(_, count)| count).sum::<usize>(), alive.len());
-            prop_assert_eq!(figures.lanes[0].in_flight, running.len());
+            prop_assert_eq!(figures.lanes[0].channels[0].in_flight, running.len());
             prop_assert!(running.len() <= 5);
         }
     }

@@ -1,5 +1,6 @@
 //! The core on a stopped clock.
 
+mod channels;
 mod ends;
 mod fairness;
 mod holding;
