@@ -123,7 +123,10 @@ fn told(bench: &mut Criterion) {
         let ours = (&b"X-Tidegate-Room"[..], &b"1"[..]);
         let headers = [&headers[..], &[ours]].concat();
         let head = RequestHead { method, target: "/", path: "/", host: "a", secure: true, headers: &headers };
-        desk::answer(&room, ask, &head, &RequestContext::new(now, client), Duration::from_secs(60))
+        match desk::answer(&room, ask, &head, &RequestContext::new(now, client), Duration::from_secs(60)) {
+            Decision::Respond(reply) => *reply,
+            _ => panic!("nobody asked to wait"),
+        }
     };
     bench.bench_function("waiting_room/frontier", |bench| {
         bench.iter(|| black_box(ask(Ask::Frontier, "GET", None, Nanos(500_000_000))));

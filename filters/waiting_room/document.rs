@@ -72,6 +72,8 @@ pub struct Document {
     pub rate_per_minute: Option<f64>,
     /// Milliseconds after which it is worth looking again.
     pub poll_after_ms: u64,
+    /// So long a look may wait for news (`Prefer: wait`), in seconds.
+    pub long_poll_seconds: Option<u64>,
     /// Whether nobody is let in at the moment; places are kept.
     pub paused: bool,
     /// Whether nothing is left.
@@ -195,14 +197,15 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
         wait_time_90_percentile: estimate.map(|estimate| whole(estimate.p90)),
         rate_per_minute: outlook.rate.map(|rate| (rate * 60.0).round()),
         poll_after_ms,
-        paused: outlook.state == State::QueueAll || room.is_degraded(),
+        long_poll_seconds: room.settings().long_polls.map(|polls| polls.wait.as_secs()),
+        paused: matches!(outlook.state, State::QueueAll | State::Draining) || room.is_degraded(),
         sold_out: outlook.state == State::SoldOut,
         degraded: room.is_degraded(),
         ready_until: if let Standing::Ready(_, until) = standing { Some(until) } else { None },
         admitted_until: if let Standing::Admitted(_, until) = standing { Some(until) } else { None },
         starts_at: outlook.event.map(|(start, _)| start).filter(|start| *start > outlook.at),
         reason: rejected.map(Reason::as_str),
-        retry_after: rejected.map(|_| poll_after_ms.div_ceil(1_000)),
+        retry_after: rejected.filter(|reason| *reason != Reason::Ineligible).map(|_| poll_after_ms.div_ceil(1_000)),
         message: notice.as_ref().map(|notice| notice.text.clone()),
         message_level: notice.as_ref().map(|notice| notice.level.as_str()),
         server_time: outlook.at,

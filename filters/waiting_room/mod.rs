@@ -18,6 +18,7 @@
 
 mod aimd;
 mod backends;
+mod bypass;
 pub mod command;
 pub mod compatible;
 mod cookie;
@@ -30,8 +31,10 @@ mod gate;
 pub mod keys;
 mod leases;
 mod line;
+mod long_poll;
 mod marks;
 mod obey;
+mod operate;
 mod pace;
 mod public;
 mod record;
@@ -44,11 +47,13 @@ mod spec;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod visitor;
 mod window;
 
 pub use aimd::{Aimd, Control, Health};
+pub use bypass::Bypass;
 pub use cookie::TICKET_HEADER;
-pub use line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Reason, State, Visitor};
+pub use line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Proof, Reason, State, Visitor};
 pub use pace::{Estimate, poll_after};
 pub use public::{Level, Notice};
 pub use record::{Forgetful, History, Journal};
