@@ -3,7 +3,7 @@
 //! | | method | answers |
 //! | --- | --- | --- |
 //! | `frontier` | GET | the public document, the same bytes for all; 304 |
-//! | `status` | GET | how this visitor stands; 429 to who looks twice as often as asked, by the token alone; with `Prefer: wait=20` as soon as there is news ([`super::long_poll`]) |
+//! | `status` | GET | how this visitor stands; 429 to who looks twice as often as asked; with `Prefer: wait=20` when there is news |
 //! | `events` | GET | the same as it changes, as server-sent events; 503 to who is far from the front |
 //! | `join` | POST | a place: 200; 202: bring the token back first |
 //! | `claim` | POST | the way in: 200; 202 not yet; 409 after a reset; 410 too late |

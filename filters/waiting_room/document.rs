@@ -72,6 +72,8 @@ pub struct Document {
     pub rate_per_minute: Option<f64>,
     /// Milliseconds after which it is worth looking again.
     pub poll_after_ms: u64,
+    /// What a look that waits for news sends as `If-None-Match`.
+    pub tag: String,
     /// So long a look may wait for news (`Prefer: wait`), in seconds.
     pub long_poll_seconds: Option<u64>,
     /// Whether nobody is let in at the moment; places are kept.
@@ -92,6 +94,9 @@ pub struct Document {
     /// Seconds after which one may ask again for a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// The same, where the line is full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_full_retry_after: Option<u64>,
     /// The operator's word to all who wait.
     pub message: Option<String>,
     /// `info` or `warning`.
@@ -197,6 +202,7 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
         wait_time_90_percentile: estimate.map(|estimate| whole(estimate.p90)),
         rate_per_minute: outlook.rate.map(|rate| (rate * 60.0).round()),
         poll_after_ms,
+        tag: room.news().tag(outlook.at),
         long_poll_seconds: room.settings().long_polls.map(|polls| polls.wait.as_secs()),
         paused: matches!(outlook.state, State::QueueAll | State::Draining) || room.is_degraded(),
         sold_out: outlook.state == State::SoldOut,
@@ -206,6 +212,9 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
         starts_at: outlook.event.map(|(start, _)| start).filter(|start| *start > outlook.at),
         reason: rejected.map(Reason::as_str),
         retry_after: rejected.filter(|reason| *reason != Reason::Ineligible).map(|_| poll_after_ms.div_ceil(1_000)),
+        queue_full_retry_after: rejected
+            .filter(|reason| *reason == Reason::QueueFull)
+            .map(|_| poll_after_ms.div_ceil(1_000)),
         message: notice.as_ref().map(|notice| notice.text.clone()),
         message_level: notice.as_ref().map(|notice| notice.level.as_str()),
         server_time: outlook.at,
@@ -264,6 +273,22 @@ impl Document {
     pub(super) fn members(&self) -> impl Iterator<Item = (&'static str, String)> {
         let theirs = |object| ("cfWaitingRoom", serde_json::to_string(object).unwrap_or_default());
         self.compatible.as_ref().map(theirs).into_iter().chain([("waitingRoom", self.to_json())])
+    }
+
+    /// The members as one object, in a line of its own.
+    pub(super) fn to_line(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1_536);
+        out.push(b'{');
+        // Writing into memory does not fail, and numbers and text are always JSON.
+        if let Some(theirs) = &self.compatible {
+            out.extend_from_slice(b"\"cfWaitingRoom\":");
+            let _ = serde_json::to_writer(&mut out, theirs);
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"waitingRoom\":");
+        let _ = serde_json::to_writer(&mut out, self);
+        out.extend_from_slice(b"}\n");
+        out
     }
 
     /// The object `waitingRoom`.

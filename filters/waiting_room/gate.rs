@@ -282,7 +282,7 @@ impl Case<'_, '_> {
         if !self.settings.keys.can_sign(self.now / 1_000) {
             return Decision::Respond(Box::new(no_key()));
         }
-        let document = document::status(self.room(), standing, self.spread());
+        let document = document::status(self.room(), standing, self.room().spread());
         let person = self.settings.page.as_ref().filter(|_| self.is_person());
         let mut reply = match person {
             Some(page) => {
@@ -309,11 +309,6 @@ impl Case<'_, '_> {
         }
         reply.retry_after = Some(Duration::from_millis(document.poll_after_ms)).filter(|_| !ineligible);
         Decision::Respond(Box::new(reply))
-    }
-
-    /// From 0 to 1, another each time: makes clients come at different times.
-    pub(super) fn spread(&self) -> f64 {
-        f64::from(self.room().fresh_session()[0]) / 255.0
     }
 
     /// The headers that carry a token of this kind, number and subject to somebody who was asked to look again after

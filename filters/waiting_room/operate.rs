@@ -39,6 +39,24 @@ impl Room {
         self.line.lock().set_notice(notice.map(Arc::new));
     }
 
+    /// Ends the visit of this number, or takes it out of the line. False when nobody has it.
+    pub fn send_away(&self, now: u64, number: u64) -> bool {
+        self.end(number) || self.line.lock().take_out(now, number)
+    }
+
+    /// The number under which somebody is inside or in line, by who they are.
+    #[must_use]
+    pub fn number_of(&self, identity: &[u8]) -> Option<u64> {
+        let subject = self.subject(identity);
+        self.line.lock().number_of(subject)
+    }
+
+    /// Requests that were not held up, by the rule.
+    #[must_use]
+    pub fn let_by(&self) -> Vec<(Arc<str>, u64)> {
+        self.bypassed.all()
+    }
+
     /// Has what was decided so far written down, and told. False when that could not be done yet; it takes effect as soon
     /// as it can. May wait for the disk.
     pub fn settle(&self, now: u64) -> bool {

@@ -100,7 +100,9 @@ pub(super) struct News {
 impl News {
     fn mark(outlook: &Outlook, degraded: bool, notice: Option<&Notice>) -> u64 {
         let mut hash = DefaultHasher::new();
-        (outlook.epoch, outlook.state.as_str(), degraded).hash(&mut hash);
+        // To those who wait it is the same, and it changes with every visit to a quiet room.
+        let state = if outlook.state == State::NotQueueing { State::Queueing } else { outlook.state };
+        (outlook.epoch, state.as_str(), degraded).hash(&mut hash);
         notice.map(|notice| (&notice.text, notice.level.as_str())).hash(&mut hash);
         hash.finish()
     }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::backends::Backends;
 use super::bypass::Bypassed;
-use super::draw::{self, Seed};
+use super::draw::{Seed, Stamp};
 use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Reason, Visitor};
 use super::marks::Marks;
 use super::public::Public;
@@ -77,11 +77,18 @@ struct Writer {
     length: usize,
 }
 
+/// What makes bytes of the room's own.
+struct Stamps {
+    subject: Stamp,
+    session: Stamp,
+    pre: Stamp,
+}
+
 /// One waiting room.
 pub struct Room {
     name: Arc<str>,
     tag: [u8; 4],
-    seed: Seed,
+    stamps: Stamps,
     /// Milliseconds since 1970 at the start of the process's clock. At least what the journal knew: time here never goes
     /// back, not even over a restart under a clock that was set back.
     epoch: u64,
@@ -120,7 +127,11 @@ impl Room {
         let room = Self {
             tag: token::room_tag(&name),
             name,
-            seed,
+            stamps: Stamps {
+                subject: Stamp::new(&seed, b"subject"),
+                session: Stamp::new(&seed, b"session"),
+                pre: Stamp::new(&seed, b"pre"),
+            },
             epoch,
             began,
             marks,
@@ -295,20 +306,30 @@ impl Room {
     /// Where a person is remembered: the same in every run, for whoever holds the room's seed. Never 0.
     #[must_use]
     pub fn subject(&self, identity: &[u8]) -> u64 {
-        draw::stamp(&self.seed, b"subject", identity).max(1)
+        self.stamps.subject.of(identity).max(1)
     }
 
     /// Eight bytes that tell the visit of this number from all others.
     #[must_use]
     pub fn session(&self, number: u64) -> [u8; 8] {
-        draw::stamp(&self.seed, b"session", &number.to_be_bytes()).to_be_bytes()
+        self.stamps.session.of(&number.to_be_bytes()).to_be_bytes()
     }
 
     /// Eight bytes for a visitor who has no number yet.
     #[must_use]
     pub fn fresh_session(&self) -> [u8; 8] {
         let count = self.visits.fetch_add(1, Relaxed);
-        draw::stamp(&self.seed, b"pre", &[self.began.to_be_bytes(), count.to_be_bytes()].concat()).to_be_bytes()
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.began.to_be_bytes());
+        bytes[8..].copy_from_slice(&count.to_be_bytes());
+        self.stamps.pre.of(&bytes).to_be_bytes()
+    }
+
+    /// From 0 to 1, another each time: makes clients come at different times.
+    pub(super) fn spread(&self) -> f64 {
+        // Steps of the golden ratio leave no gaps and no heaps (a Weyl sequence); nothing secret hangs on it.
+        let step = self.visits.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        step as f64 / u64::MAX as f64
     }
 }
 

@@ -224,22 +224,14 @@ impl Case<'_, '_> {
 
     /// How a visitor stands, with the token they are to bring next time.
     pub(super) fn tell(&self, status: StatusCode, standing: Standing, token: Option<(Kind, u64, u64)>) -> Reply {
-        let document = document::status(self.room(), standing, self.spread());
-        let mut text = String::from("{");
-        for (at, (name, json)) in document.members().enumerate() {
-            text.push_str(if at == 0 { "\"" } else { ",\"" });
-            text.push_str(name);
-            text.push_str("\":");
-            text.push_str(&json);
-        }
-        text.push_str("}\n");
+        let document = document::status(self.room(), standing, self.room().spread());
         let mut reply = empty(status);
-        reply.body = ReplyBody::Whole(text.into());
+        reply.body = ReplyBody::Whole(document.to_line().into());
         reply.headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
         if let Some(token) = token {
             reply.headers.extend(self.ticket(token, document.poll_after_ms).into_iter().flatten());
         }
-        if let Ok(tag) = HeaderValue::try_from(self.room().news().tag(document.server_time)) {
+        if let Ok(tag) = HeaderValue::try_from(&document.tag) {
             reply.headers.push((header::ETAG, tag));
         }
         let again = matches!(standing, Standing::Rejected(reason) if reason != Reason::Ineligible);

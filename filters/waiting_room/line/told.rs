@@ -19,6 +19,21 @@ impl Line {
         self.gone = gone;
     }
 
+    /// Takes somebody out of the line. False when they are not in it.
+    pub(in crate::waiting_room) fn take_out(&mut self, now: u64, asked: u64) -> bool {
+        let number = self.resolve(asked);
+        let there = number > 0 && number < self.tail && !self.marks.is_spent(number);
+        if there {
+            self.leave(now, number);
+        }
+        there
+    }
+
+    /// Under which number somebody is inside or in line.
+    pub(in crate::waiting_room) fn number_of(&self, subject: u64) -> Option<u64> {
+        self.subjects.get(&subject).copied()
+    }
+
     /// Numbers and admissions given so far.
     pub(in crate::waiting_room) fn given(&self) -> (u64, u64) {
         (self.tail, self.admitted)
