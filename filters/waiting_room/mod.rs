@@ -20,6 +20,7 @@ mod aimd;
 mod backends;
 mod bypass;
 pub mod command;
+mod common;
 pub mod compatible;
 mod cookie;
 mod deadlines;
@@ -52,6 +53,7 @@ mod window;
 
 pub use aimd::{Aimd, Control, Health};
 pub use bypass::Bypass;
+pub use common::Common;
 pub use cookie::TICKET_HEADER;
 pub use line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Proof, Reason, State, Visitor};
 pub use pace::{Estimate, poll_after};

@@ -14,6 +14,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::common::Made;
 use super::document;
 use super::line::{Outlook, State};
 use super::room::Room;
@@ -128,6 +129,8 @@ pub(super) struct Public {
     listeners: AtomicUsize,
     pub(super) news: watch::Sender<News>,
     pub(super) waiting: AtomicUsize,
+    /// What documents share, as it was made last.
+    pub(super) common: ArcSwapOption<Made>,
     /// Room time of the last tick, and milliseconds that it was late.
     ticked: AtomicU64,
     pub(super) lag: AtomicU64,
@@ -160,6 +163,7 @@ impl Public {
             listeners: AtomicUsize::new(0),
             news: watch::Sender::new(News::default()),
             waiting: AtomicUsize::new(0),
+            common: ArcSwapOption::empty(),
             ticked: AtomicU64::new(0),
             lag: AtomicU64::new(0),
         }

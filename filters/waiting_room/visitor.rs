@@ -231,7 +231,7 @@ impl Case<'_, '_> {
         if let Some(token) = token {
             reply.headers.extend(self.ticket(token, document.poll_after_ms).into_iter().flatten());
         }
-        if let Ok(tag) = HeaderValue::try_from(&document.tag) {
+        if let Ok(tag) = HeaderValue::try_from(&document.common.tag) {
             reply.headers.push((header::ETAG, tag));
         }
         let again = matches!(standing, Standing::Rejected(reason) if reason != Reason::Ineligible);
