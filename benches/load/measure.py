@@ -58,7 +58,7 @@ def load(machine, peer, seconds, connections, count):
     """One round of wrk: a row of figures."""
     command = ["taskset", "-c", str(machine.load_core), "wrk", "-t1", "-c%d" % connections, "-d%ds" % seconds,
                "--latency", "--timeout", "10s", "-s", os.path.join(HERE, "users.lua"),
-               "http://127.0.0.1:%d" % peer.port, "--", peer.path]
+               "http://127.0.0.1:%d" % peer.port, "--", peer.path] + ([peer.ticket()] if peer.ticket() else [])
     perf = Perf(peer.pid, machine.load_core) if count else None
     before, started = processor_seconds(peer.pid), time.monotonic()
     run = subprocess.run(command, capture_output=True, text=True)

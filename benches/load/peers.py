@@ -1,5 +1,6 @@
 """The proxies of a run: how each is configured and started, and what it listens on."""
 
+import http.client
 import os
 import shutil
 import signal
@@ -19,9 +20,30 @@ NGINX = shutil.which("nginx")
 PASS, OPEN, SHUT, BIG = "/pass/order", "/open/order", "/shut/order", "/pass/large"
 BIG_BYTES = 1 << 20
 # An answer of the gateway's own that says nothing, and the document that everybody in a waiting room reads.
-NONE, FRONTIER = "/none/order", "/.tidegate/wr/drop/frontier"
+NONE, FRONTIER, STATUS = "/none/order", "/.tidegate/wr/drop/frontier", "/.tidegate/wr/drop/status"
 # Three tiers that never refuse.
 PLENTY = 1_000_000
+
+
+def wait_in_line(port):
+    """Joins the room, whose one place is taken first, and waits until a look is not too soon."""
+    def ask(path, ticket, method):
+        wire = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        wire.request(method, path, headers={"X-Tidegate-Room": "1", "X-Tidegate-Ticket": ticket})
+        answer = wire.getresponse()
+        answer.read()
+        return answer.status, answer.getheader("X-Tidegate-Ticket") or ticket
+
+    join, ticket = STATUS.replace("/status", "/join"), ""
+    status, holder = ask(join, "", "POST")
+    status, holder = ask(join, holder, "POST")
+    for _ in range(2):
+        status, ticket = ask(join, ticket, "POST")
+    for _ in range(120):
+        if ask(STATUS, ticket, "GET")[0] == 200:
+            return ticket
+        time.sleep(0.5)
+    raise RuntimeError("nobody may look in the waiting room")
 
 
 def free_port():
@@ -35,7 +57,13 @@ class Peer:
 
     def __init__(self, name, configure, path):
         self.name, self.configure, self.path = name, configure, path
-        self.port = self.process = None
+        self.port = self.process = self.held = None
+
+    def ticket(self):
+        """The ticket of somebody who waits in the room and may look again; None where the path needs none."""
+        if self.path == STATUS and not self.held:
+            self.held = wait_in_line(self.port)
+        return self.held
 
     @property
     def pid(self):
@@ -111,7 +139,8 @@ def peers_for(test):
     """The installed peers of a test; the gateway and its floor come first."""
     limited, strict = nginx_limits("%dr/s" % PLENTY, PLENTY), nginx_limits("1r/m", 0)
     if test == "room":
-        return [Peer("tidegate, 404", gateway, NONE), Peer("tidegate, frontier", gateway, FRONTIER)]
+        return [Peer("tidegate, 404", gateway, NONE), Peer("tidegate, frontier", gateway, FRONTIER),
+                Peer("tidegate, status", gateway, STATUS)]
     if test == "refuse":
         peers = [Peer("tidegate", gateway, SHUT)]
         candidates = [(NGINX, "nginx, 3 limits", lambda m, p: nginx(m, p, strict)),

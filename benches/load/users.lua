@@ -4,7 +4,9 @@ local users, next_user, requests = 1000, 0, {}
 
 function init(arguments)
   for number = 1, users do
-    requests[number] = wrk.format("GET", arguments[1], { ["X-User"] = "user-" .. number })
+    -- The second argument, if any, is the ticket of somebody who waits.
+    requests[number] =
+      wrk.format("GET", arguments[1], { ["X-User"] = "user-" .. number, ["X-Tidegate-Ticket"] = arguments[2] })
   end
 end
 

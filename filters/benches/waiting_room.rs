@@ -123,7 +123,10 @@ fn told(bench: &mut Criterion) {
         let ours = (&b"X-Tidegate-Room"[..], &b"1"[..]);
         let headers = [&headers[..], &[ours]].concat();
         let head = RequestHead { method, target: "/", path: "/", host: "a", secure: true, headers: &headers };
-        desk::answer(&room, ask, &head, &RequestContext::new(now, client), Duration::from_secs(60))
+        let decision = desk::answer(&room, ask, &head, &RequestContext::new(now, client), Duration::from_secs(60));
+        // Nobody asks to wait.
+        let reply = if let Decision::Respond(reply) = decision { Some(*reply) } else { None };
+        reply.unwrap()
     };
     bench.bench_function("waiting_room/frontier", |bench| {
         bench.iter(|| black_box(ask(Ask::Frontier, "GET", None, Nanos(500_000_000))));

@@ -6,11 +6,14 @@
 //!
 //! **Units.** Moments are milliseconds since 1970, spans are in the unit that their name says. Unknown is `null`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::common::Common;
 use super::compatible::Compatible;
-use super::line::{Outlook, Reason, State};
+use super::line::{Outlook, Reason};
 use super::pace;
 use super::room::Room;
 
@@ -41,83 +44,46 @@ pub enum Standing {
     Expired,
 }
 
-/// A visitor's document, the object `waitingRoom`.
+/// A visitor's document, the object `waitingRoom`: what concerns this one, and what everybody is told at this moment.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Document {
     /// `PRE`, `PREQUEUED`, `WAITING`, `READY`, `ADMITTED`, `OPEN`, `LEFT`, `REJECTED` or `EXPIRED`.
     pub state: &'static str,
-    /// The room's name.
-    pub room: String,
-    /// What the room does.
-    pub room_state: &'static str,
-    /// Counts up when the room is reset.
-    pub epoch: u32,
     /// The visitor's number.
     pub ticket_number: Option<u64>,
-    /// Turns have come up to this number.
-    pub serving_number: u64,
     /// The visitor's place, from 1.
     pub position: Option<u64>,
     /// People present who stand before.
     pub position_ahead: Option<u64>,
-    /// People present in line.
-    pub queue_length: u64,
     /// Seconds to wait, as expected.
     pub wait_time_seconds: Option<u64>,
     /// Seconds within which nine in ten of those who stand here get in.
     #[serde(rename = "waitTime90Percentile")]
     pub wait_time_90_percentile: Option<u64>,
-    /// People let in a minute, measured.
-    pub rate_per_minute: Option<f64>,
     /// Milliseconds after which it is worth looking again.
     pub poll_after_ms: u64,
-    /// Whether nobody is let in at the moment; places are kept.
-    pub paused: bool,
-    /// Whether nothing is left.
-    pub sold_out: bool,
-    /// Whether the gateway cannot write down what it decides: nobody new is let in.
-    pub degraded: bool,
     /// End of the visitor's turn.
     pub ready_until: Option<u64>,
     /// End of the visitor's visit, unless it is prolonged.
     pub admitted_until: Option<u64>,
-    /// Start of the event that people are collected for.
-    pub starts_at: Option<u64>,
     /// Why there is no place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// Seconds after which one may ask again for a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
-    /// The operator's word to all who wait.
-    pub message: Option<String>,
-    /// `info` or `warning`.
-    pub message_level: Option<&'static str>,
-    /// The gateway's clock.
-    pub server_time: u64,
-    /// Where the visitor looks, and what they can do.
-    #[serde(flatten)]
-    pub links: Links,
+    /// The same, where the line is full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_full_retry_after: Option<u64>,
+    /// Only where events are offered: to those who are not far from the front.
+    pub events_url: Option<String>,
+    /// What everybody is told; its members stand beside these.
+    #[serde(skip)]
+    pub common: Arc<Common>,
     /// What programs written for Cloudflare's rooms read, in an object of its own; `None` where the room has none.
     #[serde(skip)]
     pub compatible: Option<Box<Compatible>>,
-    /// Seconds after which a page without scripts looks again.
-    #[serde(skip)]
-    pub refresh: u64,
-}
-
-/// Addresses of a room's public side, for one visitor.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Links {
-    status_url: String,
-    frontier_url: String,
-    /// Only where events are offered: to those who are not far from the front.
-    events_url: Option<String>,
-    join_url: String,
-    claim_url: String,
-    leave_url: String,
 }
 
 #[derive(Serialize)]
@@ -179,50 +145,26 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
         (_, ahead) => outlook.poll_after(ahead.unwrap_or(0), spread),
     };
     let whole = |seconds: f64| seconds.ceil() as u64;
-    let notice = room.notice();
     let rejected = if let Standing::Rejected(reason) = standing { Some(reason) } else { None };
+    let again = |reason: Option<Reason>| reason.map(|_| poll_after_ms.div_ceil(1_000));
+    let settings = room.settings();
+    let near = |ahead: &u64| settings.events.is_some_and(|events| *ahead < events.below_position);
     Document {
         state: state(standing),
-        room: room.name().to_string(),
-        room_state: outlook.state.as_str(),
-        epoch: outlook.epoch,
         ticket_number: number(standing),
-        serving_number: outlook.frontier,
         position: ahead.map(|ahead| ahead + 1),
         position_ahead: ahead,
-        queue_length: outlook.waiting,
         wait_time_seconds: estimate.map(|estimate| whole(estimate.expected)),
         wait_time_90_percentile: estimate.map(|estimate| whole(estimate.p90)),
-        rate_per_minute: outlook.rate.map(|rate| (rate * 60.0).round()),
         poll_after_ms,
-        paused: outlook.state == State::QueueAll || room.is_degraded(),
-        sold_out: outlook.state == State::SoldOut,
-        degraded: room.is_degraded(),
         ready_until: if let Standing::Ready(_, until) = standing { Some(until) } else { None },
         admitted_until: if let Standing::Admitted(_, until) = standing { Some(until) } else { None },
-        starts_at: outlook.event.map(|(start, _)| start).filter(|start| *start > outlook.at),
         reason: rejected.map(Reason::as_str),
-        retry_after: rejected.map(|_| poll_after_ms.div_ceil(1_000)),
-        message: notice.as_ref().map(|notice| notice.text.clone()),
-        message_level: notice.as_ref().map(|notice| notice.level.as_str()),
-        server_time: outlook.at,
-        links: links(room, ahead.filter(|_| waits)),
-        compatible: room.settings().cloudflare.then(|| Box::new(Compatible::new(&outlook, standing, estimate))),
-        refresh: outlook.refresh / 1_000,
-    }
-}
-
-fn links(room: &Room, ahead: Option<u64>) -> Links {
-    let settings = room.settings();
-    let base = &settings.base;
-    let events = settings.events.is_some_and(|events| ahead.is_some_and(|ahead| ahead < events.below_position));
-    Links {
-        status_url: format!("{base}/status"),
-        frontier_url: format!("{base}/frontier"),
-        events_url: events.then(|| format!("{base}/events")),
-        join_url: format!("{base}/join"),
-        claim_url: format!("{base}/claim"),
-        leave_url: format!("{base}/leave"),
+        retry_after: again(rejected.filter(|reason| *reason != Reason::Ineligible)),
+        queue_full_retry_after: again(rejected.filter(|reason| *reason == Reason::QueueFull)),
+        events_url: ahead.filter(|_| waits).filter(near).map(|_| format!("{}/events", settings.base)),
+        common: room.common(),
+        compatible: settings.cloudflare.then(|| Box::new(Compatible::new(&outlook, standing, estimate))),
     }
 }
 
@@ -263,9 +205,39 @@ impl Document {
         self.compatible.as_ref().map(theirs).into_iter().chain([("waitingRoom", self.to_json())])
     }
 
+    /// The members as one object, in a line of its own.
+    pub(super) fn to_line(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1_536);
+        out.push(b'{');
+        if let Some(theirs) = &self.compatible {
+            out.extend_from_slice(b"\"cfWaitingRoom\":");
+            write(&mut out, theirs);
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"waitingRoom\":");
+        self.write(&mut out);
+        out.extend_from_slice(b"}\n");
+        out
+    }
+
     /// The object `waitingRoom`.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let mut out = Vec::with_capacity(1_024);
+        self.write(&mut out);
+        String::from_utf8(out).unwrap_or_default()
     }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        write(out, self);
+        // Both are objects with members: the second goes on where the first ends.
+        out.pop();
+        out.push(b',');
+        out.extend_from_slice(&self.common.json()[1..]);
+    }
+}
+
+/// Writing into memory does not fail, and numbers and text are always JSON.
+fn write(out: &mut Vec<u8>, object: &impl Serialize) {
+    let _ = serde_json::to_writer(out, object);
 }

@@ -58,7 +58,21 @@ pub fn lot(seed: &Seed, room: &str, identity: &[u8]) -> u64 {
 
 /// Eight bytes that only the holder of `seed` can make of these.
 pub(super) fn stamp(seed: &Seed, what: &[u8], bytes: &[u8]) -> u64 {
-    first_eight(&keyed(seed).chain_update(what).chain_update([0]).chain_update(bytes).finalize().into_bytes())
+    Stamp::new(seed, what).of(bytes)
+}
+
+/// The same, with the key's two blocks hashed once.
+pub(super) struct Stamp(Hmac<Sha256>);
+
+impl Stamp {
+    /// For stamps of one kind.
+    pub(super) fn new(seed: &Seed, what: &[u8]) -> Self {
+        Self(keyed(seed).chain_update(what).chain_update([0]))
+    }
+
+    pub(super) fn of(&self, bytes: &[u8]) -> u64 {
+        first_eight(&self.0.clone().chain_update(bytes).finalize().into_bytes())
+    }
 }
 
 fn keyed(seed: &Seed) -> Hmac<Sha256> {

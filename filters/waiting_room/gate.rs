@@ -19,9 +19,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode, header, response};
 use smallvec::SmallVec;
 
+use super::bypass::Why;
 use super::cookie::{self, TICKET_HEADER};
 use super::document::{self, Document, Standing};
-use super::line::{Admission, Claim, Entry, State, Visitor};
+use super::line::{Admission, Claim, Entry, Reason, State, Visitor};
 use super::room::Room;
 use super::rules::Method;
 use super::settings::{Rendered, Settings};
@@ -74,8 +75,8 @@ impl Filter for Gate {
         if let Some(decision) = (Case { gate: self, settings: &settings, head, now, subject: 0 }).reenter() {
             return decision;
         }
-        if self.is_open_to(&settings, head, cx) {
-            self.room.counts.bypassed.fetch_add(1, Relaxed);
+        if let Some(why) = self.is_open_to(&settings, head, cx) {
+            self.room.bypassed.count(why);
             Case { gate: self, settings: &settings, head, now, subject: 0 }.recognise(cx);
             return Decision::Continue;
         }
@@ -105,13 +106,18 @@ impl Gate {
         identity.map_or(0, |text| self.room.subject(text.as_bytes()))
     }
 
-    fn is_open_to(&self, settings: &Settings, head: &RequestHead<'_>, cx: &RequestContext) -> bool {
+    fn is_open_to(&self, settings: &Settings, head: &RequestHead<'_>, cx: &RequestContext) -> Option<Why> {
         let limits = self.room.outlook_now().limits;
-        let preflight = head.method == "OPTIONS" && head.header("access-control-request-method").is_some();
-        limits.suspended
-            || limits.method == Method::Passthrough
-            || preflight
-            || settings.bypass.iter().any(|condition| condition.holds(head, cx))
+        if limits.suspended {
+            return Some(Why::Suspended);
+        }
+        if limits.method == Method::Passthrough {
+            return Some(Why::Passthrough);
+        }
+        if head.method == "OPTIONS" && head.header("access-control-request-method").is_some() {
+            return Some(Why::Preflight);
+        }
+        settings.bypass.iter().position(|rule| rule.condition.holds(head, cx)).map(Why::Rule)
     }
 
     pub(super) fn token(&self, kind: Kind, number: u64, subject: u64, now: u64, until: u64) -> Token {
@@ -211,6 +217,10 @@ impl Case<'_, '_> {
         if self.takes_nothing() {
             return self.wait(Standing::Pre, None);
         }
+        if !self.is_eligible(cx) {
+            self.room().counts.rejected[Reason::Ineligible.index()].fetch_add(1, Relaxed);
+            return self.wait(Standing::Rejected(Reason::Ineligible), None);
+        }
         match self.room().enter(self.now, Visitor { subject: self.subject, steady }) {
             Entry::Pass(admission) => self.admit(admission, self.subject, cx),
             Entry::Place(number) => self.wait(Standing::Waiting(number), Some((Kind::Ticket, number, self.subject))),
@@ -220,6 +230,11 @@ impl Case<'_, '_> {
             Entry::Pre | Entry::Busy => self.wait(Standing::Pre, Some((Kind::Pre, 0, 0))),
             Entry::Rejected(reason) => self.wait(Standing::Rejected(reason), None),
         }
+    }
+
+    /// Whether this visitor may have a place at all.
+    pub(super) fn is_eligible(&self, cx: &RequestContext) -> bool {
+        self.settings.eligible.as_ref().is_none_or(|condition| condition.holds(self.head, cx))
     }
 
     /// Requests that neither take a number nor a place: what a browser asks for on its own, beside the page that it shows.
@@ -277,7 +292,7 @@ impl Case<'_, '_> {
         if !self.settings.keys.can_sign(self.now / 1_000) {
             return Decision::Respond(Box::new(no_key()));
         }
-        let document = document::status(self.room(), standing, self.spread());
+        let document = document::status(self.room(), standing, self.room().spread());
         let person = self.settings.page.as_ref().filter(|_| self.is_person());
         let mut reply = match person {
             Some(page) => {
@@ -286,11 +301,13 @@ impl Case<'_, '_> {
             }
             None => self.problem(standing, &document),
         };
-        if let Some(configured) = self.settings.status {
-            reply.status = configured;
-        }
-        if !matches!(self.head.method, "GET" | "HEAD" | "OPTIONS") {
+        let ineligible = standing == Standing::Rejected(Reason::Ineligible);
+        if ineligible {
+            reply.status = StatusCode::FORBIDDEN;
+        } else if !matches!(self.head.method, "GET" | "HEAD" | "OPTIONS") {
             reply.status = StatusCode::TOO_MANY_REQUESTS;
+        } else if let Some(configured) = self.settings.status {
+            reply.status = configured;
         }
         reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")));
         reply
@@ -300,13 +317,8 @@ impl Case<'_, '_> {
         if let Some(token) = token {
             reply.headers.extend(self.ticket(token, document.poll_after_ms).into_iter().flatten());
         }
-        reply.retry_after = Some(Duration::from_millis(document.poll_after_ms));
+        reply.retry_after = Some(Duration::from_millis(document.poll_after_ms)).filter(|_| !ineligible);
         Decision::Respond(Box::new(reply))
-    }
-
-    /// From 0 to 1, another each time: makes clients come at different times.
-    pub(super) fn spread(&self) -> f64 {
-        f64::from(self.room().fresh_session()[0]) / 255.0
     }
 
     /// The headers that carry a token of this kind, number and subject to somebody who was asked to look again after
@@ -324,6 +336,7 @@ impl Case<'_, '_> {
 
     fn problem(&self, standing: Standing, document: &Document) -> Reply {
         let title = match (standing, self.room().outlook_now().state) {
+            (Standing::Rejected(Reason::Ineligible), _) => "This is not open to everybody",
             (Standing::Rejected(_), State::SoldOut) => "Nothing is left",
             (Standing::Rejected(_), _) => "There is no place in line",
             _ => "Please wait for your turn",
@@ -333,7 +346,8 @@ impl Case<'_, '_> {
             problem.members.extend(document.members());
         }
         let body = ReplyBody::Problem(problem);
-        Reply { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: None, headers: SmallVec::new(), body }
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Reply { status, retry_after: None, headers: SmallVec::new(), body }
     }
 
     fn is_person(&self) -> bool {

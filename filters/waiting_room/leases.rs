@@ -54,6 +54,13 @@ impl Leases {
         true
     }
 
+    /// Notes that a pass promises no more than `durable`, and whether it has yet to be brought back.
+    pub(super) fn promise(&mut self, number: u64, durable: u64, short: bool) {
+        if let Some(lease) = self.by_number.get_mut(&number) {
+            (lease.durable, lease.short) = (durable, short);
+        }
+    }
+
     /// Notes that the visitor has brought the pass back.
     pub(super) fn confirm(&mut self, number: u64) {
         if let Some(lease) = self.by_number.get_mut(&number) {

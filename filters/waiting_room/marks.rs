@@ -85,6 +85,19 @@ impl Chunk {
         }
         seen & !self.spent.word(word) & !self.picked.get().map_or(0, |picked| picked.word(word))
     }
+
+    /// Who of these 64 was neither seen lately, nor used up, nor picked.
+    fn absent(&self, word: usize) -> u64 {
+        let known = self.seen[0].word(word) | self.seen[1].word(word) | self.spent.word(word);
+        !(known | self.picked.get().map_or(0, |picked| picked.word(word)))
+    }
+}
+
+/// Those of the 64 numbers from `start` on that lie in `from..to`.
+fn within(start: u64, from: u64, to: u64) -> u64 {
+    let above = if start < from { u64::MAX << (from - start) } else { u64::MAX };
+    let below = if to - start < 64 { (1 << (to - start)) - 1 } else { u64::MAX };
+    above & below
 }
 
 /// Consecutive chunks; replaced as a whole when one is added or taken away.
@@ -221,6 +234,18 @@ impl Marks {
         count
     }
 
+    /// How many of `from..to` were neither seen lately nor used up.
+    pub(super) fn absent(&self, from: u64, to: u64) -> u64 {
+        let chunks = self.chunks.load();
+        let (mut start, mut count) = (from.max(chunks.first * CHUNK) / 64 * 64, 0);
+        while start < to {
+            let Some(chunk) = chunks.of(start) else { break };
+            count += u64::from((chunk.absent(word_of(start)) & within(start, from, to)).count_ones());
+            start += 64;
+        }
+        count
+    }
+
     /// Calls `each` with the waiting numbers of `from..to` in order, until it returns false.
     pub(super) fn each(&self, from: u64, to: u64, mut each: impl FnMut(u64) -> bool) {
         self.words(from, to, |start, mut bits| {
@@ -277,13 +302,7 @@ impl Marks {
         let mut start = from.max(chunks.first * CHUNK) / 64 * 64;
         while start < to {
             let Some(chunk) = chunks.of(start) else { return };
-            let mut bits = chunk.waiting(word_of(start));
-            if start < from {
-                bits &= u64::MAX << (from - start);
-            }
-            if to - start < 64 {
-                bits &= (1 << (to - start)) - 1;
-            }
+            let bits = chunk.waiting(word_of(start)) & within(start, from, to);
             if bits != 0 && !each(start, bits) {
                 return;
             }

@@ -18,7 +18,9 @@
 
 mod aimd;
 mod backends;
+mod bypass;
 pub mod command;
+mod common;
 pub mod compatible;
 mod cookie;
 mod deadlines;
@@ -30,8 +32,10 @@ mod gate;
 pub mod keys;
 mod leases;
 mod line;
+mod long_poll;
 mod marks;
 mod obey;
+mod operate;
 mod pace;
 mod public;
 mod record;
@@ -44,11 +48,14 @@ mod spec;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod visitor;
 mod window;
 
 pub use aimd::{Aimd, Control, Health};
+pub use bypass::Bypass;
+pub use common::Common;
 pub use cookie::TICKET_HEADER;
-pub use line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Reason, State, Visitor};
+pub use line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Proof, Reason, State, Visitor};
 pub use pace::{Estimate, poll_after};
 pub use public::{Level, Notice};
 pub use record::{Forgetful, History, Journal};

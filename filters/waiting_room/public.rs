@@ -4,6 +4,7 @@
 //! changes its bytes stay the same, so that whoever has them is told so (304). Frames are made by the tick, and only while
 //! anybody listens.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -13,10 +14,10 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::common::Made;
 use super::document;
-use super::line::{Outlook, Reason, State};
+use super::line::{Outlook, State};
 use super::room::Room;
-use crate::engine::{Sample, SampleKind};
 
 /// A document is at least this old before it is made anew (milliseconds). It may be cached for as long.
 const FRESH: u64 = 1_000;
@@ -27,7 +28,7 @@ const STALE: u64 = 10_000;
 const TICK: u64 = 100;
 
 /// How much a notice matters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Good to know.
@@ -49,7 +50,7 @@ impl Level {
 }
 
 /// An operator's word to all who wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Notice {
     /// What it says, as plain text.
     pub text: String,
@@ -60,6 +61,11 @@ pub struct Notice {
 impl Notice {
     /// The longest text, in characters: it is a line, not a page.
     pub const LONGEST: usize = 300;
+
+    /// What the journal says where there is none any more.
+    pub(super) fn none() -> Self {
+        Self { text: String::new(), level: Level::Info }
+    }
 }
 
 /// The public document as sent.
@@ -81,6 +87,38 @@ pub(super) struct Frame {
     pub(super) over: bool,
 }
 
+/// What concerns everybody who waits, apart from how far the line has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// Differs where it differs.
+    pub(super) mark: u64,
+    /// Room time when it became so.
+    pub(super) since: u64,
+    /// The process ends.
+    pub(super) over: bool,
+}
+
+impl News {
+    fn mark(outlook: &Outlook, degraded: bool, notice: Option<&Notice>) -> u64 {
+        let mut hash = DefaultHasher::new();
+        // To those who wait it is the same, and it changes with every visit to a quiet room.
+        let state = if outlook.state == State::NotQueueing { State::Queueing } else { outlook.state };
+        (outlook.epoch, state.as_str(), degraded).hash(&mut hash);
+        notice.map(|notice| (&notice.text, notice.level.as_str())).hash(&mut hash);
+        hash.finish()
+    }
+
+    /// The entity tag of a document that was made at this moment. No two documents are the same.
+    pub(super) fn tag(self, at: u64) -> String {
+        format!("\"{:x}-{at:x}\"", self.mark)
+    }
+
+    /// What somebody knows who sends this tag.
+    pub(super) fn known(tag: &str) -> Option<u64> {
+        u64::from_str_radix(tag.trim().strip_prefix('"')?.split('-').next()?, 16).ok()
+    }
+}
+
 /// What a room has for everybody.
 pub(super) struct Public {
     published: ArcSwap<Published>,
@@ -89,9 +127,13 @@ pub(super) struct Public {
     notice: ArcSwapOption<Notice>,
     frames: watch::Sender<Option<Arc<Frame>>>,
     listeners: AtomicUsize,
+    pub(super) news: watch::Sender<News>,
+    pub(super) waiting: AtomicUsize,
+    /// What documents share, as it was made last.
+    pub(super) common: ArcSwapOption<Made>,
     /// Room time of the last tick, and milliseconds that it was late.
     ticked: AtomicU64,
-    lag: AtomicU64,
+    pub(super) lag: AtomicU64,
 }
 
 /// One of those who listen; gives the connection back when dropped.
@@ -104,7 +146,8 @@ impl Drop for Seat {
 }
 
 impl Public {
-    pub(super) fn new() -> Self {
+    /// For a room of which the journal keeps this word.
+    pub(super) fn new(notice: Option<Arc<Notice>>) -> Self {
         let never = Published {
             bytes: Bytes::new(),
             etag: HeaderValue::from_static("\"0\""),
@@ -115,9 +158,12 @@ impl Public {
         Self {
             published: ArcSwap::from_pointee(never),
             making: Mutex::new(0),
-            notice: ArcSwapOption::empty(),
+            notice: ArcSwapOption::new(notice),
             frames: watch::Sender::new(None),
             listeners: AtomicUsize::new(0),
+            news: watch::Sender::new(News::default()),
+            waiting: AtomicUsize::new(0),
+            common: ArcSwapOption::empty(),
             ticked: AtomicU64::new(0),
             lag: AtomicU64::new(0),
         }
@@ -142,9 +188,9 @@ impl Room {
         self.public.notice.load_full()
     }
 
-    /// Tells all who wait something, or nothing any more. Forgotten when the process ends.
-    pub fn set_notice(&self, notice: Option<Notice>) {
-        self.public.notice.store(notice.map(Arc::new));
+    /// What the journal has is told.
+    pub(super) fn publish_notice(&self, notice: Option<Arc<Notice>>) {
+        self.public.notice.store(notice);
     }
 
     /// How many connections listen.
@@ -198,8 +244,22 @@ impl Room {
         Frame { outlook: self.outlook(), document: document::frontier(self), notice: self.notice(), over }
     }
 
-    /// Tells those who listen how things stand; called by each tick.
+    /// What concerns everybody, as of the last tick.
+    pub(super) fn news(&self) -> News {
+        *self.public.news.borrow()
+    }
+
+    /// Tells those who listen how things stand, and those who wait whether anything is new; called by each tick.
     pub(super) fn tell(&self) {
+        let outlook = self.outlook_now();
+        let mark = News::mark(&outlook, self.is_degraded(), self.public.notice.load().as_deref());
+        self.public.news.send_if_modified(|news| {
+            let new = news.mark != mark;
+            if new {
+                (news.mark, news.since) = (mark, outlook.at);
+            }
+            new
+        });
         if self.public.frames.receiver_count() > 0 {
             self.public.frames.send_replace(Some(Arc::new(self.frame(false))));
         }
@@ -207,42 +267,8 @@ impl Room {
 
     /// Sends those who listen away, since the process ends.
     pub fn dismiss(&self) {
+        self.public.news.send_modify(|news| news.over = true);
         self.public.frames.send_replace(Some(Arc::new(self.frame(true))));
-    }
-}
-
-impl Room {
-    /// What is counted and measured about visitors who wait.
-    pub(super) fn more_samples(&self, out: &mut Vec<Sample>) {
-        let (outlook, counts) = (self.outlook_now(), &self.counts);
-        let mut add = |name, help, kind, label: Option<(&'static str, &str)>, value: f64| {
-            let room = ("room", self.name().to_string());
-            let more = label.map(|(name, value)| (name, value.to_owned()));
-            out.push(Sample { name, help, kind, labels: [room].into_iter().chain(more).collect(), value });
-        };
-        let rejected = "tidegate_waiting_room_rejected_total";
-        for reason in Reason::ALL {
-            let count = counts.rejected[reason.index()].load(Relaxed);
-            let label = Some(("reason", reason.as_str()));
-            add(rejected, "Visitors who got no place.", SampleKind::Counter, label, count as f64);
-        }
-        let counters = [
-            ("tidegate_waiting_room_abandoned_total", "Visitors who said that they leave.", counts.left.load(Relaxed)),
-            ("tidegate_waiting_room_missed_total", "Turns that nobody took.", outlook.missed),
-            ("tidegate_waiting_room_poll_too_soon_total", "Looks that came too soon.", counts.too_soon.load(Relaxed)),
-        ];
-        for (name, help, value) in counters {
-            add(name, help, SampleKind::Counter, None, value as f64);
-        }
-        let lag = self.public.lag.load(Relaxed) as f64 / 1_000.0;
-        add("tidegate_waiting_room_tick_lag_seconds", "How late the last tick was.", SampleKind::Gauge, None, lag);
-        let listeners = self.listeners() as f64;
-        add("tidegate_waiting_room_sse_connections", "Open streams of events.", SampleKind::Gauge, None, listeners);
-        if let Some(wait) = outlook.estimate(outlook.waiting) {
-            let (name, help) = ("tidegate_waiting_room_eta_seconds", "Wait of somebody who comes now.");
-            add(name, help, SampleKind::Gauge, Some(("quantile", "0.5")), wait.p50);
-            add(name, help, SampleKind::Gauge, Some(("quantile", "0.9")), wait.p90);
-        }
     }
 }
 

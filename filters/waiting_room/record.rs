@@ -9,6 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::public::Notice;
+
 /// Where a room's lines are kept.
 pub trait Journal: Send {
     /// Adds a line (which ends in a newline). On return it survives a kill and a power cut.
@@ -41,6 +43,14 @@ impl Journal for Forgetful {
 /// A visit in a line: number, beginning, end, subject.
 pub(super) type Visit = (u64, u64, u64, u64);
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_nothing(doubt: &(u64, u64)) -> bool {
+    *doubt == (0, 0)
+}
+
 /// What changed in one tick, or with `whole` everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,6 +73,15 @@ pub(super) struct Delta {
     pub(super) sold_out: bool,
     /// Whether the backend does.
     pub(super) gone: bool,
+    /// Whether an operator empties the room.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) draining: bool,
+    /// Places that an earlier kill left in doubt, and until when.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub(super) doubt: (u64, u64),
+    /// What an operator says to all who wait from now on; an empty text: nothing any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) notice: Option<Notice>,
     /// First number of those who register for a draw, while they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) collecting: Option<u64>,
@@ -102,7 +121,8 @@ impl Delta {
     /// Only its counts.
     pub(super) fn counts(&self) -> Delta {
         let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, collecting, .. } = *self;
-        Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, collecting, ..Delta::default() }
+        let counts = Delta { at, epoch, tail, reserved, frontier, credit, admitted, ..Delta::default() };
+        Delta { sold_out, gone, collecting, draining: self.draining, doubt: self.doubt, ..counts }
     }
 
     /// Whether it says nothing but the time to somebody who knows the counts of the line before.
@@ -111,9 +131,10 @@ impl Delta {
     }
 
     fn lists_nothing(&self) -> bool {
-        let Delta { gaps, draws, admissions, turns, missed, visits, ended, spent, picked, marks, .. } = self;
+        let Delta { gaps, draws, admissions, turns, missed, visits, ended, spent, picked, marks, notice, .. } = self;
         let numbers = missed.is_empty() && spent.is_empty() && picked.is_empty() && marks.is_empty();
         numbers
+            && notice.is_none()
             && gaps.is_empty()
             && draws.is_empty()
             && admissions.is_empty()

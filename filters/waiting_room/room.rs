@@ -14,17 +14,15 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-use super::aimd::Health;
 use super::backends::Backends;
-use super::draw::{self, Seed};
-use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Reason, Visitor};
+use super::bypass::Bypassed;
+use super::draw::{Seed, Stamp};
+use super::line::{Admission, Claim, Entry, Line, Look, Outlook, Reason, Visitor};
 use super::marks::Marks;
 use super::public::Public;
 use super::record::{Delta, History, Journal};
-use super::rules::Rules;
 use super::settings::Settings;
 use super::token;
-use crate::channels::UpstreamFacts;
 use crate::engine::Nanos;
 
 /// A journal longer than this is replaced by one line.
@@ -57,8 +55,6 @@ pub struct Counts {
     pub admitted: AtomicU64,
     /// Visitors who got no place, by [`Reason::index`].
     pub rejected: [AtomicU64; Reason::ALL.len()],
-    /// Requests that passed under a rule, or while the room was out of the way.
-    pub bypassed: AtomicU64,
     /// Visits ended before their time.
     pub ended: AtomicU64,
     /// Looks that came too soon.
@@ -81,27 +77,36 @@ struct Writer {
     length: usize,
 }
 
+/// What makes bytes of the room's own.
+struct Stamps {
+    subject: Stamp,
+    session: Stamp,
+    pre: Stamp,
+}
+
 /// One waiting room.
 pub struct Room {
     name: Arc<str>,
     tag: [u8; 4],
-    seed: Seed,
+    stamps: Stamps,
     /// Milliseconds since 1970 at the start of the process's clock. At least what the journal knew: time here never goes
     /// back, not even over a restart under a clock that was set back.
     epoch: u64,
     began: u64,
     marks: Arc<Marks>,
-    line: Mutex<Line>,
+    pub(super) line: Mutex<Line>,
     writer: Mutex<Writer>,
     outlook: ArcSwap<Outlook>,
-    settings: ArcSwap<Settings>,
+    pub(super) settings: ArcSwap<Settings>,
     degraded: AtomicBool,
-    backends: Mutex<Backends>,
+    pub(super) backends: Mutex<Backends>,
     visits: AtomicU64,
     /// What it tells everybody.
     pub(super) public: Public,
     /// What happened so far.
     pub counts: Counts,
+    /// Requests that were not held up.
+    pub(super) bypassed: Bypassed,
 }
 
 impl Room {
@@ -117,12 +122,16 @@ impl Room {
         let marks = Arc::new(Marks::starting_at(lowest.unwrap_or(0) * super::marks::CHUNK));
         let mut line = Line::new(name.clone(), seed, settings.rules.clone(), marks.clone(), began);
         line.restore(&history, began);
-        let outlook = line.outlook();
+        let (outlook, public) = (line.outlook(), Public::new(line.notice()));
         let length = history.length.max(usize::from(!history.lines.is_empty()) * (LONG_JOURNAL + 1));
         let room = Self {
             tag: token::room_tag(&name),
             name,
-            seed,
+            stamps: Stamps {
+                subject: Stamp::new(&seed, b"subject"),
+                session: Stamp::new(&seed, b"session"),
+                pre: Stamp::new(&seed, b"pre"),
+            },
             epoch,
             began,
             marks,
@@ -134,9 +143,11 @@ impl Room {
             degraded: AtomicBool::new(false),
             backends: Mutex::default(),
             visits: AtomicU64::new(0),
-            public: Public::new(),
+            public,
             counts: Counts::default(),
+            bypassed: Bypassed::default(),
         };
+        room.bypassed.follow(&room.settings());
         room.maintain(began);
         room
     }
@@ -204,24 +215,17 @@ impl Room {
             if written.is_err() {
                 self.counts.unwritten.fetch_add(1, Relaxed);
                 writer.unwritten = Some(unwritten);
+                self.tell();
                 return;
             }
             let mut line = self.line.lock();
             line.written(&unwritten.delta);
             self.outlook.store(Arc::new(line.outlook()));
+            if let Some(notice) = unwritten.delta.notice {
+                self.publish_notice((!notice.text.is_empty()).then(|| Arc::new(notice)));
+            }
         }
         self.tell();
-    }
-
-    /// Begins anew: nobody waits, nobody is inside, tokens from before are good no more. False when that could not be
-    /// written down yet; it takes effect as soon as it is. May wait for the disk.
-    pub fn reset(&self, now: u64) -> bool {
-        let before = self.outlook_now().epoch;
-        self.line.lock().reset(now);
-        // The first may still be busy with what was decided before.
-        self.maintain(now);
-        self.maintain(now);
-        self.outlook_now().epoch != before
     }
 
     /// Somebody comes who has no number.
@@ -293,67 +297,6 @@ impl Room {
         self.line.lock().extend(now, number, millis(span))
     }
 
-    /// An operator says whether the sale is over; false also forgets what the backend said.
-    pub fn set_sold_out(&self, sold_out: bool) {
-        self.line.lock().set_sold_out(sold_out);
-    }
-
-    /// The backend says whether everything is gone. It cannot reopen what an operator closed.
-    pub fn set_gone(&self, gone: bool) {
-        self.line.lock().set_gone(gone);
-    }
-
-    /// Lets admissions follow how the backends do, where the settings say so; about ten times a second. `rests` says of a
-    /// backend whether a breaker keeps requests away from it.
-    pub fn follow_backends(&self, now: u64, rests: &dyn Fn(&UpstreamFacts) -> bool) {
-        let (settings, most) = (self.settings(), self.outlook_now().limits.new_users_per_minute);
-        let mut backends = self.backends.lock();
-        let before = backends.last().map(|(rate, _)| rate);
-        let rate = settings.admission.map(|aimd| backends.decide(&aimd, most, now, rests));
-        if rate.is_none() {
-            backends.stop();
-        }
-        drop(backends);
-        if rate != before {
-            self.set_backend_rate(rate);
-        }
-    }
-
-    pub(super) fn set_backend_rate(&self, per_minute: Option<u32>) {
-        self.line.lock().set_health_rate(per_minute);
-    }
-
-    /// The rate that the backends allow (admissions a minute), and how they did; `None` where the settings do not ask.
-    #[must_use]
-    pub fn backends(&self) -> Option<(u32, Health)> {
-        self.backends.lock().last()
-    }
-
-    pub(super) fn watch(&self, upstreams: &[Arc<UpstreamFacts>]) {
-        self.backends.lock().watch(upstreams);
-    }
-
-    /// From now on these settings; rules hold from the next tick on, at the latest.
-    pub fn apply(&self, settings: &Arc<Settings>) {
-        // Whoever uses the room in the new configuration names its backends next.
-        self.backends.lock().forget_backends();
-        if !Arc::ptr_eq(&self.settings.load(), settings) {
-            self.line.lock().set_rules(settings.rules.clone());
-            self.settings.store(settings.clone());
-        }
-    }
-
-    /// What it is configured with.
-    pub(super) fn settings(&self) -> Guard<Arc<Settings>> {
-        self.settings.load()
-    }
-
-    /// What other rules would do to those who wait now.
-    #[must_use]
-    pub fn predict(&self, rules: &Rules) -> Prediction {
-        self.line.lock().predict(rules)
-    }
-
     /// How many of those present stand before a number.
     #[must_use]
     pub fn ahead(&self, outlook: &Outlook, number: u64) -> u64 {
@@ -363,20 +306,30 @@ impl Room {
     /// Where a person is remembered: the same in every run, for whoever holds the room's seed. Never 0.
     #[must_use]
     pub fn subject(&self, identity: &[u8]) -> u64 {
-        draw::stamp(&self.seed, b"subject", identity).max(1)
+        self.stamps.subject.of(identity).max(1)
     }
 
     /// Eight bytes that tell the visit of this number from all others.
     #[must_use]
     pub fn session(&self, number: u64) -> [u8; 8] {
-        draw::stamp(&self.seed, b"session", &number.to_be_bytes()).to_be_bytes()
+        self.stamps.session.of(&number.to_be_bytes()).to_be_bytes()
     }
 
     /// Eight bytes for a visitor who has no number yet.
     #[must_use]
     pub fn fresh_session(&self) -> [u8; 8] {
         let count = self.visits.fetch_add(1, Relaxed);
-        draw::stamp(&self.seed, b"pre", &[self.began.to_be_bytes(), count.to_be_bytes()].concat()).to_be_bytes()
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.began.to_be_bytes());
+        bytes[8..].copy_from_slice(&count.to_be_bytes());
+        self.stamps.pre.of(&bytes).to_be_bytes()
+    }
+
+    /// From 0 to 1, another each time: makes clients come at different times.
+    pub(super) fn spread(&self) -> f64 {
+        // Steps of the golden ratio leave no gaps and no heaps (a Weyl sequence); nothing secret hangs on it.
+        let step = self.visits.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        step as f64 / u64::MAX as f64
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::aimd::Aimd;
+use super::bypass::Bypass;
 use super::document::Document;
 use super::keys::Keyring;
 use super::rules::Rules;
@@ -99,6 +101,15 @@ pub struct Events {
     pub max_connections: usize,
 }
 
+/// Who may wait for news instead of looking again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongPolls {
+    /// For how long, at most.
+    pub wait: Duration,
+    /// Connections at once.
+    pub max_waiting: usize,
+}
+
 /// All that a room is configured with.
 pub struct Settings {
     /// What the line does.
@@ -116,7 +127,7 @@ pub struct Settings {
     /// Who a visitor is: the first of these that a request has. One person has one place.
     pub identity: Vec<IdentityId>,
     /// Requests for which one of these holds pass, and are not counted.
-    pub bypass: Vec<Condition>,
+    pub bypass: Vec<Bypass>,
     /// Commands that the backend may give.
     pub commands: Vec<CommandKind>,
     /// Whether answers also carry the object that Cloudflare's clients read, and its command header is understood.
@@ -129,6 +140,10 @@ pub struct Settings {
     pub base: Arc<str>,
     /// To whom events are offered; `None`: to nobody.
     pub events: Option<Events>,
+    /// Who may wait for news; `None`: nobody.
+    pub long_polls: Option<LongPolls>,
+    /// Who may have a place; `None`: everybody.
+    pub eligible: Option<Condition>,
     /// Makes pages for people; `None`: the gateway's plain one.
     pub page: Option<Arc<dyn Page>>,
 }
@@ -152,6 +167,8 @@ impl Settings {
             admission: None,
             base: format!("/.tidegate/wr/{name}").into(),
             events: Some(Events { below_position: 5_000, max_connections: 5_000 }),
+            long_polls: Some(LongPolls { wait: Duration::from_secs(25), max_waiting: 10_000 }),
+            eligible: None,
             page: None,
         }
     }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::AdminState;
 use super::extract::{Asked, Text};
 use super::problem::Problem;
+use crate::config::EditError;
 use crate::reload::{Attempt, Preview, ReloadError, Reloader, Source, Status};
 
 /// The file that serves, without secrets.
@@ -89,7 +90,7 @@ pub(super) async fn rollback(
     answer(done, &headers)
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     state: &AdminState,
     work: impl FnOnce(&Reloader) -> T + Send + 'static,
 ) -> Result<T, Problem> {
@@ -107,12 +108,15 @@ fn answer(done: Result<Result<Attempt, ReloadError>, Problem>, headers: &HeaderM
     }
 }
 
-fn refused(error: &ReloadError, headers: &HeaderMap) -> Response {
+pub(super) fn refused(error: &ReloadError, headers: &HeaderMap) -> Response {
     let (status, code) = match error {
         ReloadError::Problems(_) => (StatusCode::UNPROCESSABLE_ENTITY, "configuration-refused"),
         ReloadError::RestartRequired(_) => (StatusCode::UNPROCESSABLE_ENTITY, "restart-required"),
         ReloadError::Build(_) => (StatusCode::UNPROCESSABLE_ENTITY, "configuration-refused"),
         ReloadError::UnknownVersion(_) => (StatusCode::NOT_FOUND, "unknown-version"),
+        ReloadError::Edit(EditError::Unknown) => (StatusCode::NOT_FOUND, "unknown-waiting-room"),
+        ReloadError::Edit(EditError::Exists | EditError::Renamed) => (StatusCode::CONFLICT, "waiting-room-name"),
+        ReloadError::Edit(EditError::Form) | ReloadError::NotWritten(_) => (StatusCode::CONFLICT, "file-not-changed"),
     };
     if wants_text(headers) {
         return (status, format!("{error}\n")).into_response();

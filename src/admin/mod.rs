@@ -14,6 +14,8 @@ mod limits;
 mod payments;
 mod problem;
 mod queues;
+mod room_edits;
+mod room_views;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -153,13 +155,7 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .route("/-/payments/{id}/query", post(payments::query))
         .route("/-/payments/{id}/close", post(payments::close))
         .route("/-/payments/{id}/manual-resolve", post(payments::decide))
-        .route("/-/waiting_rooms", get(waiting_rooms::list))
-        .route("/-/waiting_rooms/{room}", get(waiting_rooms::show))
-        .route("/-/waiting_rooms/{room}/predict", get(waiting_rooms::predict))
-        .route("/-/waiting_rooms/{room}/sold_out", post(waiting_rooms::sold_out))
-        .route("/-/waiting_rooms/{room}/reopen", post(waiting_rooms::reopen))
-        .route("/-/waiting_rooms/{room}/reset", post(waiting_rooms::reset))
-        .route("/-/waiting_rooms/{room}/message", put(waiting_rooms::tell).delete(waiting_rooms::hush))
+        .merge(rooms())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not know that method")
@@ -167,6 +163,24 @@ fn router(state: AdminState, loopback: bool) -> Router {
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_FILE))
         .layer(axum::middleware::from_fn_with_state(guard, guard::check))
         .with_state(state)
+}
+
+fn rooms() -> Router<AdminState> {
+    let one = get(waiting_rooms::show).put(room_edits::replace).patch(room_edits::patch).delete(room_edits::remove);
+    Router::new()
+        .route("/-/waiting_rooms", get(waiting_rooms::list).post(room_edits::create))
+        .route("/-/waiting_rooms/{room}", one)
+        .route("/-/waiting_rooms/{room}/status", get(room_views::status))
+        .route("/-/waiting_rooms/{room}/events", get(room_views::events))
+        .route("/-/waiting_rooms/{room}/rules", get(room_views::rules))
+        .route("/-/waiting_rooms/{room}/preview", get(room_views::preview).post(room_views::preview_of))
+        .route("/-/waiting_rooms/{room}/predict", get(waiting_rooms::predict))
+        .route("/-/waiting_rooms/{room}/sold_out", post(waiting_rooms::sold_out))
+        .route("/-/waiting_rooms/{room}/drain", post(waiting_rooms::drain))
+        .route("/-/waiting_rooms/{room}/reopen", post(waiting_rooms::reopen))
+        .route("/-/waiting_rooms/{room}/revoke", post(room_views::revoke))
+        .route("/-/waiting_rooms/{room}/reset", post(waiting_rooms::reset))
+        .route("/-/waiting_rooms/{room}/message", put(waiting_rooms::tell).delete(waiting_rooms::hush))
 }
 
 /// The process answers.

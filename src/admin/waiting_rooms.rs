@@ -9,7 +9,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidegate_filters::waiting_room::{Level, Notice, Room};
+use tidegate_filters::waiting_room::rules::Rules;
+use tidegate_filters::waiting_room::{Level, Notice, Room, State as Doing};
 
 use super::AdminState;
 use super::extract::Asked;
@@ -49,27 +50,36 @@ pub(super) async fn predict(
     let mut rules = spec.rules.clone();
     rules.limits.total_active_users = limits.total_active_users.unwrap_or(rules.limits.total_active_users);
     rules.limits.new_users_per_minute = limits.new_users_per_minute.unwrap_or(rules.limits.new_users_per_minute);
-    let told = [&spec.rules, &rules].map(|rules| {
-        let prediction = room.predict(rules);
-        let seconds = |wait: f64| wait.ceil() as u64;
-        json!({
-            "rate_per_minute": (prediction.rate * 60.0).round(),
-            "last_in_line_waits_seconds": prediction.wait.map(|wait| seconds(wait.p50)),
-            "last_in_line_waits_seconds_p90": prediction.wait.map(|wait| seconds(wait.p90)),
-        })
-    });
-    let [now, then] = told;
-    Json(json!({ "now": now, "then": then })).into_response()
+    Json(json!({ "now": expectation(&room, &spec.rules), "then": expectation(&room, &rules) })).into_response()
+}
+
+/// How those who wait now would fare under these rules. Times are in seconds; unknown is `null`.
+pub(super) fn expectation(room: &Room, rules: &Rules) -> Value {
+    let prediction = room.predict(rules);
+    let seconds = |wait: f64| wait.ceil() as u64;
+    json!({
+        "rate_per_minute": (prediction.rate * 60.0).round(),
+        "last_in_line_waits_seconds": prediction.wait.map(|wait| seconds(wait.p50)),
+        "last_in_line_waits_seconds_p90": prediction.wait.map(|wait| seconds(wait.p90)),
+    })
 }
 
 /// Nothing is left: nobody is admitted any more.
 pub(super) async fn sold_out(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    set(&state, &name, true)
+    change(&state, &name, "sold out", |room| room.set_sold_out(true))
 }
 
-/// Something is left again.
+/// Something is left again, and nobody is sent away.
 pub(super) async fn reopen(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    set(&state, &name, false)
+    change(&state, &name, "reopened", |room| {
+        room.set_sold_out(false);
+        room.set_draining(false);
+    })
+}
+
+/// Nobody is let in, and visits end when they would have without another request. Places are kept.
+pub(super) async fn drain(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    change(&state, &name, "draining", |room| room.set_draining(true))
 }
 
 /// Begins anew: nobody waits, nobody is inside, tokens from before are good no more.
@@ -96,7 +106,6 @@ pub(super) async fn tell(
     Path(name): Path<String>,
     told: Result<Json<Told>, JsonRejection>,
 ) -> Response {
-    let Some(room) = room(&state, &name) else { return unknown() };
     let bad = |why: &str| Problem::new(StatusCode::BAD_REQUEST, "bad-request", why).into_response();
     let Ok(Json(Told { message, level })) = told else {
         return bad("The body is {\"message\": \"…\", \"level\": \"info\" or \"warning\"}");
@@ -105,33 +114,34 @@ pub(super) async fn tell(
     if text.is_empty() || text.chars().count() > Notice::LONGEST {
         return bad("A message has 1 to 300 characters");
     }
-    room.set_notice(Some(Notice { text, level }));
-    Json(standing(&room)).into_response()
+    change(&state, &name, "message", |room| room.set_notice(Some(Notice { text, level })))
 }
 
 /// Takes it back.
 pub(super) async fn hush(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    let Some(room) = room(&state, &name) else { return unknown() };
-    room.set_notice(None);
-    Json(standing(&room)).into_response()
+    change(&state, &name, "message taken back", |room| room.set_notice(None))
 }
 
-fn set(state: &AdminState, name: &str, sold_out: bool) -> Response {
+/// Carries something out. 200: it is written down and holds; 202: it will as soon as it can be written.
+pub(super) fn change(state: &AdminState, name: &str, what: &'static str, act: impl FnOnce(&Room)) -> Response {
     let Some(room) = room(state, name) else { return unknown() };
-    room.set_sold_out(sold_out);
-    Json(json!({ "room": name, "sold_out": sold_out })).into_response()
+    act(&room);
+    let written = room.settle(room.time(state.gateway.shared.clock.now()));
+    tracing::warn!(target: "tidegate::waiting_room", room = name, written, what, "changed by an operator");
+    let status = if written { StatusCode::OK } else { StatusCode::ACCEPTED };
+    (status, Json(standing(&room))).into_response()
 }
 
-fn room(state: &AdminState, name: &str) -> Option<Arc<Room>> {
+pub(super) fn room(state: &AdminState, name: &str) -> Option<Arc<Room>> {
     let snapshot = state.gateway.snapshot();
     snapshot.rooms.iter().find(|room| **room.room.name() == *name).map(|room| room.room.clone())
 }
 
-fn unknown() -> Response {
+pub(super) fn unknown() -> Response {
     Problem::new(StatusCode::NOT_FOUND, "unknown-waiting-room", "No waiting room is named so").into_response()
 }
 
-fn standing(room: &Room) -> Value {
+pub(super) fn standing(room: &Room) -> Value {
     let outlook = room.outlook();
     let control = room.backends().map(|(rate, health)| {
         json!({
@@ -144,6 +154,7 @@ fn standing(room: &Room) -> Value {
     json!({
         "name": &**room.name(),
         "state": outlook.state.as_str(),
+        "sold_out": outlook.state == Doing::SoldOut,
         "queueing_method": outlook.limits.method.as_str(),
         "total_active_users": outlook.limits.total_active_users,
         "new_users_per_minute": outlook.limits.new_users_per_minute,
@@ -159,6 +170,10 @@ fn standing(room: &Room) -> Value {
         "degraded": room.is_degraded(),
         "epoch": outlook.epoch,
         "listeners": room.listeners(),
+        "long_polls": room.long_polls(),
+        "fifo_inversions": outlook.proof.inversions,
+        "overshoot": outlook.proof.overshoot,
+        "no_show_ratio": outlook.proof.no_show_ratio(),
         "message": room.notice().map(|notice| notice.text.clone()),
     })
 }

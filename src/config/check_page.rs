@@ -1,6 +1,8 @@
 //! What a waiting room shows: a template that is whole, a path that can be one.
 
-use tidegate_filters::waiting_room::settings::Events;
+use std::time::Duration;
+
+use tidegate_filters::waiting_room::settings::{Events, LongPolls};
 
 use super::check::Checker;
 use super::file_page::LanguageFile;
@@ -29,8 +31,17 @@ impl Checker<'_, '_> {
                 LanguageFile::Ja => Language::Ja,
                 LanguageFile::Ko => Language::Ko,
             },
+            long_polls: self.long_polls(room),
             events: sse.enabled.then_some(Events { below_position: below, max_connections: connections }),
         }
+    }
+
+    fn long_polls(&self, room: &At<RoomFile>) -> Option<LongPolls> {
+        let polling = &room.value.polling.value;
+        let holder = room.value.polling.or(room.at);
+        let wait = self.span(&polling.max_wait, holder, Duration::ZERO, Duration::from_secs(60));
+        let max_waiting = self.count(&polling.max_waiting, holder, 1, 1_000_000);
+        (wait > Duration::ZERO).then_some(LongPolls { wait, max_waiting })
     }
 
     fn template(&mut self, path: &At<std::path::PathBuf>) -> Option<page::Template> {

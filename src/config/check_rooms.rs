@@ -51,8 +51,12 @@ impl Checker<'_, '_> {
         if let Some(suffix) = &file.cookie_suffix {
             self.name_value(suffix, "a cookie");
         }
-        let conditions = file.rules.iter().filter(|rule| rule.value.enabled);
-        let bypass: Vec<String> = conditions.map(|rule| self.condition(&rule.value.expression)).collect();
+        let rules = (1..).zip(&file.rules).filter(|(_, rule)| rule.value.enabled);
+        let bypass = rules.map(|(at, rule)| {
+            let name = rule.value.description.clone().unwrap_or_else(|| format!("rule-{at}"));
+            (name, self.condition(&rule.value.expression))
+        });
+        let bypass: Vec<(String, String)> = bypass.collect();
         RoomSpec {
             name: file.name.value.as_str().into(),
             rules: self.rules(room),
@@ -70,6 +74,7 @@ impl Checker<'_, '_> {
             },
             identity: self.room_identity(room),
             bypass,
+            eligible: file.eligibility.as_ref().map(|eligibility| self.condition(&eligibility.value.expression)),
             commands: file.enabled_origin_commands.iter().map(|command| kind(*command)).collect(),
             cloudflare: file.compat.contains(&CompatFile::Cloudflare),
             json: file.json_response_enabled,

@@ -22,13 +22,12 @@ pub(super) const AT: &str = "$tidegate::At";
 pub(super) const RAW: &str = "$tidegate::Raw";
 
 /// Keys that the design knows and this version does not, so that the message can say so.
-const LATER: [&str; 11] = [
+const LATER: [&str; 10] = [
     "when",
     "on_store_error",
     "additional_routes",
     "custom_page_html",
     "default_template_language",
-    "eligibility",
     "lanes",
     "challenge",
     "fairness",

@@ -88,6 +88,9 @@ pub(super) struct RoomFile {
     /// Lets admissions follow how the upstream does (default: they do not).
     #[serde(default)]
     pub(super) admission_control: Option<At<AdmissionFile>>,
+    /// Who may have a place; others are refused before they get a number (default: everybody).
+    #[serde(default)]
+    pub(super) eligibility: Option<At<EligibilityFile>>,
     /// Who visitors are (default: nobody in particular).
     #[serde(default)]
     pub(super) identity: Option<At<RoomIdentityFile>>,
@@ -245,10 +248,9 @@ pub(super) struct CookieFile {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleFile {
-    /// For people who read the file.
+    /// What metrics and operators know it by (default `rule-1` and so on).
     #[serde(default)]
-    #[serde(rename = "description")]
-    pub(super) _description: Option<String>,
+    pub(super) description: Option<String>,
     /// `bypass_waiting_room`.
     #[serde(rename = "action")]
     pub(super) _action: ActionFile,
@@ -306,6 +308,14 @@ pub(super) struct RoomIdentityFile {
     pub(super) from: At<Vec<At<String>>>,
 }
 
+/// `eligibility:` of a room.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EligibilityFile {
+    /// A condition on the request, in CEL, such as `identity.user != ""`; where it does not hold there is no place.
+    pub(super) expression: At<String>,
+}
+
 /// `polling:` clients are asked to look after the wait that is left, divided by `divisor`, within bounds.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -316,11 +326,15 @@ pub(super) struct PollingFile {
     pub(super) max: At<TimeSpan>,
     /// So many looks in the time that is left (default 5; 1 to 100).
     pub(super) divisor: At<u64>,
+    /// How long a look at `status` may wait for news with `Prefer: wait` (default 25s; 0s, not at all, to 60s).
+    pub(super) max_wait: At<TimeSpan>,
+    /// So many looks may wait at once (default 10000).
+    pub(super) max_waiting: At<u64>,
 }
 
 impl Default for PollingFile {
     fn default() -> Self {
-        Self { min: seconds(2), max: seconds(60), divisor: 5.into() }
+        Self { min: seconds(2), max: seconds(60), divisor: 5.into(), max_wait: seconds(25), max_waiting: 10_000.into() }
     }
 }
 

@@ -22,6 +22,7 @@ mod check_tls;
 mod check_upstreams;
 mod decode;
 mod decode_error;
+mod edit;
 mod environment;
 mod file;
 mod file_admission;
@@ -54,6 +55,7 @@ mod types_payments;
 mod types_upstream;
 mod value;
 
+pub use edit::{EditError, RoomEdit, edit_room};
 pub use load::{LARGEST_FILE, Loaded, load, load_text};
 pub use problem::{Problem, Report};
 pub use restart::restart_required;

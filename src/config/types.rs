@@ -13,7 +13,7 @@ use tidegate_filters::engine::{ByteSize, FilterSpec, Mode, Priority};
 use tidegate_filters::waiting_room::Aimd;
 use tidegate_filters::waiting_room::keys::KeySpec;
 use tidegate_filters::waiting_room::rules::Rules;
-use tidegate_filters::waiting_room::settings::{CommandKind, Events, SameSite, Secure};
+use tidegate_filters::waiting_room::settings::{CommandKind, Events, LongPolls, SameSite, Secure};
 
 use super::secret::Secret;
 use super::types_payments::CallbackSpec;
@@ -265,8 +265,10 @@ pub struct RoomSpec {
     pub same_site: SameSite,
     /// Names of identities: the first that a request has says who it is.
     pub identity: Vec<String>,
-    /// Conditions of requests that are never held up.
-    pub bypass: Vec<String>,
+    /// Requests that are never held up: what operators know the rule by, and its condition.
+    pub bypass: Vec<(String, String)>,
+    /// Condition of who may have a place; `None`: everybody.
+    pub eligible: Option<String>,
     /// What the backend may say about a visit.
     pub commands: Vec<CommandKind>,
     /// Whether Cloudflare's clients are understood.
@@ -288,4 +290,6 @@ pub struct PageSpec {
     pub language: Language,
     /// To whom events are pushed; `None`: to nobody.
     pub events: Option<Events>,
+    /// Who may wait for news; `None`: nobody.
+    pub long_polls: Option<LongPolls>,
 }

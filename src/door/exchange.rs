@@ -11,7 +11,7 @@ use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use smallvec::SmallVec;
-use tidegate_filters::engine::{Decision, HeaderPair, Known, Reply, ReplyBody, RequestHead};
+use tidegate_filters::engine::{Decision, HeaderPair, Known, Reply, ReplyBody, RequestHead, Wait};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
@@ -21,7 +21,7 @@ use super::chunked::Scanner;
 use super::conn::{Conn, Cut};
 use super::head::{Framing, Head, HeadError, Span, parse};
 use super::rewrite::rewrite;
-use super::{Door, Waits};
+use super::{Door, Waits, park};
 use crate::proxy::flow::{Arrival, Flow};
 use crate::proxy::h1::{self, HEAD_PATIENCE};
 use crate::proxy::reply::{Addressee, decision};
@@ -50,6 +50,8 @@ enum Step {
     Answer(Box<Flow>, Box<Reply>),
     /// On to this route's upstream.
     Forward(Box<Flow>, Arc<Route>, Vec<u8>),
+    /// Nothing is wanted of an upstream, but the answer is not there yet.
+    Park(Box<Flow>, Box<Wait>, Vec<u8>),
     /// What only pingora can do.
     HandOver(Box<Flow>, Vec<u8>),
 }
@@ -87,6 +89,26 @@ pub(crate) async fn one(
             let span = crate::proxy::span("h1");
             crate::proxy::note(&span, &flow);
             h1::forward(conn, flow, &route, (&head, rewritten), &mut waits.alarm, shutdown).instrument(span).await
+        }
+        Step::Park(mut flow, wait, rewritten) => {
+            buf.advance(end);
+            conn.put_buffer(buf);
+            let Some(reply) = park::wait(conn, &mut flow, *wait, &mut waits.alarm).await else {
+                flow.end(499, 0, true);
+                return Next::Gone;
+            };
+            if is_stream(&reply) {
+                flow.rewritten = true;
+                flow.pending = parking_lot::Mutex::new(Some(Decision::Respond(reply)));
+                return hand_over(door, conn, flow, rewritten, &head, &mut waits.alarm, shutdown).await;
+            }
+            let keep = head.keep_alive && !*shutdown.borrow();
+            let sending = Sending { decision: decision(&reply), keep, old: head.old };
+            match give(conn, flow, reply, sending).await {
+                Ok(()) if keep => Next::Keep,
+                Ok(()) => Next::Close,
+                Err(_) => Next::Gone,
+            }
         }
         Step::HandOver(flow, rewritten) => {
             buf.advance(end);
@@ -133,9 +155,8 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
         tracing::error!(target: "tidegate::door", path = &*path, "a filter panicked");
         return Err(HeadError { status: 500, reason: "panic" });
     };
-    let streamed = |reply: &Reply| matches!(reply.body, ReplyBody::Stream { .. });
     let decision = match decision {
-        Decision::Respond(reply) if !streamed(&reply) => {
+        Decision::Respond(reply) if !is_stream(&reply) => {
             flow.method.push_str(view.method);
             flow.target.push_str(text(&head.target));
             return Ok(Step::Answer(flow, reply));
@@ -155,9 +176,19 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
     if let Some(route) = route {
         return Ok(Step::Forward(flow, route, rewritten));
     }
+    let decision = match decision {
+        Decision::Wait(wait) if flow.route.is_none() && head.framing == Framing::None && !wait.shadow => {
+            return Ok(Step::Park(flow, wait, rewritten));
+        }
+        other => other,
+    };
     flow.rewritten = true;
     flow.pending = parking_lot::Mutex::new(Some(decision));
     Ok(Step::HandOver(flow, rewritten))
+}
+
+fn is_stream(reply: &Reply) -> bool {
+    matches!(reply.body, ReplyBody::Stream { .. })
 }
 
 async fn answer(conn: &Conn, flow: Box<Flow>, reply: Box<Reply>, head: &Head, mut buf: BytesMut, stop: bool) -> Next {

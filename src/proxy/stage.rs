@@ -60,8 +60,8 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
     if let Some(decision) = deferred::status::decide(flow, head) {
         return decision;
     }
-    if let Some(reply) = room(flow, head) {
-        return Decision::Respond(reply);
+    if let Some(decision) = room(flow, head) {
+        return decision;
     }
     let route = match flow.snapshot.table.find(flow.arrival.listener, head) {
         routes::Found::Route(at) => flow.snapshot.routes[at].clone(),
@@ -92,7 +92,7 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
 }
 
 /// The answer to a request for the public side of a waiting room; `None` for any other request.
-fn room(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Box<Reply>> {
+fn room(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Decision> {
     let snapshot = flow.snapshot.clone();
     match snapshot.room_paths.find(flow.arrival.listener, head.path)? {
         Found::Asked(asked) => {
@@ -100,7 +100,7 @@ fn room(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Box<Reply>> {
             snapshot.identities.resolve(asked.needs, flow.arrival.peer, head, unix_now, &mut flow.cx);
             Some(asked.answer(head, &flow.cx))
         }
-        Found::Nothing(reply) => Some(reply),
+        Found::Nothing(reply) => Some(Decision::Respond(reply)),
     }
 }
 

@@ -10,6 +10,7 @@
 //! `watch` notices changes of the file; SIGHUP and the admin side ask for a reload by themselves.
 
 mod compare;
+mod edit;
 mod files;
 mod report;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use crate::telemetry::{AccessLogTarget, Telemetry};
 
 use compare::compare;
 pub use compare::{Change, Fate};
+pub use edit::Plan;
 use report::Done;
 pub use report::{Attempt, Preview, ReloadError, Source, Status, Version};
 

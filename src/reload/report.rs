@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::compare::Change;
-use crate::config::{Problem, Report};
+use crate::config::{EditError, Problem, Report};
 
 /// What caused a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -130,6 +130,10 @@ pub enum ReloadError {
     Build(String),
     /// No such version is kept.
     UnknownVersion(u64),
+    /// The file cannot be changed so.
+    Edit(EditError),
+    /// The file cannot be written.
+    NotWritten(String),
 }
 
 impl ReloadError {
@@ -139,6 +143,7 @@ impl ReloadError {
         match self {
             Self::Problems(report) => &report.problems,
             Self::RestartRequired(_) | Self::Build(_) | Self::UnknownVersion(_) => &[],
+            Self::Edit(_) | Self::NotWritten(_) => &[],
         }
     }
 }
@@ -151,6 +156,8 @@ impl fmt::Display for ReloadError {
                 write!(f, "only a restart can change `{}`: undo that, or restart the gateway", names.join("`, `"))
             }
             Self::Build(why) => f.write_str(why),
+            Self::Edit(error) => error.fmt(f),
+            Self::NotWritten(why) => write!(f, "the file cannot be written: {why}"),
             Self::UnknownVersion(generation) => write!(f, "no version {generation} is kept"),
         }
     }

@@ -18,7 +18,7 @@ use tidegate_filters::condition::Condition;
 use tidegate_filters::engine::{IdentityId, Nanos};
 use tidegate_filters::waiting_room::keys::Keyring;
 use tidegate_filters::waiting_room::settings::Settings;
-use tidegate_filters::waiting_room::{Opening, Room, WaitingRoom};
+use tidegate_filters::waiting_room::{Bypass, Opening, Room, WaitingRoom};
 
 use crate::config::{Config, RoomSpec};
 use crate::gateway::{Gateway, Shared};
@@ -87,7 +87,10 @@ fn settings(
     identities: &BTreeMap<String, IdentityId>,
 ) -> Result<Settings, String> {
     let id = |name: &str| identities.get(name).copied();
-    let bypass: Result<Vec<_>, _> = spec.bypass.iter().map(|text| Condition::compile(text, id)).collect();
+    let rule = |(name, text): &(String, String)| {
+        Condition::compile(text, id).map(|condition| Bypass { name: name.as_str().into(), condition })
+    };
+    let bypass: Result<Vec<_>, _> = spec.bypass.iter().map(rule).collect();
     Ok(Settings {
         status: spec.status.and_then(|code| StatusCode::from_u16(code).ok()),
         cookie: spec.cookie.clone(),
@@ -101,6 +104,8 @@ fn settings(
         admission: spec.admission,
         base: format!("{path}/{}", spec.name).into(),
         events: spec.page.events,
+        long_polls: spec.page.long_polls,
+        eligible: spec.eligible.as_deref().map(|text| Condition::compile(text, id)).transpose()?,
         page: Some(Arc::new(RoomPage::new(spec.page.template.as_ref(), spec.page.language))),
         ..Settings::new(&spec.name, spec.rules.clone(), keys.clone())
     })
@@ -109,8 +114,11 @@ fn settings(
 /// Identities that the rooms of a configuration ask for. A chain with any room learns them all: which room it is, only
 /// the filter knows, and there are few.
 pub(crate) fn identities(config: &Config) -> Vec<String> {
-    let bypass = |room: &RoomSpec| room.bypass.iter().flat_map(|text| Condition::identities(text)).collect::<Vec<_>>();
-    config.rooms.iter().flat_map(|room| room.identity.iter().cloned().chain(bypass(room))).collect()
+    let conditions = |room: &RoomSpec| {
+        let texts = room.bypass.iter().map(|(_, text)| text).chain(&room.eligible);
+        texts.flat_map(|text| Condition::identities(text)).collect::<Vec<_>>()
+    };
+    config.rooms.iter().flat_map(|room| room.identity.iter().cloned().chain(conditions(room))).collect()
 }
 
 /// Ends the streams of those who listen in the rooms; they come back to the next process.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tidegate_filters::engine::{IdentityId, Reply, RequestContext, RequestHead};
+use tidegate_filters::condition::Condition;
+use tidegate_filters::engine::{Decision, IdentityId, Reply, RequestContext, RequestHead};
 use tidegate_filters::waiting_room::Room;
 use tidegate_filters::waiting_room::desk::{self, Ask};
 
@@ -58,7 +59,9 @@ impl RoomPaths {
             .iter()
             .map(|listener| config.routes.iter().filter(gated).any(|route| route.listener == listener.name));
         let path = |(spec, room): (&crate::config::RoomSpec, &ConfiguredRoom)| {
-            let bits = spec.identity.iter().filter_map(|name| id(name)).map(|id| 1u64 << id.0);
+            let judged = spec.eligible.iter().flat_map(|text| Condition::identities(text));
+            let names = spec.identity.iter().cloned().chain(judged);
+            let bits = names.filter_map(|name| id(&name)).map(|id| 1u64 << id.0);
             (spec.name.clone(), RoomPath { room: room.room.clone(), needs: bits.fold(0, |all, bit| all | bit) })
         };
         Self {
@@ -88,9 +91,9 @@ impl RoomPaths {
 }
 
 impl Asked<'_> {
-    /// The answer.
-    pub(crate) fn answer(&self, head: &RequestHead<'_>, cx: &RequestContext) -> Box<Reply> {
-        Box::new(desk::answer(self.room, self.ask, head, cx, self.life))
+    /// The answer, or the wait for it.
+    pub(crate) fn answer(&self, head: &RequestHead<'_>, cx: &RequestContext) -> Decision {
+        desk::answer(self.room, self.ask, head, cx, self.life)
     }
 }
 

@@ -4,6 +4,9 @@ mod browser;
 mod changes;
 pub(crate) mod desk;
 mod events;
+mod operators;
+mod promises;
+mod told;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;

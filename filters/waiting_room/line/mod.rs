@@ -17,6 +17,7 @@
 
 mod outlook;
 mod places;
+mod proof;
 mod reset;
 mod restore;
 mod tick;
@@ -24,6 +25,7 @@ mod told;
 mod turns;
 
 pub use outlook::{Outlook, Prediction, State};
+pub use proof::Proof;
 pub use turns::{Claim, Look};
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -34,6 +36,7 @@ use super::draw::Seed;
 use super::leases::{Lease, Leases};
 use super::marks::Marks;
 use super::pace::Pace;
+use super::public::Notice;
 use super::record::Delta;
 use super::rules::{Limits, Method, Phase, Rules};
 use super::window::Window;
@@ -58,11 +61,13 @@ pub enum Reason {
     SoldOut,
     /// Nobody waits here, and no place is free.
     NoRoom,
+    /// Not everybody may have a place, and this one may not.
+    Ineligible,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 3] = [Reason::QueueFull, Reason::SoldOut, Reason::NoRoom];
+    pub const ALL: [Reason; 4] = [Reason::QueueFull, Reason::SoldOut, Reason::NoRoom, Reason::Ineligible];
 
     /// Its place in [`Reason::ALL`].
     #[must_use]
@@ -77,6 +82,7 @@ impl Reason {
             Reason::QueueFull => "queue_full",
             Reason::SoldOut => "sold_out",
             Reason::NoRoom => "reject_method",
+            Reason::Ineligible => "ineligible",
         }
     }
 }
@@ -166,6 +172,8 @@ pub struct Line {
     sold_out: bool,
     /// The backend says that nothing is left.
     gone: bool,
+    /// An operator empties the room: nobody is let in, no visit is prolonged.
+    draining: bool,
     /// Numbers by subject.
     subjects: HashMap<u64, u64, ahash::RandomState>,
     /// Waiters that are present: counted at the last tick, plus those who came since.
@@ -181,6 +189,8 @@ pub struct Line {
     draws: Vec<Draw>,
     /// Places that a journal from before a kill counts as taken without saying by whom, and until when.
     unknown: (u64, u64),
+    /// As many of them may still ask by name, and until when.
+    in_doubt: (u64, u64),
     ended: VecDeque<(u64, u64)>,
     /// Numbers that kills left in doubt, from and up to.
     gaps: Vec<(u64, u64)>,
@@ -189,6 +199,11 @@ pub struct Line {
     last: Delta,
     releases: u64,
     missed: u64,
+    proof: Proof,
+    /// What bounded the places that are being given.
+    granted_under: (Limits, Option<u64>),
+    /// An operator's word to all who wait.
+    notice: Option<Arc<Notice>>,
 }
 
 impl Line {
@@ -225,6 +240,7 @@ impl Line {
             admitted: 0,
             sold_out: false,
             gone: false,
+            draining: false,
             subjects: HashMap::default(),
             waiting: 0,
             turned_away: 0,
@@ -235,6 +251,7 @@ impl Line {
             collecting: None,
             draws: Vec::new(),
             unknown: (0, 0),
+            in_doubt: (0, 0),
             ended: VecDeque::new(),
             gaps: Vec::new(),
             staged: Vec::new(),
@@ -242,6 +259,9 @@ impl Line {
             last: Delta::default(),
             releases: 0,
             missed: 0,
+            proof: Proof::default(),
+            granted_under: (limits, rules.admission_cap),
+            notice: None,
             rules,
         }
     }
@@ -256,14 +276,11 @@ impl Line {
             return entry;
         }
         if self.is_sold_out() {
-            return Entry::Rejected(Reason::SoldOut);
+            return self.was_maybe_inside(visitor);
         }
         let collecting = matches!(self.rules.phase(self.now), Phase::Prequeue(_));
         if self.is_open() && self.has_credit() && self.tail < self.reserved && self.free() > 0 {
-            self.fresh += 1;
-            self.allowance = self.allowance.saturating_sub(tick::ONE);
-            let number = self.take_number();
-            return Entry::Pass(self.admit(number, visitor.subject, !visitor.steady));
+            return Entry::Pass(self.walk_in(visitor));
         }
         if self.limits.method == Method::Reject && !collecting {
             return Entry::Rejected(Reason::NoRoom);
@@ -289,8 +306,9 @@ impl Line {
     pub fn visit(&mut self, now: u64, number: u64, subject: u64, issued: u64, expires: u64) -> Option<Admission> {
         self.advance(now);
         if let Some(lease) = self.leases.get(number).copied() {
-            if lease.short || self.limits.renewal {
-                let from = if self.limits.renewal { self.now } else { lease.began };
+            let renewal = self.limits.renewal && !self.draining;
+            if lease.short || renewal {
+                let from = if renewal { self.now } else { lease.began };
                 self.leases.confirm(number);
                 self.leases.end_at(number, lease.until.max(from + self.limits.session));
             }
@@ -301,11 +319,16 @@ impl Line {
         }
         // Admitted right before a kill: the journal knows the place, but not that it was taken.
         if self.turns.remove(&number).is_some() {
-            return Some(self.admit(number, subject, false));
+            self.proof.over(false);
+            return Some(self.admit(number, subject, self.limits.session));
         }
         if issued < self.began {
+            let foreseen = self.unknown.0 > 0;
             self.unknown.0 = self.unknown.0.saturating_sub(1);
             self.keep_inside(number, subject, expires);
+            if !foreseen {
+                self.prove_place((self.limits, None));
+            }
             return self.leases.get(number).map(|lease| admission(number, lease));
         }
         None

@@ -1,6 +1,6 @@
 //! What can be told about a line: to everybody, to one of those who wait, and to whoever thinks of other limits.
 
-use super::Line;
+use super::{Line, Proof};
 use crate::waiting_room::pace::{self, Estimate};
 use crate::waiting_room::rules::{Limits, Method, Phase, Polling, Rules};
 
@@ -27,6 +27,8 @@ pub enum State {
     EventPrequeueing,
     /// Nothing is left.
     SoldOut,
+    /// An operator empties the room.
+    Draining,
 }
 
 impl State {
@@ -41,6 +43,7 @@ impl State {
             State::QueueAll => "queue_all",
             State::EventPrequeueing => "event_prequeueing",
             State::SoldOut => "sold_out",
+            State::Draining => "draining",
         }
     }
 }
@@ -72,6 +75,8 @@ pub struct Outlook {
     pub last_minute: u64,
     /// Turns that nobody took, since the process began.
     pub missed: u64,
+    /// What was counted about the room's promises.
+    pub proof: Proof,
     /// Releases a second, measured; `None` while too little is known.
     pub rate: Option<f64>,
     /// Releases a second that the limits allow.
@@ -109,6 +114,8 @@ impl Line {
             State::Suspended
         } else if self.is_sold_out() {
             State::SoldOut
+        } else if self.draining {
+            State::Draining
         } else if self.limits.queue_all {
             State::QueueAll
         } else if matches!(phase, Phase::Prequeue(_)) {
@@ -120,7 +127,7 @@ impl Line {
         } else {
             State::Queueing
         };
-        let moving = !matches!(state, State::QueueAll | State::EventPrequeueing | State::SoldOut);
+        let moving = !matches!(state, State::QueueAll | State::EventPrequeueing | State::SoldOut | State::Draining);
         Outlook {
             at: self.now,
             epoch: self.told_epoch,
@@ -134,6 +141,7 @@ impl Line {
             admitted: self.admitted,
             last_minute: self.window.sum(self.now),
             missed: self.missed,
+            proof: self.proof,
             rate: self.pace.per_second().filter(|_| moving),
             allowed_rate: if moving { self.rate_under(self.limits) } else { 0.0 },
             shuffles: self.shuffles(),
@@ -148,7 +156,7 @@ impl Line {
     #[must_use]
     pub fn predict(&self, rules: &Rules) -> Prediction {
         let limits = rules.limits_at(self.now);
-        let rate = if limits.queue_all || self.is_sold_out() { 0.0 } else { self.rate_under(limits) };
+        let rate = if limits.queue_all || self.draining || self.is_sold_out() { 0.0 } else { self.rate_under(limits) };
         let wait = (rate > 0.0).then(|| match limits.method {
             Method::Random => Estimate::by_chance(self.waiting, rate),
             _ => Estimate::in_order(self.waiting, rate),

@@ -1,6 +1,6 @@
 //! Numbers and visits: who gets one, and what becomes of it.
 
-use super::{Admission, Claim, Draw, Entry, Line, admission};
+use super::{Admission, Claim, Draw, Entry, Line, Reason, Visitor, admission, tick};
 use crate::waiting_room::draw;
 use crate::waiting_room::leases::Lease;
 use crate::waiting_room::marks::CHUNK;
@@ -42,7 +42,7 @@ impl Line {
     /// Whether a newcomer may walk in: nobody waits, nobody's turn is open.
     pub(super) fn is_open(&self) -> bool {
         let empty = self.waiting == 0 && self.turns.is_empty() && self.late.is_empty() && self.staged.is_empty();
-        empty && self.collecting.is_none() && !self.limits.queue_all
+        empty && self.collecting.is_none() && !self.limits.queue_all && !self.draining
     }
 
     /// Whether one more walk-in is covered by what is on disk, now and after the line that is being written.
@@ -105,10 +105,38 @@ impl Line {
         number
     }
 
-    pub(super) fn admit(&mut self, number: u64, subject: u64, short: bool) -> Admission {
-        let span = if short { self.rules.claim_window.min(self.limits.session) } else { self.limits.session };
+    /// Somebody walks in on a place that the journal has laid in. Until it knows who took it, the pass is good for the
+    /// claim window only: after a kill, that is how long the place counts as taken.
+    pub(super) fn walk_in(&mut self, visitor: Visitor) -> Admission {
+        self.fresh += 1;
+        self.allowance = self.allowance.saturating_sub(tick::ONE);
+        let number = self.take_number();
+        let span = self.rules.claim_window.min(self.limits.session);
+        let admission = self.admit(number, visitor.subject, if visitor.steady { self.limits.session } else { span });
+        let durable = self.now + span;
+        self.prove_place((self.limits, self.rules.admission_cap));
+        self.leases.promise(number, durable, !visitor.steady);
+        Admission { until: durable, short: !visitor.steady, ..admission }
+    }
+
+    /// Somebody new where nothing is left. After a kill, a person who is known by name may have been let in right before it,
+    /// without the journal knowing whom: as many as it laid in places for are let in once more, where there is room, to see
+    /// for themselves what became of their order.
+    pub(super) fn was_maybe_inside(&mut self, visitor: Visitor) -> Entry {
+        if visitor.subject == 0 || self.in_doubt.0 == 0 || self.now >= self.in_doubt.1 {
+            return Entry::Rejected(Reason::SoldOut);
+        }
+        if !self.has_credit() || self.tail >= self.reserved || self.places(self.allowance / tick::ONE) == 0 {
+            return Entry::Busy;
+        }
+        self.in_doubt.0 -= 1;
+        Entry::Pass(self.walk_in(visitor))
+    }
+
+    /// Lets somebody in, for `span` milliseconds without a request.
+    pub(super) fn admit(&mut self, number: u64, subject: u64, span: u64) -> Admission {
         let until = self.now + span;
-        let lease = Lease { began: self.now, until, durable: until, short, subject };
+        let lease = Lease { began: self.now, until, durable: until, short: false, subject };
         self.leases.put(number, lease);
         self.window.add(self.now, 1);
         self.admitted += 1;
@@ -125,6 +153,7 @@ impl Line {
     pub(super) fn keep_inside(&mut self, number: u64, subject: u64, until: u64) {
         let lease = Lease { began: self.now, until, durable: until, short: false, subject };
         self.leases.put(number, lease);
+        self.admitted += 1;
         self.marks.cover(number, self.now);
         self.marks.spend(number);
     }

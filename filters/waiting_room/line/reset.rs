@@ -19,6 +19,7 @@ impl Line {
         self.admitted = 0;
         self.sold_out = false;
         self.gone = false;
+        self.draining = false;
     }
 
     /// Forgets who is where; what bounds admissions by time is kept.
@@ -34,9 +35,11 @@ impl Line {
         self.gaps.clear();
         self.collecting = None;
         self.unknown = (0, 0);
+        self.in_doubt = (0, 0);
+        self.proof.begins_behind(0);
         self.turned_away = 0;
         self.pace = Default::default();
-        let admissions = std::mem::take(&mut self.dirty.admissions);
-        self.dirty = Delta { admissions, ..Delta::default() };
+        let Delta { admissions, notice, .. } = std::mem::take(&mut self.dirty);
+        self.dirty = Delta { admissions, notice, ..Delta::default() };
     }
 }

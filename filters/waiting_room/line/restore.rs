@@ -1,5 +1,7 @@
 //! A line as its journal tells it: after a restart nobody has lost a place, and what is in doubt counts as taken.
 
+use std::sync::Arc;
+
 use super::{Draw, Line, Turn};
 use crate::waiting_room::leases::Lease;
 use crate::waiting_room::record::{Delta, History};
@@ -32,6 +34,10 @@ impl Line {
         self.admitted = delta.admitted;
         self.sold_out = delta.sold_out;
         self.gone = delta.gone;
+        self.draining = delta.draining;
+        if let Some(notice) = &delta.notice {
+            self.notice = (!notice.text.is_empty()).then(|| Arc::new(notice.clone()));
+        }
         self.collecting = delta.collecting;
         for (chunk, bits) in &delta.marks {
             self.marks.set_spent(*chunk, bits, self.now);
@@ -93,7 +99,12 @@ impl Line {
             turn.show_up = until;
             self.turn_ends.add(until, *number);
         }
-        self.unknown = (u64::from(last.credit), self.now + self.rules.claim_window.min(self.limits.session));
+        // Whom an earlier kill left in doubt may not have come back yet either.
+        let before = if last.doubt.1 > self.now { last.doubt.0 } else { 0 };
+        let doubt = u64::from(last.credit) + before;
+        self.unknown = (doubt, self.now + self.rules.claim_window.min(self.limits.session));
+        self.in_doubt = self.unknown;
+        self.proof.begins_behind(self.frontier);
         if last.credit > 0 {
             self.window.add(self.now, last.credit);
         }
@@ -138,6 +149,7 @@ impl Line {
             ended: self.ended.iter().map(|(until, number)| (*number, *until)).collect(),
             picked: waiting.filter(|number| self.marks.is_picked(*number)).collect(),
             marks: self.marks.spent(self.tail),
+            notice: self.notice.as_deref().cloned(),
             ..delta.counts()
         }
     }

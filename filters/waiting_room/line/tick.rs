@@ -76,6 +76,7 @@ impl Line {
         let show_up = until.min(self.now + self.rules.refresh + self.rules.refresh / 2);
         self.turns.insert(number, Turn { until, show_up, second });
         self.turn_ends.add(show_up, number);
+        self.prove_turn(number, second);
         self.marks.unsee(number);
         if self.limits.method == Method::Random {
             self.marks.pick(number);
@@ -130,7 +131,7 @@ impl Line {
             self.ended.pop_front();
         }
         if self.unknown.1 <= self.now {
-            self.unknown.0 = 0;
+            self.unknown = (0, 0);
         }
     }
 
@@ -144,6 +145,7 @@ impl Line {
             self.turns.remove(&number);
             self.dirty.missed.push(number);
             self.missed += 1;
+            self.proof.over(true);
             self.allowance += ONE;
             // A second chance is the last one.
             if turn.second || self.rules.missed == Missed::Expire {
@@ -207,30 +209,35 @@ impl Line {
 
     /// Places that are free, whatever they are wanted for.
     pub(super) fn free(&mut self) -> u64 {
-        if self.is_sold_out() || self.limits.queue_all || self.collecting.is_some() {
+        let closed = self.is_sold_out() || self.draining || self.limits.queue_all || self.collecting.is_some();
+        if closed || matches!(self.rules.phase(self.now), Phase::Prequeue(_)) {
             return 0;
         }
-        if matches!(self.rules.phase(self.now), Phase::Prequeue(_)) {
-            return 0;
-        }
+        self.places(self.allowance / ONE)
+    }
+
+    /// Places that the limits leave, at most `most`.
+    pub(super) fn places(&mut self, most: u64) -> u64 {
         let open = (self.turns.len() + self.staged.len()) as u64;
         let taken = self.leases.len() + open + self.unknown.0;
         let places = u64::from(self.limits.total_active_users).saturating_sub(taken);
         let minute = self.window.sum(self.now) + open;
         let rate = u64::from(self.limits.new_users_per_minute).saturating_sub(minute);
-        let left = self.rules.admission_cap.map_or(u64::MAX, |cap| cap.saturating_sub(self.admitted + open));
-        places.min(rate).min(left).min(self.allowance / ONE)
+        let left =
+            self.rules.admission_cap.map_or(u64::MAX, |cap| cap.saturating_sub(self.admitted + open + self.unknown.0));
+        places.min(rate).min(left).min(most)
     }
 
     /// Gives free places to those who wait: first to those who missed their turn and came back, then in order or by chance.
     fn grant(&mut self) {
         if self.waiting == 0 && self.late.is_empty() {
             if self.collecting.is_none() {
-                self.frontier = self.frontier.max(self.tail - 1);
+                self.move_frontier(self.tail - 1);
             }
             return;
         }
         let mut left = self.free();
+        self.granted_under = (self.limits, self.rules.admission_cap);
         while left > 0 {
             let Some(number) = self.late.pop_front() else { break };
             self.late_set.remove(&number);
@@ -264,7 +271,14 @@ impl Line {
             }
             left > 0
         });
-        self.frontier = last;
+        self.move_frontier(last);
+    }
+
+    fn move_frontier(&mut self, to: u64) {
+        if to > self.frontier {
+            self.note_silent(self.frontier + 1, to + 1);
+            self.frontier = to;
+        }
     }
 
     fn pick(&mut self, count: u64) {
@@ -329,6 +343,8 @@ impl Line {
         delta.admitted = self.admitted;
         delta.sold_out = self.sold_out;
         delta.gone = self.gone;
+        delta.draining = self.draining;
+        delta.doubt = self.unknown;
         delta.collecting = self.collecting;
         delta.turns.clone_from(&self.staged);
         delta.visits =

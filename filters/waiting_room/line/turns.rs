@@ -38,7 +38,8 @@ impl Line {
             Look::Inside(admission) => Claim::Pass(admission),
             Look::Turn(number, _) => {
                 self.turns.remove(&number);
-                Claim::Pass(self.admit(number, subject, false))
+                self.proof.over(false);
+                Claim::Pass(self.admit(number, subject, self.limits.session))
             }
             Look::Wait(number) => Claim::Wait(number),
             Look::Moved(number) => Claim::Moved(number),
@@ -81,7 +82,7 @@ impl Line {
                 self.late_set.insert(number);
                 Look::Wait(number)
             }
-            Missed::Back if self.tail < self.reserved => {
+            Missed::Back if self.tail < self.reserved && !self.is_sold_out() => {
                 self.spend(number);
                 Look::Moved(self.join(subject))
             }

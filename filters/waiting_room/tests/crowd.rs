@@ -1,7 +1,9 @@
 //! A crowd of virtual visitors, a tenth of them bots without cookies, a fifth who leave. `./dev visitors` sends more.
 
+use super::support::Bench;
 use crate::waiting_room::rules::Rules;
 use crate::waiting_room::simulation::{Arrival, simulate};
+use crate::waiting_room::{Entry, Visitor};
 
 fn crowd(count: u64) -> Vec<Arrival> {
     (0..count)
@@ -32,4 +34,35 @@ fn nine_in_ten_who_leave_at_once_cost_half_of_the_rate_at_most_and_no_order() {
     let report = simulate(&Rules::new(10_000, 600, 60_000), &arrivals, 2);
     assert!(report.per_minute >= 300.0, "{report:?}");
     assert_eq!(report.overtaken, 0);
+}
+
+/// Resident memory of this process in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_million_who_wait_and_look_cost_less_than_eight_mebibytes() {
+    let mut bench = Bench::new(Rules::new(1, 60, 300_000));
+    let steady = Visitor { subject: 0, steady: true };
+    bench.room.enter(bench.now, steady);
+    bench.pass(200);
+    let before = resident();
+    for at in 0..1_000_000u32 {
+        assert!(matches!(bench.room.enter(bench.now, steady), Entry::Place(_)));
+        if at % 16_384 == 0 {
+            bench.pass(100);
+        }
+    }
+    // Everybody looks, in both generations of the marks.
+    for _ in 0..2 {
+        let (now, tail) = (bench.now, bench.room.outlook().tail);
+        (2..=tail).for_each(|number| assert!(bench.room.poll(now, number, 0).is_none()));
+        bench.pass(100_000);
+    }
+    assert_eq!(bench.room.outlook().waiting, 1_000_000);
+    let grown = resident().saturating_sub(before);
+    assert!(grown <= 8 * 1_024, "{grown} KiB");
 }

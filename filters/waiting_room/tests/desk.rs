@@ -7,7 +7,7 @@ use http::{HeaderName, header};
 use serde_json::Value;
 
 use super::support::{Bench, START, settings};
-use crate::engine::{Nanos, Reply, ReplyBody, RequestContext, RequestHead};
+use crate::engine::{Decision, Nanos, Reply, ReplyBody, RequestContext, RequestHead};
 use crate::waiting_room::desk::{Ask, answer};
 use crate::waiting_room::rules::Rules;
 use crate::waiting_room::token::{Kind, Token};
@@ -23,7 +23,10 @@ pub(super) fn ask(bench: &Bench, ask: Ask, method: &str, headers: &[(&str, &str)
     let head = RequestHead { method, target: "/", path: "/", host: "shop", secure: false, headers: &headers };
     let now = Nanos((bench.now - bench.room.began()) * 1_000_000);
     let cx = RequestContext::new(now, IpAddr::V4(Ipv4Addr::LOCALHOST));
-    answer(&bench.room, ask, &head, &cx, Duration::from_secs(60))
+    match answer(&bench.room, ask, &head, &cx, Duration::from_secs(60)) {
+        Decision::Respond(reply) => *reply,
+        _ => panic!("not answered at once"),
+    }
 }
 
 pub(super) fn value(reply: &Reply, name: &HeaderName) -> Option<String> {

@@ -10,10 +10,10 @@ use super::support::{Bench, settings};
 use crate::condition::Condition;
 use crate::engine::{Decision, Filter, HeaderEdit, Identity, IdentityId, KeyHasher, Nanos, Reply, ReplyBody};
 use crate::engine::{RequestContext, RequestHead};
-use crate::waiting_room::State;
 use crate::waiting_room::gate::Gate;
 use crate::waiting_room::rules::Rules;
 use crate::waiting_room::settings::{CommandKind, Settings};
+use crate::waiting_room::{Bypass, State};
 
 const USER: IdentityId = IdentityId(3);
 
@@ -211,7 +211,7 @@ fn a_post_without_a_pass_is_refused_and_sent_again_later() {
 fn what_a_rule_lets_through_never_waits() {
     let mut settings = one_place();
     let rule = Condition::compile("request.path.startsWith(\"/pay/notify\")", |_| None).unwrap();
-    settings.bypass.push(rule);
+    settings.bypass.push(Bypass { name: "callbacks".into(), condition: rule });
     let mut stage = Stage::new(settings);
     stage.full();
     stage.passes(&mut Client { method: "POST", target: "/pay/notify/alipay".to_owned(), ..client() });
@@ -332,7 +332,8 @@ fn what_an_operator_closed_no_backend_opens() {
 fn a_word_about_a_visit_is_heard_where_a_rule_lets_by_and_a_word_without_one_is_not() {
     let mut settings = one_place();
     settings.commands = CommandKind::ALL.map(|(_, kind)| kind).to_vec();
-    settings.bypass = vec![Condition::compile(r#"request.path.startsWith("/api")"#, |_| None).unwrap()];
+    let condition = Condition::compile(r#"request.path.startsWith("/api")"#, |_| None).unwrap();
+    settings.bypass = vec![Bypass { name: "api".into(), condition }];
     let mut stage = Stage::new(settings);
     let mut holder = stage.full();
     let mut stranger = Client { target: "/api/orders/8c1f".to_owned(), ..client() };

@@ -248,9 +248,8 @@ fn an_ended_visit_is_over_and_its_place_free() {
 fn no_more_are_admitted_than_the_cap_and_sold_out_ends_it() {
     let mut bench = Bench::new(Rules { admission_cap: Some(2), ..places(10) });
     fill(&mut bench, 2);
-    let waiting = place(&bench);
-    bench.pass(10_000);
-    assert_eq!(bench.room.poll(bench.now, waiting, 0), None);
+    assert_eq!(bench.room.enter(bench.now, STEADY), Entry::Rejected(Reason::SoldOut));
+    bench.set_rules(Rules { admission_cap: Some(3), ..places(10) });
     bench.room.set_sold_out(true);
     bench.pass(100);
     assert_eq!(bench.room.outlook().state, State::SoldOut);

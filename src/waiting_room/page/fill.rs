@@ -27,12 +27,12 @@ impl Visitor<'_> {
         match (document.state, document.reason) {
             ("READY", _) => View("turn", "turnDetail", false),
             (_, Some("sold_out")) => View("soldOut", "soldOutDetail", false),
-            _ if document.sold_out => View("soldOut", "soldOutDetail", false),
+            _ if document.common.sold_out => View("soldOut", "soldOutDetail", false),
             ("PREQUEUED", _) => View("before", "beforeDetail", false),
             ("EXPIRED", _) => View("missed", "missedDetail", false),
             (_, Some("queue_full")) => View("full", "fullDetail", false),
             (_, Some(_)) => View("rejected", "rejectedDetail", false),
-            _ if document.paused => View("paused", "pausedDetail", true),
+            _ if document.common.paused => View("paused", "pausedDetail", true),
             _ => View("waiting", "calm", true),
         }
     }
@@ -44,11 +44,11 @@ impl Visitor<'_> {
         let ahead = document.position_ahead.filter(|_| document.state != "PRE");
         let known = |number: Option<u64>| number.map_or_else(|| "–".to_owned(), grouped);
         let text = match slot {
-            Slot::Room => document.room.clone(),
+            Slot::Room => document.common.room.clone(),
             Slot::State => if headline == "soldOut" { "SOLD_OUT" } else { document.state }.to_owned(),
             Slot::Headline => language.word(headline).to_owned(),
             Slot::Detail => language.word(detail).to_owned(),
-            Slot::Message => document.message.clone().unwrap_or_default(),
+            Slot::Message => document.common.message.clone().unwrap_or_default(),
             Slot::Title => match ahead.filter(|ahead| place && *ahead > 0) {
                 Some(ahead) => format!("{} · {}", grouped(ahead), language.word("title")),
                 None => language.word(if place { "title" } else { headline }).to_owned(),
@@ -62,13 +62,13 @@ impl Visitor<'_> {
             }
             Slot::Unit => ahead.map_or("", |ahead| self.unit(ahead)).to_owned(),
             Slot::Wait => match document.wait_time_seconds {
-                _ if document.paused => String::new(),
+                _ if document.common.paused => String::new(),
                 Some(seconds) => language.with("eta", "t", &language.span(seconds)),
                 None => language.word("etaUnknown").to_owned(),
             },
             Slot::Number => known(document.ticket_number),
-            Slot::Serving => grouped(document.serving_number),
-            Slot::Pace => known(document.rate_per_minute.map(|rate| rate.round() as u64)),
+            Slot::Serving => grouped(document.common.serving_number),
+            Slot::Pace => known(document.common.rate_per_minute.map(|rate| rate.round() as u64)),
             Slot::Hidden => if place { "" } else { "hidden" }.to_owned(),
             Slot::Refresh => return self.refresh(out),
             Slot::WithoutScript => return self.without_script(out),
@@ -100,7 +100,7 @@ impl Visitor<'_> {
 
     /// Seconds after which a page without scripts looks again.
     fn every(&self) -> u64 {
-        if self.document.state == "PRE" { BRING_BACK } else { self.document.refresh }
+        if self.document.state == "PRE" { BRING_BACK } else { self.document.common.refresh }
     }
 
     fn refresh(&self, out: &mut String) {

@@ -34,7 +34,7 @@ const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 const WORTH_PACKING: usize = 256;
 
 /// A room's page.
-pub(super) struct RoomPage {
+pub(crate) struct RoomPage {
     assembled: Arc<Assembled>,
     default: Language,
 }
@@ -75,7 +75,7 @@ impl Assembled {
 
 impl RoomPage {
     /// The page of a room: from its own template, or the gateway's own.
-    pub(super) fn new(template: Option<&Template>, default: Language) -> Self {
+    pub(crate) fn new(template: Option<&Template>, default: Language) -> Self {
         let assembled = template.map_or_else(|| BUILT_IN.clone(), |template| Arc::new(Assembled::new(template)));
         Self { assembled, default }
     }

@@ -6,7 +6,7 @@ window.tidegate = true;
   const words = JSON.parse($("words").textContent);
   let now = JSON.parse($("first").textContent);
   let lang = document.documentElement.lang in words ? document.documentElement.lang : "en";
-  let timer = 0, offset = 0, best = 0, said = 0, saidText = "", failures = 0, strange = 0, busy = false, looked = 0, ended = 0, source = null;
+  let timer = 0, offset = 0, best = 0, said = 0, saidText = "", failures = 0, strange = 0, busy = false, looked = 0, ended = 0, source = null, deaf = 0, flight = null;
   const word = (name, with_ = {}) => (words[lang][name] ?? "").replace(/\{(\w+)\}/g, (_, key) => with_[key] ?? "");
   const number = (value) => new Intl.NumberFormat(lang).format(value);
   const show = (id, on) => { $(id).hidden = !on; };
@@ -86,8 +86,12 @@ window.tidegate = true;
   };
 
   // A hidden tab looks rarely, but it does: whoever is silent counts as gone.
-  const soon = (ms) => { clearTimeout(timer); timer = setTimeout(look, document.hidden && !$("ring").checked ? Math.max(ms, 15000) : ms); };
-  const take = (next) => {
+  const quiet = () => document.hidden && !$("ring").checked;
+  const soon = (ms) => { clearTimeout(timer); timer = setTimeout(look, quiet() ? Math.max(ms, 15000) : ms); };
+  // Without a stream a look waits at the gateway until there is news.
+  const waits = () => !failures && now.longPollSeconds && ["WAITING", "PREQUEUED"].includes(now.state) && !quiet() && !(source && source.readyState === 1);
+  const again = () => soon(waits() ? 300 + 700 * Math.random() : now.pollAfterMs);
+  const take = (next, waited) => {
     const before = now.state;
     if (next.serverTime) offset = next.serverTime - Date.now();
     now = next;
@@ -96,30 +100,37 @@ window.tidegate = true;
     if (now.state === "READY" && before !== "READY") ring();
     paint();
     listen();
-    if (!over()) soon(strange > 1 ? 15000 : now.pollAfterMs);
+    if (over()) return;
+    if (strange > 1) soon(15000); else if (waited) again(); else soon(now.pollAfterMs);
   };
 
-  const ask = async (url, method) => {
-    const headers = { accept: "application/json" };
+  const ask = async (url, method, more = {}, signal = undefined) => {
+    const headers = { accept: "application/json", ...more };
     if (method === "POST") headers["x-tidegate-room"] = "page";
-    const answer = await fetch(url, { method, headers, cache: "no-store", credentials: "same-origin" });
+    const answer = await fetch(url, { method, headers, signal, cache: "no-store", credentials: "same-origin" });
     const told = await answer.json().catch(() => ({}));
-    return { status: answer.status, later: 1000 * (Number(answer.headers.get("retry-after")) || 2), room: told.waitingRoom };
+    const waited = answer.headers.has("preference-applied");
+    return { status: answer.status, waited, later: 1000 * (Number(answer.headers.get("retry-after")) || 2), room: told.waitingRoom };
   };
 
   const look = async () => {
     looked = Date.now();
+    if (flight) flight.abort();
+    const mine = flight = new AbortController();
     try {
-      const { status, later, room } = now.state === "PRE" ? await ask(now.joinUrl, "POST") : await ask(now.statusUrl, "GET");
+      const wait = waits() ? { prefer: `wait=${now.longPollSeconds}`, "if-none-match": now.tag } : {};
+      const { status, later, room, waited } = now.state === "PRE" ? await ask(now.joinUrl, "POST") : await ask(now.statusUrl, "GET", wait, mine.signal);
+      if (mine !== flight) return;
       failures = 0;
       // Who is entering or leaving is told by the answer to that.
       if (busy || now.state === "LEFT") return;
-      if (room) return take(room);
+      if (room) return take(room, waited);
       if (status === 429) return soon(later);
       // The place is gone, or was given by a room that has begun anew: the address itself says what is next.
       if (status >= 400 && status < 500) return location.reload();
       throw new Error(status);
     } catch {
+      if (mine !== flight) return;
       failures += 1;
       paint();
       soon(Math.min(30000, 1000 * 2 ** failures) * (0.7 + 0.6 * Math.random()));
@@ -139,10 +150,17 @@ window.tidegate = true;
 
   // Near the front the turn is pushed. Not to hidden tabs: a browser has few connections.
   const listen = () => {
-    const wanted = now.state === "WAITING" && now.eventsUrl && !document.hidden && window.EventSource;
+    const wanted = now.state === "WAITING" && now.eventsUrl && !document.hidden && window.EventSource && Date.now() > deaf;
     if (!wanted && source) { source.close(); source = null; }
     if (!wanted || source) return;
     source = new EventSource(now.eventsUrl);
+    // Too many listen, or something between does not let events through: looks wait instead.
+    source.addEventListener("error", () => {
+      if (!source || source.readyState !== 2) return;
+      source = null;
+      deaf = Date.now() + 60000;
+      if (!over()) again();
+    });
     source.addEventListener("turn", (event) => {
       const { readyUntil } = JSON.parse(event.data);
       // Without a time the turn was taken elsewhere, or is over: the address itself says what is next.
@@ -204,6 +222,8 @@ window.tidegate = true;
   });
   document.addEventListener("visibilitychange", () => {
     listen();
+    // A look that waits holds a connection that others of the browser's may need.
+    if (quiet() && flight && !over()) { flight.abort(); flight = null; soon(15000); }
     if (!document.hidden && !over()) soon(Math.max(300, now.pollAfterMs / 2 - (Date.now() - looked)));
   });
   addEventListener("online", () => { if (!over()) soon(200); });
@@ -230,5 +250,6 @@ window.tidegate = true;
   speak(lang);
   setInterval(tick, 250);
   listen();
-  if (!over()) soon(now.state === "PRE" ? 50 : now.pollAfterMs);
+  // A stream that opens by then makes a look that waits needless.
+  if (!over()) soon(now.state === "PRE" ? 50 : waits() ? 1500 : now.pollAfterMs);
 })();

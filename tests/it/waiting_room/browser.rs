@@ -94,8 +94,7 @@ async fn on_the_narrowest_screen_nothing_is_cut_in_any_language_or_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hidden_tab_looks_rarely_and_catches_up_when_it_is_seen() {
     let (origin, folder) = (Origin::ok(), tempfile::tempdir().unwrap());
-    let settings =
-        "total_active_users: 1, new_users_per_minute: 600, polling: {min: 500ms, max: 1s}, sse: {enabled: false}";
+    let settings = "total_active_users: 1, new_users_per_minute: 600, polling: {min: 500ms, max: 1s, max_wait: 0s}, sse: {enabled: false}";
     let gateway = Gateway::start(&file_with(origin.address, settings, folder.path()));
     let to = gateway.public();
     Guest::default().walks_in(to);

@@ -1,0 +1,134 @@
+//! What all visitors of a room are told at one moment, made once for all who look meanwhile.
+//!
+//! Most of a visitor's document is the same for everybody between two ticks. It is written as JSON once, and each answer
+//! carries a copy of that beside the few members of its own.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::line::{Outlook, State};
+use super::public::Notice;
+use super::room::Room;
+use super::settings::Settings;
+
+/// The members of a document that are the same for everybody.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Common {
+    /// The room's name.
+    pub room: String,
+    /// What the room does.
+    pub room_state: &'static str,
+    /// Counts up when the room is reset.
+    pub epoch: u32,
+    /// Turns have come up to this number.
+    pub serving_number: u64,
+    /// People present in line.
+    pub queue_length: u64,
+    /// People let in a minute, measured.
+    pub rate_per_minute: Option<f64>,
+    /// What a look that waits for news sends as `If-None-Match`.
+    pub tag: String,
+    /// So long a look may wait for news (`Prefer: wait`), in seconds.
+    pub long_poll_seconds: Option<u64>,
+    /// Whether nobody is let in at the moment; places are kept.
+    pub paused: bool,
+    /// Whether nothing is left.
+    pub sold_out: bool,
+    /// Whether the gateway cannot write down what it decides: nobody new is let in.
+    pub degraded: bool,
+    /// Start of the event that people are collected for.
+    pub starts_at: Option<u64>,
+    /// The operator's word to all who wait.
+    pub message: Option<String>,
+    /// `info` or `warning`.
+    pub message_level: Option<&'static str>,
+    /// The gateway's clock.
+    pub server_time: u64,
+    status_url: String,
+    frontier_url: String,
+    join_url: String,
+    claim_url: String,
+    leave_url: String,
+    /// Seconds after which a page without scripts looks again.
+    #[serde(skip)]
+    pub refresh: u64,
+    #[serde(skip)]
+    json: Vec<u8>,
+}
+
+/// What it is made of.
+struct Basis {
+    outlook: Arc<Outlook>,
+    settings: Arc<Settings>,
+    notice: Option<Arc<Notice>>,
+    degraded: bool,
+    mark: u64,
+}
+
+/// The last one that was made.
+pub(super) struct Made {
+    common: Arc<Common>,
+    of: Basis,
+}
+
+impl Common {
+    /// Its members as a JSON object.
+    pub(super) fn json(&self) -> &[u8] {
+        &self.json
+    }
+
+    fn new(room: &Room, of: &Basis) -> Self {
+        let Basis { outlook, settings, notice, degraded, .. } = of;
+        let url = |word: &str| format!("{}/{word}", settings.base);
+        let mut common = Self {
+            room: room.name().to_string(),
+            room_state: outlook.state.as_str(),
+            epoch: outlook.epoch,
+            serving_number: outlook.frontier,
+            queue_length: outlook.waiting,
+            rate_per_minute: outlook.rate.map(|rate| (rate * 60.0).round()),
+            tag: room.news().tag(outlook.at),
+            long_poll_seconds: settings.long_polls.map(|polls| polls.wait.as_secs()),
+            paused: matches!(outlook.state, State::QueueAll | State::Draining) || *degraded,
+            sold_out: outlook.state == State::SoldOut,
+            degraded: *degraded,
+            starts_at: outlook.event.map(|(start, _)| start).filter(|start| *start > outlook.at),
+            message: notice.as_ref().map(|notice| notice.text.clone()),
+            message_level: notice.as_ref().map(|notice| notice.level.as_str()),
+            server_time: outlook.at,
+            status_url: url("status"),
+            frontier_url: url("frontier"),
+            join_url: url("join"),
+            claim_url: url("claim"),
+            leave_url: url("leave"),
+            refresh: outlook.refresh / 1_000,
+            json: Vec::new(),
+        };
+        common.json = serde_json::to_vec(&common).expect("invariant: numbers and text are always JSON");
+        common
+    }
+}
+
+impl Room {
+    /// What everybody is told now.
+    pub(super) fn common(&self) -> Arc<Common> {
+        let (outlook, settings, notice) = (self.outlook_now(), self.settings(), self.notice());
+        let (degraded, mark) = (self.is_degraded(), self.news().mark);
+        if let Some(Made { common, of }) = self.public.common.load().as_deref() {
+            let same_notice = match (&of.notice, &notice) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+            let same = Arc::ptr_eq(&of.outlook, &outlook) && Arc::ptr_eq(&of.settings, &settings);
+            if same && same_notice && of.degraded == degraded && of.mark == mark {
+                return common.clone();
+            }
+        }
+        let of = Basis { outlook: outlook.clone(), settings: settings.clone(), notice, degraded, mark };
+        let common = Arc::new(Common::new(self, &of));
+        self.public.common.store(Some(Arc::new(Made { common: common.clone(), of })));
+        common
+    }
+}

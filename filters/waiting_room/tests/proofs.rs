@@ -1,0 +1,201 @@
+//! What a room counts about its own promises: nothing while it keeps them, and something when its journal was lost.
+
+use super::rooms::{fill, place, places};
+use super::support::{Bench, START};
+use crate::waiting_room::rules::{Method, Rules};
+use crate::waiting_room::{Claim, Entry, Level, Notice, Proof, Reason, State, Visitor};
+
+fn proof(bench: &Bench) -> Proof {
+    bench.room.outlook().proof
+}
+
+#[test]
+fn a_number_below_one_that_had_its_turn_is_an_inversion_unless_chance_decides() {
+    let mut proof = Proof::default();
+    for number in [3, 4, 9] {
+        proof.turn(number, false);
+    }
+    assert_eq!(proof.inversions, 0);
+    proof.turn(8, false);
+    assert_eq!(proof.inversions, 1);
+    proof.turn(20, true);
+    proof.turn(2, true);
+    proof.turn(5, false);
+    assert_eq!(proof.inversions, 1);
+}
+
+#[test]
+fn a_crowd_in_order_and_by_chance_shows_neither_inversions_nor_overshoot() {
+    for method in [Method::Fifo, Method::Random] {
+        let mut rules = Rules::new(5, 600, 300_000);
+        rules.limits.method = method;
+        let mut bench = Bench::new(rules);
+        fill(&mut bench, 5);
+        let mut waiting: Vec<u64> = (0..60).map(|_| place(&bench)).collect();
+        for _ in 0..2_000 {
+            bench.pass(1_000);
+            let now = bench.now;
+            waiting.retain(|number| match bench.room.poll(now, *number, 0) {
+                Some(Claim::Pass(pass)) => !bench.room.end(pass.number),
+                _ => true,
+            });
+        }
+        assert!(waiting.is_empty(), "{method:?}: {waiting:?}");
+        let told = proof(&bench);
+        assert_eq!((told.inversions, told.overshoot, told.no_show_ratio()), (0, 0, Some(0.0)), "{method:?}");
+    }
+}
+
+#[test]
+fn passes_that_a_lost_journal_knows_nothing_of_are_kept_and_counted_as_too_many() {
+    let mut bench = Bench::new(places(3));
+    let passes = (0..3).map(|_| match bench.room.enter(bench.now, Visitor { subject: 0, steady: true }) {
+        Entry::Pass(pass) => pass,
+        other => panic!("{other:?}"),
+    });
+    let passes: Vec<_> = passes.collect();
+    let issued = bench.now;
+    bench.pass(200);
+    bench.disk.bytes.lock().clear();
+    let mut bench = bench.kill(START + 2_000);
+    bench.set_rules(places(1));
+    for pass in passes {
+        assert!(bench.room.visit(bench.now, pass.number, 0, issued, pass.until).is_some());
+    }
+    bench.pass(200);
+    assert_eq!(proof(&bench).overshoot, 2, "one of three has a place");
+}
+
+#[test]
+fn who_does_not_come_and_who_has_gone_are_told_apart() {
+    let mut bench = Bench::new(Rules::new(1, 60_000, 86_400_000));
+    let inside = fill(&mut bench, 1)[0];
+    let gone: Vec<u64> = (0..10).map(|_| place(&bench)).collect();
+    // Nobody of them looks for as long as anybody is waited for.
+    bench.pass(700_000);
+    let absent = place(&bench);
+    bench.room.end(inside);
+    bench.pass(200);
+    assert_eq!(proof(&bench).silent, gone.len() as u64);
+    assert_eq!(proof(&bench).no_show_ratio(), None);
+    bench.pass(70_000);
+    assert_eq!(proof(&bench).no_show_ratio(), Some(1.0), "{absent} had a turn and did not come");
+    let inside = fill(&mut bench, 1)[0];
+    let came = place(&bench);
+    bench.room.end(inside);
+    bench.pass(200);
+    assert!(matches!(bench.room.poll(bench.now, came, 0), Some(Claim::Pass(_))));
+    bench.pass(100);
+    assert_eq!(proof(&bench).no_show_ratio(), Some(0.5));
+}
+
+#[test]
+fn a_word_to_all_survives_a_kill_and_so_does_that_it_was_taken_back() {
+    let mut bench = Bench::new(places(1));
+    let word = Notice { text: "The second half opens at noon".to_owned(), level: Level::Warning };
+    bench.room.set_notice(Some(word.clone()));
+    assert_eq!(bench.room.notice(), None, "not before it is written");
+    assert!(bench.room.settle(bench.now));
+    assert_eq!(bench.room.notice().as_deref(), Some(&word));
+    let wall = bench.now;
+    bench = bench.kill(wall);
+    assert_eq!(bench.room.notice().as_deref(), Some(&word));
+    // The journal has been replaced by one line since: that says it too.
+    let wall = bench.now + 1_000;
+    bench = bench.kill(wall);
+    assert_eq!(bench.room.notice().as_deref(), Some(&word));
+    bench.room.set_notice(None);
+    bench.room.settle(bench.now);
+    let wall = bench.now;
+    bench = bench.kill(wall);
+    assert_eq!(bench.room.notice(), None);
+}
+
+#[test]
+fn a_word_that_cannot_be_written_is_not_told() {
+    let bench = Bench::new(places(1));
+    bench.disk.broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    bench.room.set_notice(Some(Notice { text: "soon".to_owned(), level: Level::Info }));
+    assert!(!bench.room.settle(bench.now + 100));
+    assert_eq!(bench.room.notice(), None);
+    bench.disk.broken.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert!(bench.room.settle(bench.now + 200));
+    assert!(bench.room.notice().is_some());
+}
+
+#[test]
+fn a_room_that_is_emptied_lets_nobody_in_prolongs_no_visit_and_keeps_places_over_a_kill() {
+    let mut bench = Bench::new(places(2));
+    let inside = fill(&mut bench, 2);
+    let waiting = place(&bench);
+    bench.room.set_draining(true);
+    bench.pass(200);
+    let wall = bench.now;
+    bench = bench.kill(wall);
+    assert_eq!(bench.room.outlook().state, State::Draining);
+    for _ in 0..40 {
+        bench.pass(10_000);
+        bench.room.visit(bench.now, inside[0], 0, START, bench.now + 1);
+        assert_eq!(bench.room.claim(bench.now, waiting, 0), Claim::Wait(waiting));
+    }
+    assert_eq!(bench.room.outlook().active, 0);
+    bench.room.set_draining(false);
+    bench.pass(200);
+    assert!(matches!(bench.room.poll(bench.now, waiting, 0), Some(Claim::Pass(_))));
+}
+
+#[test]
+fn after_a_kill_a_named_visitor_of_a_sold_out_room_may_ask_the_shop_within_the_limits() {
+    let named = |subject| Visitor { subject, steady: true };
+    let bench = Bench::new(places(8));
+    // Let in right before the kill: the journal knows the place, not whose it is.
+    let Entry::Pass(lost) = bench.room.enter(bench.now, named(7)) else { panic!("not let in") };
+    bench.room.set_sold_out(true);
+    assert_eq!(bench.room.enter(bench.now, named(8)), Entry::Rejected(Reason::SoldOut), "no kill, no doubt");
+    let issued = bench.now;
+    // What was decided is written, and the gateway killed before the visit is.
+    bench.disk.broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    let wall = bench.now + 500;
+    let mut bench = bench.kill(wall);
+    bench.room.set_sold_out(true);
+    bench.pass(200);
+    let now = bench.now;
+    assert!(matches!(bench.room.enter(now, named(7)), Entry::Pass(pass) if pass.number > lost.number));
+    assert!(matches!(bench.room.enter(now, named(7)), Entry::Pass(_)), "the same again");
+    assert_eq!(bench.room.enter(now, Visitor { subject: 0, steady: true }), Entry::Rejected(Reason::SoldOut));
+    let (mut passes, mut busy) = (1, 0);
+    for subject in 100..120 {
+        match bench.room.enter(now, named(subject)) {
+            Entry::Pass(_) => passes += 1,
+            Entry::Busy => busy += 1,
+            Entry::Rejected(Reason::SoldOut) => (),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((2..=4).contains(&passes), "as many as had been laid in, at most: {passes}, {busy} wait");
+    // The pass that did arrive is good as well, and nobody is inside too many.
+    assert!(bench.room.visit(now, lost.number, 7, issued, lost.until).is_some());
+    bench.pass(200);
+    assert!(bench.room.outlook().active <= 8);
+    assert_eq!(proof(&bench).overshoot, 0);
+    bench.pass(61_000);
+    assert_eq!(bench.room.enter(bench.now, named(500)), Entry::Rejected(Reason::SoldOut), "the doubt is over");
+}
+
+#[test]
+fn who_waits_hears_that_nothing_is_left_when_as_many_came_as_ever_may() {
+    let mut bench = Bench::new(Rules { admission_cap: Some(3), ..places(2) });
+    let inside = fill(&mut bench, 2);
+    let (next, last) = (place(&bench), place(&bench));
+    bench.room.end(inside[0]);
+    bench.pass(300);
+    assert_eq!(bench.room.outlook().state, State::Queueing, "a turn may be missed");
+    assert!(matches!(bench.room.poll(bench.now, next, 0), Some(Claim::Pass(_))));
+    bench.pass(100);
+    assert_eq!(bench.room.outlook().state, State::SoldOut);
+    assert_eq!(bench.room.poll(bench.now, last, 0), None);
+    bench.set_rules(Rules { admission_cap: Some(10), ..places(2) });
+    bench.room.end(inside[1]);
+    bench.pass(300);
+    assert!(matches!(bench.room.poll(bench.now, last, 0), Some(Claim::Pass(_))), "there is more to sell");
+}
