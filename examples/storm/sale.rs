@@ -23,7 +23,7 @@ const SECRET: &str = "development-only-secret-of-the-bundled-shop";
 const PATIENCE: Duration = Duration::from_secs(150);
 /// Keys that are put on the shelf when it is empty, and how often somebody looks. Buyers meet an empty shelf meanwhile.
 const RESTOCK: u32 = 100;
-const RESTOCK_EVERY: Duration = Duration::from_secs(4);
+const RESTOCK_EVERY: Duration = Duration::from_secs(2);
 /// Accounts, what each is given, and how many transfers are under way.
 const ACCOUNTS: usize = 12;
 const DEPOSIT: i64 = 10_000;
@@ -110,6 +110,8 @@ pub(crate) async fn restock(processes: Arc<Processes>, client: Client) {
     for batch in 0_u64.. {
         let keys: String = (0..RESTOCK).map(|n| format!("STORM-{batch:04}-{n:04}\n")).collect();
         while free(&client, &shelf).await != Some(0) {
+            // Whoever reads the catalogue through the gateway makes the waiting room hear that there is something again.
+            let _ = client.get(format!("{shop}/api/products")).send().await;
             sleep(RESTOCK_EVERY).await;
         }
         loop {
@@ -122,8 +124,6 @@ pub(crate) async fn restock(processes: Arc<Processes>, client: Client) {
             }
             sleep(PAUSE).await;
         }
-        // Whoever reads the catalogue through the gateway makes the waiting room hear that there is something again.
-        let _ = client.get(format!("{shop}/api/products")).send().await;
     }
 }
 
