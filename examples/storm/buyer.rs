@@ -3,12 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 /// What is sold behind the waiting room.
 pub(crate) const SALE: &str = "flash-100";
+/// Carries the waiting room's token, and where a visitor says goodbye.
+const TICKET: &str = "x-tidegate-ticket";
+const LEAVE: &str = "/.tidegate/wr/sale/leave";
 /// The password for the keys; nobody here is anybody's enemy.
 const PASSWORD: &str = "a-password";
 /// Pauses between two tries of the same, in milliseconds.
@@ -63,6 +67,8 @@ pub(crate) struct Buyer {
     pub(crate) wallets: Vec<String>,
     pub(crate) token: String,
     pub(crate) key: String,
+    /// What the waiting room has given.
+    pub(crate) ticket: Mutex<Option<String>>,
     pub(crate) habit: Habit,
     /// Who pays late agrees this long after ordering, or when the order is seen to be closed.
     pub(crate) agrees_after: Duration,
@@ -137,7 +143,9 @@ impl Buyer {
         let begun = payments.iter().rev().find(live);
         let step = match (self.habit, begun) {
             (Habit::Forgets, _) | (Habit::PaysLate(_), Some(_)) => return,
-            (Habit::GivesUp { paying: false }, _) | (Habit::GivesUp { .. }, Some(_)) => (format!("{path}/cancel"), None),
+            (Habit::GivesUp { paying: false }, _) | (Habit::GivesUp { .. }, Some(_)) => {
+                (format!("{path}/cancel"), None)
+            }
             (Habit::GivesUp { .. }, None) => (format!("{path}/payments"), Some(json!({ "channel": "any" }))),
             (Habit::Pays(channel) | Habit::PaysLate(channel), None) => {
                 (format!("{path}/payments"), Some(json!({ "channel": channel })))
@@ -169,8 +177,22 @@ impl Buyer {
         Some(keys.iter().filter_map(|key| key.as_str().map(str::to_owned)).collect())
     }
 
+    /// Goes away, so that nobody waits for this one to take a turn.
+    pub(crate) async fn leave(&self) {
+        let ticket = self.ticket.lock().clone();
+        if let Some(ticket) = ticket {
+            // Whoever is not heard loses the place later.
+            let _ = self.client.post(format!("{}{LEAVE}", self.base)).header(TICKET, ticket).send().await;
+        }
+    }
+
     /// The answer, and whether it is that to the first try.
-    async fn until_answered(&self, method: Method, path: &str, body: Option<Value>) -> Option<(StatusCode, Value, bool)> {
+    async fn until_answered(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Option<(StatusCode, Value, bool)> {
         let [mut pause, longest] = PAUSES;
         for tries in 1.. {
             if let Some((status, answer)) = self.once(method.clone(), path, body.clone()).await {
@@ -189,11 +211,17 @@ impl Buyer {
     async fn once(&self, method: Method, path: &str, body: Option<Value>) -> Option<(StatusCode, Value)> {
         let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
         request = request.header("idempotency-key", &self.key);
+        if let Some(ticket) = self.ticket.lock().as_deref() {
+            request = request.header(TICKET, ticket);
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }
         let answer = request.send().await.ok()?;
         let status = answer.status();
+        if let Some(given) = answer.headers().get(TICKET).and_then(|given| given.to_str().ok()) {
+            *self.ticket.lock() = Some(given.to_owned());
+        }
         let body: Value = answer.json().await.ok()?;
         let told = body["waitingRoom"]["soldOut"] == true;
         let again = !told && (status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS);

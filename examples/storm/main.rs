@@ -8,7 +8,7 @@
 //! | File | What |
 //! | --- | --- |
 //! | `processes` | the gateway and the services, on free ports in a folder of their own |
-//! | `faults.json` | what goes wrong at every channel |
+//! | `weather`, `faults.json` | how the set-up is changed, and what goes wrong at every channel |
 //! | `sale`, `buyer` | who buys, who fills the shelves, whose money moves |
 //! | `killer` | kills |
 //! | `books` | what is found when it is over |
@@ -22,6 +22,7 @@ mod killer;
 mod ports;
 mod processes;
 mod sale;
+mod weather;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ use tidegate_filters::engine::{Rate, TimeSpan};
 
 use buyer::Ending;
 use killer::Havoc;
-use processes::{PROCESSES, Processes};
+use processes::PROCESSES;
 use sale::{Moved, Told};
 
 /// What can go wrong before there is anything to report; each error brings its own sentence.
@@ -120,7 +121,7 @@ async fn storm(args: &Args, folder: &Path) -> Result<bool, Failure> {
     let beside = std::env::current_exe()?.ancestors().nth(2).map(Path::to_owned);
     let binaries = args.binaries.clone().or(beside).ok_or("--binaries is needed")?;
     let first_day = today();
-    let processes = Arc::new(Processes::start(folder, &binaries, &args.config, args.pay_within.0)?);
+    let processes = Arc::new(weather::start(folder, &binaries, &args.config, args.pay_within.0)?);
     let client = sale::client()?;
     let (over, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
     let killer = tokio::spawn(killer::kill(processes.clone(), client.clone(), args.kill_every.0, over.clone()));
@@ -209,14 +210,31 @@ impl Seen {
             ("most of those who ordered got a key", delivered * 2 > told.orders.len() as u64, String::new()),
             ("everybody was answered", unanswered.is_empty(), format!("{unanswered:?}")),
             ("everything has ended", open.is_empty(), open.join(", ")),
-            ("who was told of an order has it, and one key of his own", bought.wrong.is_empty(), bought.wrong.join("\n")),
-            ("no money was lost between accounts", balances == moved.deposited, format!("{balances} of {}", moved.deposited)),
+            (
+                "who was told of an order has it, and one key of his own",
+                bought.wrong.is_empty(),
+                bought.wrong.join("\n"),
+            ),
+            (
+                "no money was lost between accounts",
+                balances == moved.deposited,
+                format!("{balances} of {}", moved.deposited),
+            ),
             ("money was moved between accounts", moved.confirmed > 0, String::new()),
             ("all invariants hold by the offline checker", check.0, check.1),
-            ("the bills agree with the books", bills.0 > 0 && bills.1.is_empty(), format!("{} agree {:?}", bills.0, bills.1)),
+            (
+                "the bills agree with the books",
+                bills.0 > 0 && bills.1.is_empty(),
+                format!("{} agree {:?}", bills.0, bills.1),
+            ),
         ];
         for (what, passed, why) in &checks {
-            writeln!(out, "{} {what}{}{why}", if *passed { "ok    " } else { "FAILED" }, if why.is_empty() { "" } else { ": " })?;
+            writeln!(
+                out,
+                "{} {what}{}{why}",
+                if *passed { "ok    " } else { "FAILED" },
+                if why.is_empty() { "" } else { ": " }
+            )?;
         }
         Ok(checks.iter().all(|(_, passed, _)| *passed))
     }

@@ -1,6 +1,5 @@
 //! The bundled set-up as processes that can be killed: the gateway and each service, on free ports and in a folder of their
-//! own, with the configuration that is shipped. What is a minute there takes seconds here: nobody waits ten seconds for a
-//! channel that says nothing, and doubts are looked at sooner.
+//! own, with the configuration that is shipped.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::ports::free_port;
@@ -36,62 +33,48 @@ const SHIPPED: [(u16, &str); 8] = [
 /// Longest a process may take to listen, and to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How much later callbacks of each channel come, in milliseconds. The last ones come when the order's time is over.
-const CALLBACK_DELAYS: [u64; 3] = [0, 1_500, 12_000];
-
-/// What goes wrong at every channel.
-const FAULTS: &str = include_str!("faults.json");
-
-/// Changes of the shipped configuration. Each text must be found in it.
-const SOONER: [(&str, &str); 3] = [
-    ("read_timeout: 10s", "read_timeout: 2s"),
-    ("open_for: 30s", "open_for: 2s"),
-    (
-        "currency: {json: /currency}}",
-        "currency: {json: /currency}, resolve: {unit: 200ms, not_found_min_age: 8s}}",
-    ),
-];
+/// How it is to be started.
+pub(crate) struct Setup<'a> {
+    /// Where the two programs are.
+    pub(crate) binaries: &'a Path,
+    /// The gateway's shipped configuration.
+    pub(crate) config: &'a Path,
+    /// Changes of it. Each text must be found in it.
+    pub(crate) edits: &'a [(&'a str, &'a str)],
+    /// Arguments of the services, beside those that all set-ups have.
+    pub(crate) arguments: BTreeMap<&'static str, Vec<String>>,
+}
 
 /// What runs, and where.
 pub(crate) struct Processes {
     folder: PathBuf,
     binaries: PathBuf,
-    pay_within: Duration,
+    arguments: BTreeMap<&'static str, Vec<String>>,
     ports: BTreeMap<&'static str, u16>,
     running: Mutex<BTreeMap<&'static str, Child>>,
 }
 
 impl Processes {
-    /// Starts everything with empty stores; `binaries` is where the two programs are.
+    /// Starts everything with empty stores in a folder.
     ///
     /// # Errors
     /// When a program is missing or does not listen.
-    pub(crate) fn start(folder: &Path, binaries: &Path, config: &Path, pay_within: Duration) -> Result<Self, Failure> {
+    pub(crate) fn start(folder: &Path, setup: Setup<'_>) -> Result<Self, Failure> {
+        let Setup { binaries, config, edits, arguments } = setup;
         let ports: BTreeMap<_, _> = SHIPPED.iter().map(|(_, name)| (*name, free_port())).collect();
         let mut yaml = std::fs::read_to_string(config).map_err(|error| format!("{}: {error}", config.display()))?;
         for (shipped, name) in SHIPPED {
             yaml = yaml.replace(&format!("127.0.0.1:{shipped}"), &format!("127.0.0.1:{}", ports[name]));
         }
-        for (shipped, sooner) in SOONER {
+        for (shipped, wanted) in edits {
             if !yaml.contains(shipped) {
                 return Err(format!("{}: `{shipped}` is not there any more", config.display()).into());
             }
-            yaml = yaml.replace(shipped, sooner);
+            yaml = yaml.replace(shipped, wanted);
         }
         std::fs::write(folder.join("tidegate.yaml"), yaml)?;
-        for (at, channel) in CHANNELS.iter().enumerate() {
-            let mut plan: Value = serde_json::from_str(FAULTS)?;
-            plan["seed"] = json!(at + 1);
-            plan["callback"]["delay_ms"] = json!(CALLBACK_DELAYS[at]);
-            std::fs::write(folder.join(format!("{channel}.json")), plan.to_string())?;
-        }
-        let processes = Self {
-            folder: folder.to_owned(),
-            binaries: binaries.to_owned(),
-            pay_within,
-            ports,
-            running: Mutex::default(),
-        };
+        let (folder, binaries) = (folder.to_owned(), binaries.to_owned());
+        let processes = Self { folder, binaries, arguments, ports, running: Mutex::default() };
         for name in PROCESSES {
             processes.restart(name)?;
         }
@@ -145,30 +128,13 @@ impl Processes {
         let mut command = self.program("tidegate-services");
         match name {
             "card-key" => command.args(["card-key", "--seed-demo"]),
-            "order" => command.args([
-                "order",
-                "--card-key",
-                &self.url("card-key"),
-                "--egress",
-                &self.url("egress"),
-                "--public-url",
-                &self.url("gateway"),
-                "--shards",
-                "4",
-                "--channel-timeout",
-                "6",
-                "--not-found-min-age",
-                "8",
-                "--retry-unit-ms",
-                "200",
-                "--pay-within",
-                &self.pay_within.as_secs().to_string(),
-            ]),
-            channel => {
-                command.arg("channel-simulator").args(["--name", channel, "--time-scale", "0.05", "--plan"]);
-                command.arg(self.folder.join(format!("{channel}.json")))
-            }
+            "order" => command.args(["order", "--card-key", &self.url("card-key"), "--egress", &self.url("egress")]),
+            channel => command.args(["channel-simulator", "--name", channel]),
         };
+        if name == "order" {
+            command.args(["--public-url", &self.url("gateway")]);
+        }
+        command.args(self.arguments.get(name).into_iter().flatten());
         command.args(["--listen", &format!("127.0.0.1:{}", self.ports[name]), "--data-dir"]).arg(self.data());
         command
     }

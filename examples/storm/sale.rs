@@ -80,6 +80,7 @@ pub(crate) async fn sell(
             wallets: CHANNELS.iter().map(|name| processes.url(name)).collect(),
             token: encode(&Header::default(), &claims, &key)?,
             key: format!("storm-{number}-order"),
+            ticket: Mutex::default(),
             habit: Habit::of(number.into()),
             agrees_after: pay_within.saturating_sub(SOONER[number as usize / 20 % SOONER.len()]),
             until: Instant::now() + PATIENCE,
@@ -97,10 +98,16 @@ async fn visit(buyer: Arc<Buyer>, told: Arc<Mutex<Told>>) {
     let ending = match buyer.order().await {
         Ok(order) => {
             told.lock().orders.push((order.clone(), Arc::clone(&buyer)));
-            buyer.follow(&order).await
+            let ending = buyer.follow(&order).await;
+            if ending == Ending::Order("DELIVERED".to_owned()) {
+                // They are looked at once more when everything is over.
+                buyer.keys(&order).await;
+            }
+            ending
         }
         Err(ending) => ending,
     };
+    buyer.leave().await;
     *told.lock().endings.entry(ending).or_default() += 1;
 }
 

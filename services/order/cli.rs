@@ -63,6 +63,9 @@ pub struct Args {
     /// Over how many files the orders and the accounts are spread, by user: 1, 4 or 16. Fixed at the first start.
     #[arg(long, default_value = "1")]
     shards: Files,
+    /// Most operations that share a commit, and so an fsync. 1 is for comparison: each then waits for the disk alone.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    max_batch: u16,
 }
 
 impl Args {
@@ -90,6 +93,7 @@ impl Args {
             preheat: self.preheat,
             sweep_every,
             shards: self.shards,
+            max_batch: self.max_batch.into(),
             accounts: accounts::Settings { sweep_every, ..accounts::Settings::new(self.shards) },
         }
     }
