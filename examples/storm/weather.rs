@@ -24,7 +24,7 @@ const SOONER: [(&str, &str); 3] = [
 ];
 
 /// Arguments of the order service: the same haste, and rows in four files.
-const ORDER: &str = "--shards 4 --channel-timeout 6 --not-found-min-age 8 --retry-unit-ms 200 --pay-within";
+const ORDER: &str = "--shards 4 --channel-timeout 6 --not-found-min-age 8 --retry-unit-ms 100 --pay-within";
 
 /// Starts the gateway and the services, with faults from the first moment on.
 ///
