@@ -251,8 +251,8 @@ impl RespondAsync {
                 problems.add_with_help("store", format!("no store is named `{name}`"), there_are(cx.stores));
             }
             Some(name) if !cx.durable.contains(name) => {
-                let help = "a store of type `sqlite` outlives the process";
-                problems.add_with_help("store", "what was promised must outlive the process", help);
+                let help = "it must outlive the process, and be this gateway's own";
+                problems.add_with_help("store", "what was promised is kept in a store of type `sqlite`", help);
             }
             Some(_) => (),
         }

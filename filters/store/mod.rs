@@ -185,8 +185,10 @@ pub enum StoreKind {
 /// A database that several gateways share.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shared {
-    /// Where it is and who we are there: `postgres://user:password@host/database`.
+    /// Where it is and who we are there: `postgres://user@host/database`.
     pub url: String,
+    /// Absent where the database asks for none.
+    pub password: Option<String>,
     /// What answers are sealed with; all gateways have the same.
     pub key: [u8; 32],
 }

@@ -83,6 +83,10 @@ impl PostgresRecords {
     pub fn open(shared: &Shared, name: &str) -> Result<Self, StoreError> {
         let failed = |why: String| StoreError::Failed(format!("store `{name}`: its database: {why}"));
         let options: PgConnectOptions = shared.url.parse().map_err(|_| failed("the address is not one".to_owned()))?;
+        let options = match &shared.password {
+            Some(password) => options.password(password),
+            None => options,
+        };
         let records = Arc::new(AtomicUsize::new(0));
         let (queues, waiting): (Vec<_>, Vec<_>) = (0..CONNECTIONS).map(|_| mpsc::channel(QUEUE)).unzip();
         let line = Line { options, store: name.into(), records: records.clone(), connection: None };
@@ -203,7 +207,8 @@ impl Line {
 
     /// After anything but success the connection is not trusted any more.
     fn judged<T>(&mut self, done: Result<Outcome<T>, Elapsed>) -> Result<T, StoreError> {
-        let done = done.map_err(|_| "no answer in time".to_owned()).and_then(|done| done.map_err(|why| why.to_string()));
+        let done =
+            done.map_err(|_| "no answer in time".to_owned()).and_then(|done| done.map_err(|why| why.to_string()));
         done.map_err(|why| {
             self.connection = None;
             tracing::warn!(store = &*self.store, why, "the database did not do what it was asked for");
@@ -246,9 +251,7 @@ impl Line {
                     give_up(&mut all, &store, claim.id).await?;
                     found
                 }
-                Verdict::Replaced => {
-                    Found::Plain(Claimed::New { fence: replace(&mut all, &store, claim).await? })
-                }
+                Verdict::Replaced => Found::Plain(Claimed::New { fence: replace(&mut all, &store, claim).await? }),
             };
             all.commit().await?;
             return Ok(found);

@@ -11,8 +11,12 @@ fn open(server: &Server, name: &str) -> PostgresRecords {
     open_with(server, name, 7)
 }
 
+fn at(server: &Server, key: u8) -> Shared {
+    Shared { url: server.url(), password: None, key: [key; 32] }
+}
+
 fn open_with(server: &Server, name: &str, key: u8) -> PostgresRecords {
-    PostgresRecords::open(&Shared { url: server.url(), key: [key; 32] }, name).expect("opens")
+    PostgresRecords::open(&at(server, key), name).expect("opens")
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn what_was_acknowledged_is_there_after_the_server_was_killed_and_meanwhile_noth
     let Answer::Later(refused) = store.claim(wish(50, 1, 50, 0)) else { panic!("a round trip") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     assert!(runtime.block_on(refused).is_err(), "nobody is there to promise anything");
-    let unreachable = PostgresRecords::open(&Shared { url: server.url(), key: [7; 32] }, "killed");
+    let unreachable = PostgresRecords::open(&at(&server, 7), "killed");
     assert!(unreachable.is_err_and(|why| why.to_string().contains("store `killed`")));
     server.again();
     for number in 0..40 {
