@@ -64,7 +64,7 @@ impl OrderFiles {
     /// # Errors
     /// When a file cannot be opened, or when the folder holds files of another number of shards.
     pub(super) async fn open(folder: &Path, files: Files, options: &Options) -> Result<Self, StartError> {
-        let migrations = [schema::SCHEMA, outbox::SCHEMA];
+        let migrations = [schema::SCHEMA, outbox::SCHEMA, outbox::SEEN_BY_TIME];
         let stores = open_sharded(folder, SERVICE, files, &migrations, options, recover).await?;
         let file = |store| OrderFile { store, bell: watch::Sender::new(()), events: watch::Sender::new(()) };
         let all = stores.into_iter().map(file).collect();
