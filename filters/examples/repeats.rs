@@ -170,7 +170,7 @@ async fn main() {
             let folder = tempfile::tempdir().unwrap();
             let route = match kind {
                 None => Route::new(folder.path(), StoreKind::Memory, None),
-                Some(kind) => Route::once(folder.path(), kind),
+                Some(ref kind) => Route::once(folder.path(), kind.clone()),
             };
             let route = Arc::new(route);
             let new = rate(&route, clients, false, time).await;

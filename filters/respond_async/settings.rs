@@ -240,8 +240,8 @@ impl RespondAsync {
         let example = "name one of `stores` of type `sqlite`, as in `store: disk`";
         let known = owner::check_store(self.store.as_ref(), example, cx, problems);
         if known && self.store.as_ref().is_some_and(|name| !cx.durable.contains(name)) {
-            let help = "a store of type `sqlite` outlives the process";
-            problems.add_with_help("store", "what was promised must outlive the process", help);
+            let help = "it must outlive the process, and be this gateway's own";
+            problems.add_with_help("store", "what was promised is kept in a store of type `sqlite`", help);
         }
         owner::check_scope(self.scope.as_ref(), cx, problems);
         owner::check_identity("fair_by", self.fair_by.as_ref(), cx, problems);

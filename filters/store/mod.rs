@@ -9,10 +9,13 @@
 pub(crate) mod codec;
 mod kept;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub(crate) mod seal;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -32,6 +35,8 @@ use crate::respond_async::Shelf;
 
 pub use kept::is_kept;
 pub use memory::MemoryRecords;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresRecords;
 pub use sqlite::SqliteRecords;
 pub(crate) use sqlite::lock;
 
@@ -168,12 +173,32 @@ pub trait RecordStore: Send + Sync {
 }
 
 /// Where a store keeps things.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StoreKind {
     /// In this process; ends with it.
     Memory,
     /// In a file of its own; survives a crash of the process and of the machine.
     Sqlite,
+    /// In a database that gateways on several machines share.
+    #[cfg(feature = "postgres")]
+    Postgres(Shared),
+}
+
+/// A database that several gateways share.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shared {
+    /// Where it is and who we are there: `postgres://user@host/database`.
+    pub url: String,
+    /// Absent where the database asks for none.
+    pub password: Option<String>,
+    /// What answers are sealed with; all gateways have the same.
+    pub key: [u8; 32],
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared { .. }")
+    }
 }
 
 type Open = BTreeMap<(String, StoreKind), Arc<dyn RecordStore>>;
@@ -203,33 +228,36 @@ impl Stores {
         self.epoch
     }
 
-    /// Names the stores of the file that is about to be built, and opens those that are not open yet. May block on files.
+    /// Names the stores of the file that is about to be built, and opens those that are not open yet. May block on files and databases.
     ///
     /// # Errors
-    /// When a file cannot be opened.
+    /// When a file cannot be opened or a database cannot be reached.
     pub fn declare(&self, wanted: impl IntoIterator<Item = (String, StoreKind)>) -> Result<(), StoreError> {
         let wanted: BTreeMap<String, StoreKind> = wanted.into_iter().collect();
         let mut open = self.open.lock();
         for (name, kind) in &wanted {
-            if let Entry::Vacant(place) = open.entry((name.clone(), *kind)) {
-                place.insert(self.make(name, *kind)?);
+            if let Entry::Vacant(place) = open.entry((name.clone(), kind.clone())) {
+                place.insert(self.make(name, kind)?);
             }
         }
         *self.named.lock() = wanted;
         Ok(())
     }
 
-    fn make(&self, name: &str, kind: StoreKind) -> Result<Arc<dyn RecordStore>, StoreError> {
-        Ok(match (kind, &self.folder) {
-            (StoreKind::Sqlite, Some(folder)) => Arc::new(SqliteRecords::open(folder, name)?),
-            (StoreKind::Memory, _) | (StoreKind::Sqlite, None) => Arc::new(MemoryRecords::default()),
+    fn make(&self, name: &str, kind: &StoreKind) -> Result<Arc<dyn RecordStore>, StoreError> {
+        let Some(folder) = &self.folder else { return Ok(Arc::new(MemoryRecords::default())) };
+        Ok(match kind {
+            StoreKind::Memory => Arc::new(MemoryRecords::default()),
+            StoreKind::Sqlite => Arc::new(SqliteRecords::open(folder, name)?),
+            #[cfg(feature = "postgres")]
+            StoreKind::Postgres(shared) => Arc::new(PostgresRecords::open(shared, name)?),
         })
     }
 
     /// The records of the store of that name; `None` when the file names no such store.
     #[must_use]
     pub fn records(&self, name: &str) -> Option<Arc<dyn RecordStore>> {
-        let kind = *self.named.lock().get(name)?;
+        let kind = self.named.lock().get(name)?.clone();
         self.open.lock().get(&(name.to_owned(), kind)).cloned()
     }
 
@@ -242,6 +270,10 @@ impl Stores {
         match self.named.lock().get(name) {
             Some(StoreKind::Sqlite) => (),
             Some(StoreKind::Memory) => return Err(StoreError::Failed(format!("store `{name}` ends with the process"))),
+            #[cfg(feature = "postgres")]
+            Some(StoreKind::Postgres(_)) => {
+                return Err(StoreError::Failed(format!("store `{name}` keeps records of requests only")));
+            }
             None => return Err(StoreError::Failed(format!("no store is named `{name}`"))),
         }
         let Some(folder) = &self.folder else { return Ok(None) };

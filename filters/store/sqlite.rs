@@ -16,11 +16,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tidegate_durable::{Options, Store, WriteError};
 
 use super::seal::Seal;
-use super::{Answer, Claim, Claimed, End, RecordId, RecordStore, Settle, StoreError, Stored, codec};
+use super::verdict::{DONE, Found, RUNNING, Row, Sealed, SealedEnd, UNKNOWN, Verdict, ms};
+use super::{Answer, Claim, Claimed, RecordId, RecordStore, Settle, StoreError};
 
-const RUNNING: i64 = 0;
-const UNKNOWN: i64 = 1;
-const DONE: i64 = 2;
 /// Records forgotten in one go: a few milliseconds of the writer's time.
 const PURGED_AT_ONCE: u32 = 2_000;
 
@@ -48,22 +46,6 @@ pub struct SqliteRecords {
     seal: Arc<Seal>,
     records: Arc<AtomicUsize>,
     _lock: File,
-}
-
-/// What the file knows of a claim; the answer is still sealed.
-enum Found {
-    Plain(Claimed),
-    Done { status: u16, answer: Option<Vec<u8>> },
-}
-
-struct Row {
-    fence: i64,
-    fingerprint: Vec<u8>,
-    state: i64,
-    lease: i64,
-    until: i64,
-    status: Option<u16>,
-    answer: Option<Vec<u8>>,
 }
 
 impl SqliteRecords {
@@ -110,10 +92,6 @@ fn give_up_running(connection: &Connection, records: &AtomicUsize) -> rusqlite::
     Ok(())
 }
 
-fn ms(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
 fn find(connection: &Connection, id: RecordId) -> rusqlite::Result<Option<Row>> {
     let sql = "SELECT fence, fingerprint, state, lease_ms, until_ms, status, answer FROM record WHERE id = ?1";
     let row = |row: &rusqlite::Row<'_>| {
@@ -149,63 +127,27 @@ fn delete(connection: &Connection, fence: i64) -> rusqlite::Result<()> {
 }
 
 fn claim(connection: &Connection, claim: &Claim, records: &AtomicUsize) -> rusqlite::Result<Found> {
-    let Some(mut row) = find(connection, claim.id)? else {
+    let Some(row) = find(connection, claim.id)? else {
         let claimed = insert(connection, claim)?;
         records.fetch_add(1, Relaxed);
         return Ok(Found::Plain(claimed));
     };
-    let now = ms(claim.now);
-    if row.state == RUNNING && row.lease <= now {
-        let sql = "UPDATE record SET state = ?1 WHERE fence = ?2";
-        connection.prepare_cached(sql)?.execute([UNKNOWN, row.fence])?;
-        row.state = UNKNOWN;
-    }
-    if row.state != RUNNING && row.until <= now {
-        delete(connection, row.fence)?;
-        return insert(connection, claim).map(Found::Plain);
-    }
-    if row.fingerprint != claim.fingerprint.0 {
-        return Ok(Found::Plain(Claimed::Mismatch));
-    }
-    Ok(match row.state {
-        RUNNING => Found::Plain(Claimed::Running),
-        DONE => Found::Done { status: row.status.unwrap_or(0), answer: row.answer },
-        _ if claim.again => {
-            delete(connection, row.fence)?;
-            Found::Plain(insert(connection, claim)?)
+    let fence = row.fence;
+    match row.judge(claim) {
+        Verdict::Found(found) => Ok(found),
+        Verdict::Lost(found) => {
+            let sql = "UPDATE record SET state = ?1 WHERE fence = ?2";
+            connection.prepare_cached(sql)?.execute([UNKNOWN, fence])?;
+            Ok(found)
         }
-        _ => Found::Plain(Claimed::Unknown),
-    })
-}
-
-/// A settlement, sealed before it gets to the writer.
-struct Sealed {
-    id: RecordId,
-    token: u128,
-    until: Duration,
-    end: SealedEnd,
-}
-
-enum SealedEnd {
-    Released,
-    Unknown,
-    Done(u16, Option<Vec<u8>>),
+        Verdict::Replaced => {
+            delete(connection, fence)?;
+            insert(connection, claim).map(Found::Plain)
+        }
+    }
 }
 
 impl Sealed {
-    fn of(settle: Settle, seal: &Seal) -> Self {
-        let Settle { id, token, end, until } = settle;
-        let end = match end {
-            End::Released => SealedEnd::Released,
-            End::Unknown => SealedEnd::Unknown,
-            End::Done(stored) => {
-                let answer = codec::encode(&stored).and_then(|plain| seal.close(id, &plain));
-                SealedEnd::Done(stored.status.as_u16(), answer)
-            }
-        };
-        Self { id, token, until, end }
-    }
-
     fn apply(self, connection: &Connection, records: &AtomicUsize) -> rusqlite::Result<()> {
         let (id, token, until) = (self.id.0, self.token.to_le_bytes(), ms(self.until));
         match self.end {
@@ -239,15 +181,7 @@ impl RecordStore for SqliteRecords {
         Answer::Later(Box::pin(async move {
             let id = wish.id;
             let found = store.write(move |connection| claim(connection, &wish, &records)).await;
-            Ok(match found.map_err(|error: Failed| failed(&error))? {
-                Found::Plain(claimed) => claimed,
-                Found::Done { status, answer } => {
-                    let opened = answer.and_then(|sealed| codec::decode(status, &seal.open(id, &sealed)?));
-                    let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
-                    let without = || Stored { status, headers: Vec::new(), body: None };
-                    Claimed::Done(Arc::new(opened.unwrap_or_else(without)))
-                }
-            })
+            Ok(found.map_err(|error: Failed| failed(&error))?.open(id, &seal))
         }))
     }
 

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::model::{Account, Entry, Refusal, Transfer};
 use super::{Settings, coordinator, lost, notices, rows, schema, tcc};
 use crate::outbox::{self, Failure, Message, Publish};
-use crate::support::{Counter, Files, Problem, Shard, StartError, Stop, unix_ms};
+use crate::support::{Counter, Files, Problem, Shard, StartError, Stop, open_sharded, unix_ms};
 
 /// What the names of the files begin with.
 pub(super) const SERVICE: &str = "accounts";
@@ -49,23 +49,8 @@ impl Bank {
     /// When a file cannot be opened, or when the folder holds files of another number of shards.
     pub async fn open(folder: &Path, settings: Settings) -> Result<Arc<Self>, StartError> {
         let files = settings.shards;
-        files.refuse_other_layout(folder, SERVICE)?;
-        let mut stores = Vec::with_capacity(files.count());
-        for name in files.names(SERVICE) {
-            let store = Store::open(&folder.join(name), schema::MIGRATIONS, Options::default())?;
-            let now_ms = unix_ms();
-            let recovered: Result<(), WriteError<rusqlite::Error>> = store
-                .write(move |connection| {
-                    tcc::due_now(connection, now_ms)?;
-                    outbox::due_now(connection, now_ms)
-                })
-                .await;
-            recovered.map_err(|error| match error {
-                WriteError::Op(error) => StartError::Store(error.into()),
-                WriteError::Store(error) => StartError::Store(error),
-            })?;
-            stores.push(store);
-        }
+        let options = Options::default();
+        let stores = open_sharded(folder, SERVICE, files, schema::MIGRATIONS, &options, recover).await?;
         Ok(Arc::new(Self { files, stores, settings, counters: Counters::default(), bell: watch::Sender::new(()) }))
     }
 
@@ -207,4 +192,9 @@ fn shard_of(account: &str) -> Result<Shard, Problem> {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn recover(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    tcc::due_now(connection, now_ms)?;
+    outbox::due_now(connection, now_ms)
 }

@@ -6,7 +6,7 @@
 use crate::outbox;
 
 /// Scripts in order; the file remembers how many it has had.
-pub(super) const MIGRATIONS: &[&str] = &[TABLES, outbox::SCHEMA];
+pub(super) const MIGRATIONS: &[&str] = &[TABLES, outbox::SCHEMA, outbox::SEEN_BY_TIME];
 
 const TABLES: &str = "
 -- All amounts in minor units.

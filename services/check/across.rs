@@ -85,9 +85,9 @@ fn keys(card_keys: &Connection, order: &Order, found: &mut Vec<String>) -> rusql
 
 /// I5: when nothing is under way any more, the channels hold exactly the price of a delivered order, and nothing of any
 /// other.
-fn money(channels: &[Connection], order: &Order, found: &mut Vec<String>) -> rusqlite::Result<()> {
+fn money(channels: &[(String, Connection)], order: &Order, found: &mut Vec<String>) -> rusqlite::Result<()> {
     let mut net = 0;
-    for channel in channels {
+    for (_, channel) in channels {
         let sql = "SELECT coalesce(sum(CASE kind WHEN 'charge' THEN amount WHEN 'refund' THEN -amount ELSE 0 END), 0)
             FROM ledger WHERE payment_no >= ?1 || '-' AND payment_no < ?1 || '.'";
         net += channel.prepare_cached(sql)?.query_row([&order.no], |row| row.get::<_, i64>(0))?;
@@ -102,7 +102,7 @@ fn money(channels: &[Connection], order: &Order, found: &mut Vec<String>) -> rus
 
 /// I5: money and keys of orders that nobody has.
 fn strangers(books: &Books, found: &mut Vec<String>) -> rusqlite::Result<()> {
-    for channel in &books.channels {
+    for (_, channel) in &books.channels {
         let mut statement = channel.prepare("SELECT DISTINCT payment_no FROM ledger WHERE kind = 'charge'")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

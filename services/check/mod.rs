@@ -6,12 +6,12 @@
 //! | I2 | who has paid gets his keys or his money, and nobody else gets keys | orders, card keys |
 //! | I3 | a key is one buyer's, an order has exactly its number | card keys, orders |
 //! | I4 | no money appears or disappears | accounts |
-//! | I5 | nobody pays twice, by the channels' own ledgers | orders, channels |
+//! | I5 | nobody pays twice, by the channels' own ledgers | orders, channels, the gateway's journal |
 //! | I6 | what was acknowledged is there | orders, and a client's list of them |
 //! | I7 | each effect happens once | orders, card keys |
-//! | I8 | no second channel is tried while the outcome at the first is open | orders |
+//! | I8 | no second channel is tried while the outcome at the first is open | orders, the gateway's journal, channels |
 //! | I9 | every transfer ends the same on both sides | accounts |
-//! | I10 | everything ends, or somebody has been called | orders |
+//! | I10 | everything ends, or somebody has been called | orders, the gateway's journal |
 //!
 //! What is within one file is asked by its service's own checks, which running services answer, too. What spans files is
 //! here. Files of running services are not read at the same moment, so only files that rest are proof: under load an
@@ -20,6 +20,7 @@
 //! *Late* is measured by the newest entry in the files and not by the clock: nobody is late while nobody runs.
 
 mod across;
+mod journal;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -93,12 +94,14 @@ pub async fn check_in_use(folder: &Path) -> Result<Found, Error> {
     Ok(Found { violations: lasting, seen: second.seen })
 }
 
-/// The files of a folder, opened.
+/// The files of a folder, opened. The gateway's journal is there when it has the same data folder.
 struct Books {
     files: Files,
     orders: Vec<Connection>,
     card_keys: Option<Connection>,
-    channels: Vec<Connection>,
+    /// By the channel's name.
+    channels: Vec<(String, Connection)>,
+    journal: Option<Connection>,
 }
 
 /// Looks at everything in a folder; `told` are orders that clients were told of.
@@ -138,11 +141,14 @@ fn open(folder: &Path, seen: &mut Vec<String>) -> Result<Books, Error> {
     names.retain(|name| name.starts_with("channel-") && name.ends_with(".sqlite"));
     names.sort();
     let mut channels = Vec::new();
-    for name in names {
-        channels.push(at(&name)?);
+    for file in names {
+        let name = file.trim_start_matches("channel-").trim_end_matches(".sqlite").to_owned();
+        channels.push((name, at(&file)?));
     }
+    let journal = folder.join(journal::FILE).exists();
+    let journal = journal.then(|| at(journal::FILE)).transpose()?;
     let files = files.or(Files::new(1)).ok_or("one file is allowed")?;
-    Ok(Books { files, orders, card_keys, channels })
+    Ok(Books { files, orders, card_keys, channels, journal })
 }
 
 fn look(books: &Books, told: &[String]) -> rusqlite::Result<Vec<String>> {
@@ -157,6 +163,9 @@ fn look(books: &Books, told: &[String]) -> rusqlite::Result<Vec<String>> {
     }
     if let Some(file) = &books.card_keys {
         found.extend(card_key::inspect::check_rows(file)?);
+    }
+    if let Some(file) = &books.journal {
+        found.extend(journal::violations(file, books, newest_ms)?);
     }
     found.extend(across::violations(books, told)?);
     Ok(found)

@@ -9,9 +9,6 @@ use crate::accounts;
 use crate::support::signature::{DEVELOPMENT_SECRET, SECRET_VARIABLE};
 use crate::support::{Files, Secret};
 
-/// Unit of the waiting times between tries.
-const RETRY_UNIT: Duration = Duration::from_secs(1);
-
 /// Longest a buyer waits for a channel; after that he is told to look again.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2_500);
 
@@ -54,6 +51,9 @@ pub struct Args {
     /// Seconds after which a channel that does not know a payment is believed; not less than a call may take.
     #[arg(long, default_value_t = 60)]
     not_found_min_age: u64,
+    /// Milliseconds to wait before something is tried again that failed: one of these, then 2, 4, 8, 15, 30, and 60 of them for as long as it takes. Less makes tests of patience shorter.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    retry_unit_ms: u64,
     /// Milliseconds between two looks for work that is due.
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     sweep_every_ms: u64,
@@ -63,6 +63,9 @@ pub struct Args {
     /// Over how many files the orders and the accounts are spread, by user: 1, 4 or 16. Fixed at the first start.
     #[arg(long, default_value = "1")]
     shards: Files,
+    /// Most operations that share a commit, and so an fsync. 1 is for comparison: each then waits for the disk alone.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    max_batch: u16,
 }
 
 impl Args {
@@ -88,10 +91,11 @@ impl Args {
             channel_timeout: Duration::from_secs(self.channel_timeout),
             answer_within: ANSWER_WITHIN,
             not_found_min_age: Duration::from_secs(self.not_found_min_age),
-            retry_unit: RETRY_UNIT,
+            retry_unit: Duration::from_millis(self.retry_unit_ms),
             preheat: self.preheat,
             sweep_every,
             shards: self.shards,
+            max_batch: self.max_batch.into(),
             accounts: accounts::Settings { sweep_every, ..accounts::Settings::new(self.shards) },
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rand::Rng;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
+use tidegate_durable::Options;
 
 use super::channel::Channels;
 use super::files::{OrderFile, OrderFiles};
@@ -55,7 +56,8 @@ impl Desk {
     /// Opens the data; what a crash left behind is due at once.
     pub(super) async fn open(settings: Settings, stop: Stop) -> Result<Self, StartError> {
         let secret = Secret::open(&settings.data_dir)?;
-        let files = OrderFiles::open(&settings.data_dir, settings.shards).await?;
+        let options = Options { max_batch: settings.max_batch, ..Options::default() };
+        let files = OrderFiles::open(&settings.data_dir, settings.shards, &options).await?;
         // A proxy or a redirect would take an order's password, or a payment, somewhere else.
         let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().redirect(Policy::none()).build();
         let client = client.map_err(|error| StartError::Setup(format!("cannot make an HTTP client: {error}")))?;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::model::Refusal;
 use super::{SERVICE, payments, schema};
 use crate::outbox;
-use crate::support::{Files, Problem, Shard, StartError, unix_ms};
+use crate::support::{Files, Problem, Shard, StartError, open_sharded};
 
 /// One file.
 pub(super) struct OrderFile {
@@ -63,24 +63,11 @@ impl OrderFiles {
     ///
     /// # Errors
     /// When a file cannot be opened, or when the folder holds files of another number of shards.
-    pub(super) async fn open(folder: &Path, files: Files) -> Result<Self, StartError> {
-        files.refuse_other_layout(folder, SERVICE)?;
-        let mut all = Vec::with_capacity(files.count());
-        for name in files.names(SERVICE) {
-            let store = Store::open(&folder.join(name), &[schema::SCHEMA, outbox::SCHEMA], Options::default())?;
-            let now_ms = unix_ms();
-            let recovered: Result<(), WriteError<rusqlite::Error>> = store
-                .write(move |connection| {
-                    payments::look_at_all(connection, now_ms)?;
-                    outbox::due_now(connection, now_ms)
-                })
-                .await;
-            recovered.map_err(|error| match error {
-                WriteError::Op(error) => StartError::Store(error.into()),
-                WriteError::Store(error) => StartError::Store(error),
-            })?;
-            all.push(OrderFile { store, bell: watch::Sender::new(()), events: watch::Sender::new(()) });
-        }
+    pub(super) async fn open(folder: &Path, files: Files, options: &Options) -> Result<Self, StartError> {
+        let migrations = [schema::SCHEMA, outbox::SCHEMA, outbox::SEEN_BY_TIME];
+        let stores = open_sharded(folder, SERVICE, files, &migrations, options, recover).await?;
+        let file = |store| OrderFile { store, bell: watch::Sender::new(()), events: watch::Sender::new(()) };
+        let all = stores.into_iter().map(file).collect();
         Ok(Self { files, all })
     }
 
@@ -111,4 +98,9 @@ impl OrderFiles {
             operations: sum.operations + one.operations,
         })
     }
+}
+
+fn recover(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    payments::look_at_all(connection, now_ms)?;
+    outbox::due_now(connection, now_ms)
 }

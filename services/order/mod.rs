@@ -121,6 +121,8 @@ pub struct Settings {
     pub sweep_every: Duration,
     /// Over how many files the orders are spread. Files that were written with another number are not opened.
     pub shards: Files,
+    /// Most operations that share a commit of a file, and so an fsync; at least 1.
+    pub max_batch: usize,
     /// The accounts that are served beside the orders.
     pub accounts: accounts::Settings,
 }

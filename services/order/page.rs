@@ -9,6 +9,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::desk::Desk;
@@ -20,13 +21,20 @@ const POLICY: &str =
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// What is around every page: `{page}` is the name of its script, `{main}` what it shows.
+const FRAME: &str = include_str!("page/frame.html");
+
+/// Path, script and contents of each page.
+const PAGES: &[(&str, &str, &str)] = &[
+    ("/", "home", include_str!("page/home.html")),
+    ("/sale", "home", include_str!("page/home.html")),
+    ("/shop/order", "order", include_str!("page/order.html")),
+    ("/shop/wallet", "wallet", include_str!("page/wallet.html")),
+    ("/shop/pending", "pending", include_str!("page/pending.html")),
+];
+
 /// Path, media type and text of each file.
 const FILES: &[(&str, &str, &str)] = &[
-    ("/", HTML, include_str!("page/home.html")),
-    ("/sale", HTML, include_str!("page/home.html")),
-    ("/shop/order", HTML, include_str!("page/order.html")),
-    ("/shop/wallet", HTML, include_str!("page/wallet.html")),
-    ("/shop/pending", HTML, include_str!("page/pending.html")),
     ("/shop/shop.css", "text/css; charset=utf-8", include_str!("page/shop.css")),
     ("/shop/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("/shop/words.js", SCRIPT, include_str!("page/words.js")),
@@ -38,19 +46,24 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/shop/pending.js", SCRIPT, include_str!("page/pending.js")),
 ];
 
-/// A route for each file.
+/// A route for each page and each file.
 pub(super) fn routes() -> Router<Arc<Desk>> {
-    FILES.iter().fold(Router::new(), |router, (path, kind, text)| router.route(path, file(kind, text)))
+    let pages = PAGES.iter().fold(Router::new(), |router, (path, page, main)| {
+        let text = FRAME.replace("{page}", page).replace("{main}", main);
+        router.route(path, file(HTML, text))
+    });
+    FILES.iter().fold(pages, |router, (path, kind, text)| router.route(path, file(kind, (*text).to_owned())))
 }
 
-fn file(kind: &'static str, text: &'static str) -> MethodRouter<Arc<Desk>> {
-    let digest = Sha256::digest(text.as_bytes());
+fn file(kind: &'static str, text: String) -> MethodRouter<Arc<Desk>> {
+    let text = Bytes::from(text);
+    let digest = Sha256::digest(&text);
     let tag: Arc<str> = format!("\"{}\"", hex(&digest[..16])).into();
-    get(async move |headers: HeaderMap| serve(&headers, kind, text, &tag))
+    get(async move |headers: HeaderMap| serve(&headers, kind, text.clone(), &tag))
 }
 
 /// Asked again each time and mostly answered with 304, so a new version is seen whole and at once.
-fn serve(headers: &HeaderMap, kind: &'static str, text: &'static str, tag: &str) -> Response {
+fn serve(headers: &HeaderMap, kind: &'static str, text: Bytes, tag: &str) -> Response {
     let same = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let known = same.is_some_and(|tags| tags.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
     let common = [

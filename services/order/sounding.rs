@@ -70,7 +70,12 @@ pub(super) async fn sound(desk: &Desk, payment: &Payment) {
                 Reply::Told(report) => matches!(report.state, Told::Closed | Told::Declined),
                 Reply::NotSent(_) | Reply::Unknown(_) => false,
             });
-            if closed { over(desk, payment, declined).await } else { nobody(desk, payment, 0).await }
+            if closed {
+                over(desk, payment, declined).await;
+            } else {
+                // Whoever did not hear it is told again in the next round: that nobody has it is believed already.
+                nobody(desk, payment, payment.not_found).await;
+            }
         }
         Found::Nowhere(_) => nobody(desk, payment, payment.not_found + 1).await,
     }

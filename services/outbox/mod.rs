@@ -13,6 +13,9 @@
 //! letter, tried three times more at intervals of 60. Then it is PARKED: it stays, an error is logged, and only a person
 //! brings it back ([`unpark`]).
 //!
+//! What a consumer has seen is forgotten after thirty days, when the event's row is gone from its file. An event that waits
+//! for a person in another file must have been looked at by then.
+//!
 //! Order is kept for nobody: events of one key can overtake each other when one fails.
 
 mod relay;
@@ -22,5 +25,6 @@ mod tests;
 
 pub use relay::{Failure, Publish, relay};
 pub use rows::{
-    Depth, Message, Parked, SCHEMA, Topic, claim, depth, due_now, failed, first_time, parked, published, push, unpark,
+    Depth, Message, Parked, SCHEMA, SEEN_BY_TIME, Topic, claim, depth, due_now, failed, first_time, forget_seen,
+    parked, published, push, unpark,
 };

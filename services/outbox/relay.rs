@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tidegate_durable::{Store, StoreError, WriteError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::rows::{self, Message};
 use crate::support::{Stop, unix_ms};
@@ -16,6 +17,11 @@ const AT_ONCE: usize = 32;
 
 /// How long a claim holds, in milliseconds. A consumer that needs longer sees the event twice.
 const LEASE_MS: i64 = 60_000;
+
+/// How often what was seen long ago is forgotten, how long ago that is in milliseconds, and how much of it at once.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+const SEEN_FOR_MS: i64 = 30 * 86_400_000;
+const FORGOTTEN_AT_ONCE: u32 = 5_000;
 
 /// Why an event could not be delivered; said in the log.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -38,8 +44,15 @@ pub async fn relay(
     stop: Stop,
 ) {
     let mut under_way = JoinSet::new();
+    let mut forgets_at = Instant::now();
     loop {
         while under_way.try_join_next().is_some() {}
+        if Instant::now() >= forgets_at {
+            forgets_at = Instant::now() + FORGET_EVERY;
+            let before_ms = unix_ms() - SEEN_FOR_MS;
+            // What is left over has another chance.
+            store.post(move |connection| rows::forget_seen(connection, before_ms, FORGOTTEN_AT_ONCE).map(drop));
+        }
         let room = AT_ONCE - under_way.len();
         let now_ms = unix_ms();
         let limit = u32::try_from(room).unwrap_or(u32::MAX);

@@ -27,6 +27,9 @@ CREATE TABLE outbox_seen (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// A migration after that one: what was seen long ago is found by its time.
+pub const SEEN_BY_TIME: &str = "CREATE INDEX outbox_seen_by_time ON outbox_seen (at_ms);";
+
 /// Units to wait after the first, second, … failure: three retries, then three as a dead letter. One failure more parks.
 const WAITS: [u32; 6] = [1, 2, 4, 60, 60, 60];
 
@@ -177,6 +180,17 @@ pub fn due_now(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
 pub fn first_time(connection: &Connection, consumer: &str, id: &str, now_ms: i64) -> rusqlite::Result<bool> {
     let sql = "INSERT INTO outbox_seen (consumer, id, at_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     Ok(connection.prepare_cached(sql)?.execute(params![consumer, id, now_ms])? == 1)
+}
+
+/// Forgets at most `limit` events that were seen before `before_ms` and whose row is gone: nobody sends those again.
+/// Answers how many.
+///
+/// # Errors
+/// When the file refuses.
+pub fn forget_seen(connection: &Connection, before_ms: i64, limit: u32) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM outbox_seen WHERE (consumer, id) IN (SELECT s.consumer, s.id FROM outbox_seen s
+        WHERE s.at_ms < ?1 AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.id = s.id) LIMIT ?2)";
+    connection.prepare_cached(sql)?.execute(params![before_ms, limit])
 }
 
 /// An event that was given up.

@@ -77,6 +77,19 @@ fn an_event_exists_exactly_if_its_transaction_does() {
 }
 
 #[test]
+fn what_was_seen_long_ago_is_forgotten_unless_its_event_is_still_there() {
+    let file = file();
+    notify(&file, "waits");
+    for (id, at_ms) in [("old", 10), ("waits", 10), ("new", 30)] {
+        assert!(first_time(&file, "c", id, at_ms).expect("noted"));
+    }
+    assert_eq!(forget_seen(&file, 20, 9).expect("forgotten"), 1);
+    let again = ["old", "waits", "new"].map(|id| first_time(&file, "c", id, 40).expect("noted"));
+    assert_eq!(again, [true, false, false]);
+    assert_eq!(forget_seen(&file, 50, 1).expect("forgotten"), 1, "a bounded number at a time");
+}
+
+#[test]
 fn what_a_dead_relay_had_taken_comes_back_and_its_effect_happens_once() {
     let file = file();
     notify(&file, "e");

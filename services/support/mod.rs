@@ -13,6 +13,7 @@ mod problem;
 mod running;
 mod secret;
 mod shard;
+mod sharded;
 pub mod signature;
 
 pub use clock::{moment, rfc3339, unix_ms};
@@ -25,3 +26,4 @@ pub use problem::{PROBLEM_JSON, Problem};
 pub use running::{Running, StartError, Stop, bind, run_until_signal, serve_router};
 pub use secret::Secret;
 pub use shard::{Files, Shard};
+pub use sharded::open_sharded;

@@ -1,6 +1,5 @@
 //! What a file means: names resolved, numbers in range, files read. Makes the [`Config`] and finds what no type can say.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +10,10 @@ use tidegate_filters::engine::{Kinds, TimeSpan};
 use super::decode::Decoder;
 use super::file::ConfigFile;
 use super::finding::{Finding, Place};
-use super::placed::{At, Named};
+use super::placed::At;
 use super::suggest;
 use super::tree::{Id, Tree};
-use super::types::{Config, StoreSpec};
+use super::types::Config;
 
 /// Longest name of anything: names become labels of metrics and parts of paths.
 const LONGEST_NAME: usize = 64;
@@ -79,26 +78,6 @@ impl<'t> Checker<'_, 't> {
         let config =
             Config { server, admin, stores, identity, upstreams, rooms, room_path, room_keys, filters, routes };
         Some(config)
-    }
-
-    fn stores(&self, file: &Named<super::file_server::StoreFile>) -> BTreeMap<String, StoreSpec> {
-        let mut stores = BTreeMap::new();
-        for (name, store) in &file.0 {
-            self.name(store.at, name, "a store");
-            let kind = &store.value.kind;
-            let spec = match kind.value.as_str() {
-                "memory" => StoreSpec::Memory,
-                "sqlite" => StoreSpec::Sqlite,
-                other => {
-                    let message = format!("unknown store type `{other}`; known: `memory`, `sqlite`");
-                    let help = (other == "redis").then(|| "`redis` is not in this version".to_owned());
-                    self.wrong_with_help(kind.at, message, help);
-                    continue;
-                }
-            };
-            stores.insert(name.clone(), spec);
-        }
-        stores
     }
 
     /// Checks a name that stands as a key.

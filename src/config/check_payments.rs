@@ -70,6 +70,10 @@ impl Checker<'_, '_> {
                 let help = Some("a store of type `sqlite` outlives the process".to_owned());
                 self.wrong_with_help(journal.at, "a journal must outlive the process", help);
             }
+            Some(StoreSpec::Postgres(_)) => {
+                let help = Some("name a store of type `sqlite`".to_owned());
+                self.wrong_with_help(journal.at, "a journal is this gateway's own, in a file", help);
+            }
             None => self.unresolved(journal.at, "store", &journal.value, &self.names("stores")),
         }
     }

@@ -298,7 +298,8 @@ fn kind(file: CommandFile) -> CommandKind {
     }
 }
 
-fn from_hex(text: &[u8]) -> Option<[u8; SECRET_LENGTH]> {
+/// The bytes of a key that is written in hexadecimal digits.
+pub(super) fn from_hex(text: &[u8]) -> Option<[u8; SECRET_LENGTH]> {
     let mut bytes = [0; SECRET_LENGTH];
     if text.len() != 2 * SECRET_LENGTH {
         return None;

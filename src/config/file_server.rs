@@ -180,12 +180,29 @@ impl Default for AdminFile {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StoreFile {
-    /// `memory`: in this process, gone with it. `sqlite`: in files in `data_dir`, durable.
+    /// `memory`: in this process, gone with it. `sqlite`: in files in `data_dir`, durable. `postgres`: in a database that
+    /// gateways on several machines share; for records of `idempotency` only.
     #[serde(rename = "type")]
     #[schemars(schema_with = "store_types")]
     pub(super) kind: At<String>,
+    /// For `postgres`: where it is, as `postgres://user@host/database`. Parameters of libpq follow a `?`
+    /// (`sslmode=verify-full`).
+    #[serde(default)]
+    pub(super) url: Option<At<String>>,
+    /// For `postgres`: the user's password as `${NAME}`; none by default.
+    #[serde(default)]
+    pub(super) password: Option<At<String>>,
+    /// For `postgres`: file that holds the password; mode 0640 at most.
+    #[serde(default)]
+    pub(super) password_file: Option<At<PathBuf>>,
+    /// For `postgres`: what answers are sealed with, 64 hexadecimal digits, the same for all gateways, as `${NAME}`.
+    #[serde(default)]
+    pub(super) secret: Option<At<String>>,
+    /// For `postgres`: file that holds it; mode 0640 at most.
+    #[serde(default)]
+    pub(super) secret_file: Option<At<PathBuf>>,
 }
 
 fn store_types(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "enum": ["memory", "sqlite"] })
+    schemars::json_schema!({ "enum": ["memory", "sqlite", "postgres"] })
 }

@@ -18,6 +18,7 @@ mod check_rooms;
 mod check_routes;
 mod check_server;
 mod check_signature;
+mod check_stores;
 mod check_tls;
 mod check_upstreams;
 mod decode;

@@ -119,6 +119,25 @@ pub enum StoreSpec {
     Memory,
     /// In files in `data_dir`.
     Sqlite,
+    /// In a database that other gateways use, too.
+    Postgres(DatabaseSpec),
+}
+
+/// A database and what is needed to use it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseSpec {
+    /// Address, without a password.
+    pub url: String,
+    /// Absent where the database asks for none.
+    pub password: Option<String>,
+    /// What answers are sealed with.
+    pub key: [u8; 32],
+}
+
+impl std::fmt::Debug for DatabaseSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatabaseSpec").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// One way to learn an identity.

@@ -45,11 +45,10 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
         Identities::new(&config.identity, &server.trusted_proxies, &shared.hasher).map_err(SnapshotError)?;
     let upstreams = upstreams(&config, shared)?;
     payments(&config, shared)?;
-    let kind = |spec: &StoreSpec| match spec {
-        StoreSpec::Memory => StoreKind::Memory,
-        StoreSpec::Sqlite => StoreKind::Sqlite,
-    };
-    let stores = config.stores.iter().map(|(name, spec)| (name.clone(), kind(spec)));
+    let mut stores = Vec::with_capacity(config.stores.len());
+    for (name, spec) in &config.stores {
+        stores.push((name.clone(), store_kind(spec)?));
+    }
     shared.states.stores().declare(stores).map_err(|error| SnapshotError(error.to_string()))?;
     let rooms = waiting_room::rooms(&config, identities.ids(), shared).map_err(SnapshotError)?;
     let mut built = Vec::with_capacity(config.filters.len());
@@ -105,6 +104,21 @@ fn upstreams(config: &Config, shared: &Shared) -> Result<BTreeMap<String, Arc<Up
         Ok((name.clone(), Arc::new(Upstream::new(id, (name, spec), rotation, kept, pool)?)))
     };
     (0u16..).map(UpstreamId).zip(&config.upstreams).map(one).collect()
+}
+
+fn store_kind(spec: &StoreSpec) -> Result<StoreKind, SnapshotError> {
+    match spec {
+        StoreSpec::Memory => Ok(StoreKind::Memory),
+        StoreSpec::Sqlite => Ok(StoreKind::Sqlite),
+        #[cfg(feature = "postgres")]
+        StoreSpec::Postgres(database) => Ok(StoreKind::Postgres(tidegate_filters::store::Shared {
+            url: database.url.clone(),
+            password: database.password.clone(),
+            key: database.key,
+        })),
+        #[cfg(not(feature = "postgres"))]
+        StoreSpec::Postgres(_) => Err(SnapshotError("this gateway was built without Postgres".to_owned())),
+    }
 }
 
 /// The upstreams of the routes that list a filter.

@@ -1,6 +1,10 @@
 //! Every behaviour of records, in every kind of store.
 
 mod kills;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,98 +67,115 @@ fn fence(claimed: &Claimed) -> u64 {
     }
 }
 
-fn both(check: impl Fn(&dyn RecordStore)) {
-    check(&MemoryRecords::default());
-    let folder = TempDir::new().expect("a folder");
-    check(&SqliteRecords::open(folder.path(), "test").expect("opens"));
-}
+/// What every kind of store does; each check begins with an empty one.
+pub(super) const CHECKS: [fn(&dyn RecordStore); 8] = [
+    one_claims_and_the_others_learn_what_becomes_of_it,
+    a_released_claim_is_free_with_a_higher_fence,
+    only_who_claimed_settles,
+    a_lost_lease_is_unknown_and_not_free,
+    what_is_unknown_is_claimed_again_only_on_demand,
+    records_are_forgotten_when_their_time_is_over,
+    an_answer_without_its_body_says_so,
+    a_claim_that_is_dropped_and_posted_away_leaves_nothing,
+];
 
 #[test]
-fn one_claims_and_the_others_learn_what_becomes_of_it() {
-    both(|store| {
-        fence(&answered(store.claim(wish(1, 1, 11, 0))));
-        assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Running);
-        assert_eq!(answered(store.claim(wish(1, 2, 13, 1))), Claimed::Mismatch);
-        answered(store.settle(settle(1, 11, End::Done(stored("yes")))));
-        assert_eq!(answered(store.claim(wish(1, 1, 14, 2))), Claimed::Done(stored("yes")));
-        assert_eq!(answered(store.claim(wish(1, 2, 15, 2))), Claimed::Mismatch);
-        assert_eq!(store.len(), 1);
-    });
+fn memory_and_files_do_what_every_store_does() {
+    for check in CHECKS {
+        check(&MemoryRecords::default());
+        let folder = TempDir::new().expect("a folder");
+        check(&SqliteRecords::open(folder.path(), "test").expect("opens"));
+    }
 }
 
-#[test]
-fn a_released_claim_is_free_with_a_higher_fence() {
-    both(|store| {
-        let first = fence(&answered(store.claim(wish(1, 1, 11, 0))));
-        answered(store.settle(settle(1, 11, End::Released)));
-        assert_eq!(store.len(), 0);
-        let second = fence(&answered(store.claim(wish(1, 2, 12, 1))));
-        assert!(first < second, "{first} {second}");
-    });
+fn one_claims_and_the_others_learn_what_becomes_of_it(store: &dyn RecordStore) {
+    fence(&answered(store.claim(wish(1, 1, 11, 0))));
+    assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Running);
+    assert_eq!(answered(store.claim(wish(1, 2, 13, 1))), Claimed::Mismatch);
+    answered(store.settle(settle(1, 11, End::Done(stored("yes")))));
+    assert_eq!(answered(store.claim(wish(1, 1, 14, 2))), Claimed::Done(stored("yes")));
+    assert_eq!(answered(store.claim(wish(1, 2, 15, 2))), Claimed::Mismatch);
+    assert_eq!(store.len(), 1);
 }
 
-#[test]
-fn only_who_claimed_settles() {
-    both(|store| {
-        fence(&answered(store.claim(wish(1, 1, 11, 0))));
-        for end in [End::Released, End::Unknown, End::Done(stored("no"))] {
-            answered(store.settle(settle(1, 99, end)));
+fn a_released_claim_is_free_with_a_higher_fence(store: &dyn RecordStore) {
+    let first = fence(&answered(store.claim(wish(1, 1, 11, 0))));
+    answered(store.settle(settle(1, 11, End::Released)));
+    assert_eq!(store.len(), 0);
+    let second = fence(&answered(store.claim(wish(1, 2, 12, 1))));
+    assert!(first < second, "{first} {second}");
+}
+
+fn only_who_claimed_settles(store: &dyn RecordStore) {
+    fence(&answered(store.claim(wish(1, 1, 11, 0))));
+    for end in [End::Released, End::Unknown, End::Done(stored("no"))] {
+        answered(store.settle(settle(1, 99, end)));
+    }
+    assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Running);
+}
+
+fn a_lost_lease_is_unknown_and_not_free(store: &dyn RecordStore) {
+    fence(&answered(store.claim(wish(1, 1, 11, 0))));
+    assert_eq!(answered(store.claim(wish(1, 1, 12, 9))), Claimed::Running);
+    assert_eq!(answered(store.claim(wish(1, 1, 13, 10))), Claimed::Unknown);
+    // Whoever gave it up cannot free it any more, and an answer that comes late is still the answer.
+    answered(store.settle(settle(1, 11, End::Released)));
+    assert_eq!(answered(store.claim(wish(1, 1, 14, 11))), Claimed::Unknown);
+    answered(store.settle(settle(1, 11, End::Done(stored("late")))));
+    assert_eq!(answered(store.claim(wish(1, 1, 15, 12))), Claimed::Done(stored("late")));
+}
+
+fn what_is_unknown_is_claimed_again_only_on_demand(store: &dyn RecordStore) {
+    let first = fence(&answered(store.claim(wish(1, 1, 11, 0))));
+    answered(store.settle(settle(1, 11, End::Unknown)));
+    assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Unknown);
+    assert_eq!(answered(store.claim(Claim { again: true, ..wish(1, 2, 13, 1) })), Claimed::Mismatch);
+    let second = fence(&answered(store.claim(Claim { again: true, ..wish(1, 1, 14, 1) })));
+    assert!(first < second, "{first} {second}");
+    // The first one's late answer is not the second one's.
+    answered(store.settle(settle(1, 11, End::Done(stored("old")))));
+    assert_eq!(answered(store.claim(wish(1, 1, 15, 1))), Claimed::Running);
+    assert_eq!(store.len(), 1);
+}
+
+fn records_are_forgotten_when_their_time_is_over(store: &dyn RecordStore) {
+    for number in 1..=3 {
+        fence(&answered(store.claim(wish(number, 1, number.into(), 0))));
+    }
+    answered(store.settle(settle(1, 1, End::Done(stored("a")))));
+    answered(store.settle(settle(2, 2, End::Unknown)));
+    store.purge(START + HOUR - Duration::from_secs(1));
+    assert_eq!(answered(store.claim(wish(1, 1, 9, 3_599))), Claimed::Done(stored("a")));
+    assert_eq!(store.len(), 3);
+    // Also before anybody has purged it, a record is no longer there when its time is over.
+    fence(&answered(store.claim(wish(1, 1, 10, 3_600))));
+    store.purge(START + HOUR);
+    assert_eq!(answered(store.claim(wish(1, 1, 11, 3_600))), Claimed::Running);
+    fence(&answered(store.claim(wish(2, 1, 12, 3_600))));
+    // The third was running all the time: it is unknown, and gone an hour behind its lease.
+    assert_eq!(answered(store.claim(wish(3, 1, 13, 3_600))), Claimed::Unknown);
+    assert_eq!(answered(store.claim(wish(3, 1, 14, 3_609))), Claimed::Unknown);
+    fence(&answered(store.claim(wish(3, 1, 15, 3_610))));
+}
+
+fn an_answer_without_its_body_says_so(store: &dyn RecordStore) {
+    fence(&answered(store.claim(wish(1, 1, 11, 0))));
+    let without = Arc::new(Stored { status: StatusCode::OK, headers: Vec::new(), body: None });
+    answered(store.settle(settle(1, 11, End::Done(without.clone()))));
+    assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Done(without));
+}
+
+fn a_claim_that_is_dropped_and_posted_away_leaves_nothing(store: &dyn RecordStore) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        if let Answer::Later(mut future) = store.claim(wish(1, 1, 11, 0)) {
+            // Asked and not waited for, as when a client leaves.
+            std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
         }
-        assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Running);
     });
-}
-
-#[test]
-fn a_lost_lease_is_unknown_and_not_free() {
-    both(|store| {
-        fence(&answered(store.claim(wish(1, 1, 11, 0))));
-        assert_eq!(answered(store.claim(wish(1, 1, 12, 9))), Claimed::Running);
-        assert_eq!(answered(store.claim(wish(1, 1, 13, 10))), Claimed::Unknown);
-        // Whoever gave it up cannot free it any more, and an answer that comes late is still the answer.
-        answered(store.settle(settle(1, 11, End::Released)));
-        assert_eq!(answered(store.claim(wish(1, 1, 14, 11))), Claimed::Unknown);
-        answered(store.settle(settle(1, 11, End::Done(stored("late")))));
-        assert_eq!(answered(store.claim(wish(1, 1, 15, 12))), Claimed::Done(stored("late")));
-    });
-}
-
-#[test]
-fn what_is_unknown_is_claimed_again_only_on_demand() {
-    both(|store| {
-        let first = fence(&answered(store.claim(wish(1, 1, 11, 0))));
-        answered(store.settle(settle(1, 11, End::Unknown)));
-        assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Unknown);
-        assert_eq!(answered(store.claim(Claim { again: true, ..wish(1, 2, 13, 1) })), Claimed::Mismatch);
-        let second = fence(&answered(store.claim(Claim { again: true, ..wish(1, 1, 14, 1) })));
-        assert!(first < second, "{first} {second}");
-        // The first one's late answer is not the second one's.
-        answered(store.settle(settle(1, 11, End::Done(stored("old")))));
-        assert_eq!(answered(store.claim(wish(1, 1, 15, 1))), Claimed::Running);
-        assert_eq!(store.len(), 1);
-    });
-}
-
-#[test]
-fn records_are_forgotten_when_their_time_is_over() {
-    both(|store| {
-        for number in 1..=3 {
-            fence(&answered(store.claim(wish(number, 1, number.into(), 0))));
-        }
-        answered(store.settle(settle(1, 1, End::Done(stored("a")))));
-        answered(store.settle(settle(2, 2, End::Unknown)));
-        store.purge(START + HOUR - Duration::from_secs(1));
-        assert_eq!(answered(store.claim(wish(1, 1, 9, 3_599))), Claimed::Done(stored("a")));
-        assert_eq!(store.len(), 3);
-        // Also before anybody has purged it, a record is no longer there when its time is over.
-        fence(&answered(store.claim(wish(1, 1, 10, 3_600))));
-        store.purge(START + HOUR);
-        assert_eq!(answered(store.claim(wish(1, 1, 11, 3_600))), Claimed::Running);
-        fence(&answered(store.claim(wish(2, 1, 12, 3_600))));
-        // The third was running all the time: it is unknown, and gone an hour behind its lease.
-        assert_eq!(answered(store.claim(wish(3, 1, 13, 3_600))), Claimed::Unknown);
-        assert_eq!(answered(store.claim(wish(3, 1, 14, 3_609))), Claimed::Unknown);
-        fence(&answered(store.claim(wish(3, 1, 15, 3_610))));
-    });
+    store.post(settle(1, 11, End::Released));
+    fence(&answered(store.claim(wish(1, 1, 12, 0))));
+    assert_eq!(store.len(), 1);
 }
 
 #[tokio::test]
@@ -191,32 +212,6 @@ async fn more_is_forgotten_than_fits_into_one_go() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), gone).await.expect("one word is enough");
-}
-
-#[test]
-fn an_answer_without_its_body_says_so() {
-    both(|store| {
-        fence(&answered(store.claim(wish(1, 1, 11, 0))));
-        let without = Arc::new(Stored { status: StatusCode::OK, headers: Vec::new(), body: None });
-        answered(store.settle(settle(1, 11, End::Done(without.clone()))));
-        assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Done(without));
-    });
-}
-
-#[test]
-fn a_claim_that_is_dropped_and_posted_away_leaves_nothing() {
-    both(|store| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        runtime.block_on(async {
-            if let Answer::Later(mut future) = store.claim(wish(1, 1, 11, 0)) {
-                // Asked and not waited for, as when a client leaves.
-                std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
-            }
-        });
-        store.post(settle(1, 11, End::Released));
-        fence(&answered(store.claim(wish(1, 1, 12, 0))));
-        assert_eq!(store.len(), 1);
-    });
 }
 
 #[test]

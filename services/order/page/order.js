@@ -1,4 +1,5 @@
-// One order from payment to its keys: looks again every second, then less and less often, until it is final.
+// One order from payment to its keys. The shop says by itself when something happens to it; where that is not heard, the
+// page looks again every second, then less and less often, until the order is final.
 
 import { send, sleep } from './api.js';
 import { $, frame, make, press, say } from './frame.js';
@@ -125,6 +126,23 @@ async function watch() {
   }
 }
 
+/** Hears what happens to this order and looks at once. A stream that breaks is opened anew: its ticket is used up. */
+async function listen() {
+  const { ticket } = await send('POST', '/api/events/ticket');
+  const stream = new EventSource(`/api/events?ticket=${encodeURIComponent(ticket)}`);
+  stream.addEventListener('order', async ({ data }) => {
+    if (JSON.parse(data).order_no !== no || acting) return;
+    await look().catch(() => {});
+    if (FINAL.includes(order?.status)) stream.close();
+  });
+  stream.addEventListener('error', async () => {
+    stream.close();
+    await sleep(SLOWEST_MS);
+    // Until then, and where there are no events, looking is enough.
+    if (!FINAL.includes(order?.status)) listen().catch(() => {});
+  });
+}
+
 /** What the buyer did changes things: look closely again. */
 async function act(button, busy, idle, work, handle) {
   acting = true;
@@ -169,7 +187,10 @@ send('GET', '/api/products', { signed: false }).then(({ products }) => {
   names = Object.fromEntries(products.map(({ sku, name_zh, name_en }) => [sku, { zh: name_zh, en: name_en }]));
   draw();
 }).catch(() => {});
-look().then(watch, (error) => {
+look().then(() => {
+  if (!FINAL.includes(order.status)) listen().catch(() => {});
+  return watch();
+}, (error) => {
   if (error.status === 404) {
     $('order-title').textContent = t('unknownOrder');
     say(t('unknownOrder'));

@@ -1,11 +1,13 @@
 //! Proofs of the pieces that need no network: tokens, numbers, sealing, and the decisions on the rows at
 //! times of the test's choosing.
 
+mod cost;
 mod near;
 
 use reqwest::StatusCode;
 use rusqlite::Connection;
 use serde_json::Value;
+use tidegate_durable::Options;
 
 use super::channel::Reply;
 use super::files::{OrderFile, OrderFiles};
@@ -337,7 +339,7 @@ async fn a_user_his_orders_and_their_payments_lie_in_one_file_however_many_there
     for count in [1, 4, 16] {
         let folder = tempfile::tempdir().expect("a folder");
         let layout = Files::new(count).expect("allowed");
-        let files = OrderFiles::open(folder.path(), layout).await.expect("opened");
+        let files = OrderFiles::open(folder.path(), layout, &Options::default()).await.expect("opened");
         let at = |file: Option<&OrderFile>| {
             let file: *const OrderFile = file.expect("a file");
             files.all().iter().position(|one| std::ptr::eq(one, file)).expect("one of them")
@@ -356,6 +358,9 @@ async fn a_user_his_orders_and_their_payments_lie_in_one_file_however_many_there
         assert!(files.of_number("nothing").is_none() && files.of_number("").is_none());
         drop(files);
         let other = Files::new(if count == 4 { 1 } else { 4 }).expect("allowed");
-        assert!(OrderFiles::open(folder.path(), other).await.is_err(), "rows would be looked for elsewhere");
+        assert!(
+            OrderFiles::open(folder.path(), other, &Options::default()).await.is_err(),
+            "rows would be looked for elsewhere"
+        );
     }
 }

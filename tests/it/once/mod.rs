@@ -2,12 +2,17 @@
 
 mod crash;
 mod repeats;
+#[path = "../../../filters/store/tests/server.rs"]
+mod server;
+mod shared;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
+
+use server::Server;
 
 use crate::support::{Answer, Gateway, Origin, Raw, exchange, one_route, shop};
 

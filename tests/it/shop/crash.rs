@@ -15,7 +15,7 @@ use crate::support::kill_rounds;
 async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
     let shop = Arc::new(Shop::start());
     let client = client();
-    let killer = Killer::start(&shop, Duration::from_millis(120), usize::MAX);
+    let killer = Killer::start(&shop, Duration::from_millis(120));
     // The first hundred or so get the keys, and spread like this they are still at it when each process is killed.
     let rounds = kill_rounds(3);
     let buyers = 400 * u32::try_from(rounds.div_ceil(3)).expect("few");
@@ -27,7 +27,7 @@ async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
 }
 
 /// Kills one process after the other.
-pub(super) struct Killer {
+struct Killer {
     over: Arc<AtomicBool>,
     kills: Option<JoinHandle<usize>>,
 }
@@ -40,26 +40,28 @@ impl Drop for Killer {
 }
 
 impl Killer {
-    /// Kills at most so often, with this pause between a process that is back and the next one's end.
-    pub(super) fn start(shop: &Arc<Shop>, pause: Duration, most: usize) -> Self {
+    /// Kills with this pause between a process that is back and the next one's end.
+    fn start(shop: &Arc<Shop>, pause: Duration) -> Self {
         let (shop, over) = (shop.clone(), Arc::new(AtomicBool::new(false)));
         let stop = over.clone();
         let kill = move || {
-            for (kills, name) in PROCESSES.iter().cycle().take(most).enumerate() {
+            let mut kills = 0;
+            for name in PROCESSES.iter().cycle() {
                 std::thread::sleep(pause);
                 if stop.load(SeqCst) {
-                    return kills;
+                    break;
                 }
                 shop.kill(name);
                 shop.restart(name);
+                kills += 1;
             }
-            most
+            kills
         };
         Self { over, kills: Some(tokio::task::spawn_blocking(kill)) }
     }
 
     /// Every process is back; how many were killed.
-    pub(super) async fn stop(mut self) -> usize {
+    async fn stop(mut self) -> usize {
         self.over.store(true, SeqCst);
         self.kills.take().expect("stopped once").await.expect("every process is back")
     }

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::set_up::Shop;
 
-/// The driver lies beside the gateway's binary; cargo builds examples along with all tests, not for one.
-fn driver() -> PathBuf {
-    let driver = PathBuf::from(env!("CARGO_BIN_EXE_tidegate")).with_file_name("examples").join("flash_sale");
+/// A driver lies beside the gateway's binary; cargo builds examples along with all tests, not for one.
+pub(super) fn driver(name: &str) -> PathBuf {
+    let driver = PathBuf::from(env!("CARGO_BIN_EXE_tidegate")).with_file_name("examples").join(name);
     if !driver.exists() {
-        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", "flash_sale"]).status();
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", name]).status();
         assert!(built.is_ok_and(|status| status.success()), "the driver cannot be built");
     }
     driver
@@ -20,7 +20,7 @@ fn driver() -> PathBuf {
 
 fn flood(shop: &Shop, arguments: &[&str]) -> (bool, Value) {
     let (target, admin) = (shop.url("gateway"), shop.url("admin"));
-    let output = Command::new(driver())
+    let output = Command::new(driver("flash_sale"))
         .args(["--json", "--target", &target, "--admin", &admin])
         .args(arguments)
         .output()

@@ -8,4 +8,5 @@ mod deferred;
 mod faults;
 mod flood;
 mod set_up;
+mod storm;
 mod waiting;

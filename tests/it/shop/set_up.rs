@@ -17,9 +17,6 @@ pub(super) const PROCESSES: [&str; 6] = ["card-key", "alipay", "wechat", "union"
 /// Those of them that are payment channels.
 pub(super) const CHANNELS: [&str; 3] = ["alipay", "wechat", "union"];
 
-/// The channels' fault plan, if there is one.
-const PLAN: &str = "plan.json";
-
 /// Ports of the shipped configuration, with the name of whoever listens there.
 const SHIPPED: [(u16, &str); 8] = [
     (7001, "order"),
@@ -35,6 +32,7 @@ const SHIPPED: [(u16, &str); 8] = [
 pub(super) struct Shop {
     dir: TempDir,
     ports: BTreeMap<&'static str, u16>,
+    impatient: bool,
     running: Mutex<BTreeMap<&'static str, Child>>,
 }
 
@@ -52,21 +50,25 @@ fn services_binary() -> PathBuf {
 impl Shop {
     /// Starts everything on empty stores with the demo products.
     pub(super) fn start() -> Self {
-        Self::start_with(None, |yaml| yaml)
+        Self::start_with(false, |yaml| yaml)
     }
 
     /// The same, with another configuration made of the shipped one.
     pub(super) fn start_edited(edit: impl FnOnce(String) -> String) -> Self {
-        Self::start_with(None, edit)
+        Self::start_with(false, edit)
     }
 
-    /// As [`Shop::start`], with this fault plan in every channel, also when it starts again. A channel that says nothing
-    /// is waited for two seconds instead of ten, doubts are looked at sooner, and breakers rest for two seconds.
-    pub(super) fn start_faulty(plan: &serde_json::Value) -> Self {
-        Self::start_with(Some(plan), |yaml| yaml)
+    /// As [`Shop::start`], for channels that will fail: one that says nothing is waited for two seconds instead of ten,
+    /// doubts are looked at sooner, and breakers rest for two seconds.
+    pub(super) fn start_faulty() -> Self {
+        Self::start_with(true, |yaml| {
+            let yaml = yaml.replace("read_timeout: 10s", "read_timeout: 2s").replace("open_for: 30s", "open_for: 2s");
+            let sooner = "currency: {json: /currency}, resolve: {unit: 200ms, not_found_min_age: 8s}}";
+            yaml.replace("currency: {json: /currency}}", sooner)
+        })
     }
 
-    fn start_with(plan: Option<&serde_json::Value>, edit: impl FnOnce(String) -> String) -> Self {
+    fn start_with(impatient: bool, edit: impl FnOnce(String) -> String) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let ports = free_ports();
         let mut yaml =
@@ -74,14 +76,8 @@ impl Shop {
         for (shipped, name) in SHIPPED {
             yaml = yaml.replace(&format!("127.0.0.1:{shipped}"), &format!("127.0.0.1:{}", ports[name]));
         }
-        if let Some(plan) = plan {
-            yaml = yaml.replace("read_timeout: 10s", "read_timeout: 2s").replace("open_for: 30s", "open_for: 2s");
-            let sooner = "currency: {json: /currency}, resolve: {unit: 200ms, not_found_min_age: 8s}}";
-            yaml = yaml.replace("currency: {json: /currency}}", sooner);
-            std::fs::write(dir.path().join(PLAN), plan.to_string()).expect("write");
-        }
         std::fs::write(dir.path().join("tidegate.yaml"), edit(yaml)).expect("write");
-        let shop = Self { dir, ports, running: Mutex::default() };
+        let shop = Self { dir, ports, impatient, running: Mutex::default() };
         for name in PROCESSES {
             shop.restart(name);
         }
@@ -122,19 +118,11 @@ impl Shop {
             "order" => command.args(["order", "--card-key", &self.url("card-key"), "--egress", &self.url("egress")]),
             channel => command.args(["channel-simulator", "--name", channel]),
         };
-        let plan = self.dir.path().join(PLAN);
-        match name {
-            _ if !plan.exists() => (),
-            "order" => {
-                command.args(["--channel-timeout", "6", "--not-found-min-age", "8"]);
-            }
-            channel if CHANNELS.contains(&channel) => {
-                command.arg("--plan").arg(plan);
-            }
-            _ => (),
-        }
         if name == "order" {
             command.args(["--public-url", &self.url("gateway")]);
+        }
+        if name == "order" && self.impatient {
+            command.args(["--channel-timeout", "6", "--not-found-min-age", "8", "--retry-unit-ms", "200"]);
         }
         command.args(["--listen", &listen, "--data-dir"]).arg(data);
         command

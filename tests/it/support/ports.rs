@@ -14,11 +14,8 @@ const WINDOWS: u32 = 200;
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let window = u16::try_from(std::process::id() % WINDOWS).expect("a small number");
-    for _ in 0..WINDOW {
-        let port = FIRST + window * WINDOW + NEXT.fetch_add(1, SeqCst) % WINDOW;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port in the window of this process");
+    let port = |_| FIRST + window * WINDOW + NEXT.fetch_add(1, SeqCst) % WINDOW;
+    let mut all = (0..WINDOW).map(port);
+    let free = all.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("invariant: a process has fewer ports than its window holds")
 }

@@ -46,7 +46,26 @@ async fn books() -> (TempDir, Vec<String>) {
         copy(from, folder.path());
     }
     abroad.close().await;
+    journal(folder.path());
     (folder, told)
+}
+
+/// The journal of a gateway that sent all of these payments, one of them first to a channel that did nothing.
+fn journal(folder: &Path) {
+    let file = Connection::open(folder.join("payments.db")).expect("a file");
+    file.execute_batch(include_str!("../../../../src/payments/journal/schema.sql")).expect("the tables");
+    let channel = folder.join("channel-alipay.sqlite").display().to_string();
+    file.execute("ATTACH ?1 AS channel", [channel]).expect("attached");
+    file.execute_batch(
+        "INSERT INTO payments SELECT payment_no, 'pay', amount, 'CNY', NULL, '', 'SUCCEEDED', at_ms, at_ms
+         FROM channel.ledger WHERE kind = 'charge';
+         INSERT INTO attempts (payment_id, n, channel, number, state, created_ms, sent_ms, updated_ms, next_ms)
+         SELECT id, 2, 'alipay', id, 'SUCCEEDED', created_ms, created_ms, created_ms, 0 FROM payments;
+         INSERT INTO attempts (payment_id, n, channel, number, state, created_ms, sent_ms, updated_ms, next_ms)
+         SELECT id, 1, 'wechat', id, 'NOT_SENT', created_ms, created_ms, created_ms, 0 FROM payments LIMIT 1;
+         DETACH channel",
+    )
+    .expect("rows");
 }
 
 async fn post(base: &str, path: &str, body: Value) -> Value {
@@ -68,7 +87,7 @@ async fn account(base: &str, user: &str) -> String {
 fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|ending| ending == "sqlite") {
+        if path.extension().is_some_and(|ending| ending == "sqlite" || ending == "db") {
             let file = Connection::open(&path).expect("a file");
             let target = to.join(path.file_name().expect("a name"));
             file.execute("VACUUM INTO ?1", [target.display().to_string()]).expect("copied");
@@ -118,6 +137,23 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "INSERT INTO payments SELECT order_no || '-2', order_no, 2, 'wechat', 'wechat', amount, currency, 'FAILED', NULL,
          NULL, 0, 0, 0, 0, 0, 0 FROM payments",
     ),
+    ("I5", "payments", "UPDATE payments SET state = 'FAILED'"),
+    ("I5", "payments", "UPDATE attempts SET state = 'CLOSED'; UPDATE payments SET state = 'FAILED'"),
+    ("I5", "channel", "DELETE FROM ledger WHERE kind = 'charge'"),
+    (
+        "I8",
+        "payments",
+        "DROP INDEX one_live_attempt; UPDATE attempts SET state = 'UNKNOWN'; UPDATE payments SET state = 'PROCESSING'",
+    ),
+    ("I8", "payments", "UPDATE attempts SET channel = 'wechat' WHERE n = 2"),
+    ("I8", "payments", "UPDATE attempts SET state = 'CHARGED_LATE' WHERE n = 1"),
+    (
+        "I10",
+        "payments",
+        "UPDATE attempts SET state = 'UNKNOWN', created_ms = 0 WHERE n = 2; UPDATE payments SET state = 'PROCESSING'",
+    ),
+    ("I10", "payments", "UPDATE attempts SET state = 'SENT' WHERE n = 2"),
+    ("I10", "payments", "UPDATE attempts SET state = 'MANUAL' WHERE n = 2; UPDATE payments SET state = 'MANUAL'"),
     ("I9", "accounts", "DELETE FROM barrier WHERE branch = 'payee' AND op = 'CONFIRM'"),
     ("I9", "accounts", "UPDATE tcc SET state = 'TRYING', created_ms = 0"),
     ("I10", "order", "UPDATE orders SET status = 'PENDING_PAYMENT', expires_ms = 0 WHERE status = 'CANCELLED'"),
@@ -158,7 +194,7 @@ async fn sound_books_have_no_violations_and_every_broken_promise_is_found() {
     let acknowledged = ["--acknowledged", list.to_str().expect("text")];
     let (code, text) = check(folder.path(), &acknowledged);
     assert_eq!(code, 0, "{text}");
-    for file in ["accounts", "order-3-of-4.sqlite", "card-key.sqlite", "channel-alipay.sqlite"] {
+    for file in ["accounts", "order-3-of-4.sqlite", "card-key.sqlite", "channel-alipay.sqlite", "payments.db"] {
         assert!(text.contains(file), "{file} was not looked at: {text}");
     }
     for (invariant, service, change) in BROKEN {

@@ -48,6 +48,7 @@ fn settings(folder: &Path, card_key: &str, egress: &str) -> Settings {
         preheat: Vec::new(),
         sweep_every: Duration::from_millis(25),
         shards,
+        max_batch: 512,
         accounts: accounts::Settings::new(shards),
     }
 }
