@@ -83,8 +83,8 @@ fn a_pace_is_kept_and_who_would_wait_too_long_is_told() {
     let answers: Vec<_> = all.iter_mut().map(|raw| raw.answer().expect("an answer")).collect();
     let took = start.elapsed();
     let passed = answers.iter().filter(|answer| answer.status == 200).count();
-    // Ten wait at most a second; while all twenty connect, one or two have left the line.
-    assert!((11..=14).contains(&passed), "{passed}");
+    // Ten go within the second and one at its very end; while all twenty connect, one or two have left the line.
+    assert!((10..=14).contains(&passed), "{passed}");
     assert!(took >= Duration::from_millis(950), "{took:?}");
     for refused in answers.iter().filter(|answer| answer.status != 200) {
         assert_eq!((refused.status, &refused.json()["code"]), (503, &Value::from("queue-timeout")), "{refused:?}");

@@ -84,7 +84,7 @@ fn problems(settings: serde_json::Value) -> Vec<String> {
 fn nonsense_in_settings_is_refused_all_at_once() {
     assert_eq!(problems(json!({"store": "disk"})), Vec::<String>::new());
     let heap = problems(json!({"store": "heap"}));
-    assert_eq!(heap, ["store: what was promised must outlive the process"]);
+    assert_eq!(heap, ["store: what was promised is kept in a store of type `sqlite`"]);
     let all = problems(json!({
         "scope": "route", "fair_by": "nobody", "weights": {"a": 0}, "ttl": "1ms", "max_wait": "1h", "max_records": 0,
         "max_in_flight": 0, "methods": ["get", "GET"], "retry": {"attempts": 0, "factor": 0.5}, "max_body": "1MiB",
