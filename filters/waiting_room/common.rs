@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::line::{Outlook, State};
-use super::public::Notice;
+use super::public::{News, Notice};
 use super::room::Room;
 use super::settings::Settings;
 
@@ -80,7 +80,7 @@ impl Common {
     }
 
     fn new(room: &Room, of: &Basis) -> Self {
-        let Basis { outlook, settings, notice, degraded, .. } = of;
+        let Basis { outlook, settings, notice, degraded, mark } = of;
         let url = |word: &str| format!("{}/{word}", settings.base);
         let mut common = Self {
             room: room.name().to_string(),
@@ -89,7 +89,7 @@ impl Common {
             serving_number: outlook.frontier,
             queue_length: outlook.waiting,
             rate_per_minute: outlook.rate.map(|rate| (rate * 60.0).round()),
-            tag: room.news().tag(outlook.at),
+            tag: News { mark: *mark, ..room.news() }.tag(outlook.at),
             long_poll_seconds: settings.long_polls.map(|polls| polls.wait.as_secs()),
             paused: matches!(outlook.state, State::QueueAll | State::Draining) || *degraded,
             sold_out: outlook.state == State::SoldOut,
@@ -114,8 +114,10 @@ impl Common {
 impl Room {
     /// What everybody is told now.
     pub(super) fn common(&self) -> Arc<Common> {
+        // The mark first: what is told may be newer than it, never older, or its reader would sleep over the difference.
+        let mark = self.news().mark;
         let (outlook, settings, notice) = (self.outlook_now(), self.settings(), self.notice());
-        let (degraded, mark) = (self.is_degraded(), self.news().mark);
+        let degraded = self.is_degraded();
         if let Some(Made { common, of }) = self.public.common.load().as_deref() {
             let same_notice = match (&of.notice, &notice) {
                 (Some(one), Some(other)) => Arc::ptr_eq(one, other),

@@ -57,6 +57,9 @@ impl Room {
     }
 }
 
+/// Shorter waits are looks, and may come too soon like these.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// Somebody who waits for news.
 struct Waiter {
     room: Arc<Room>,
@@ -76,7 +79,8 @@ struct Waiter {
 pub(super) fn begin(room: &Arc<Room>, head: &RequestHead<'_>, cx: &RequestContext, life: Duration) -> Option<Decision> {
     let settings = room.settings();
     let longest = settings.long_polls?;
-    let wait = Prefer::of(head).wait.filter(|_| head.method == "GET")?.min(longest.wait).min(life);
+    let wait =
+        Prefer::of(head).wait.filter(|wait| head.method == "GET" && *wait >= SHORTEST)?.min(longest.wait).min(life);
     let (gate, came) = (Gate { room: room.clone(), upstreams: Box::default() }, room.time(cx.now));
     if !settings.keys.can_sign(came / 1_000) {
         return None;

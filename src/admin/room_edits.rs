@@ -16,7 +16,7 @@ use super::AdminState;
 use super::configuration::{blocking, refused};
 use super::extract::Asked;
 use super::problem::Problem;
-use super::waiting_rooms::{expectation, room, standing};
+use super::waiting_rooms::{expectation, room, settled, standing};
 use crate::config::{Config, RoomEdit};
 use crate::reload::Plan;
 
@@ -94,10 +94,11 @@ async fn change(state: &AdminState, headers: &HeaderMap, how: &How, name: String
         Ok(Ok(attempt)) => {
             tracing::warn!(target: "tidegate::waiting_room", room = name, "settings changed by an operator");
             let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-            let room = room(state, &name).map(|room| {
-                room.settle(room.time(state.gateway.shared.clock.now()));
-                standing(&room)
-            });
+            let room = room(state, &name);
+            if let Some(room) = &room {
+                settled(state, room).await;
+            }
+            let room = room.map(|room| standing(&room));
             (status, Json(json!({ "reload": attempt, "waiting_room": room }))).into_response()
         }
         Ok(Err(error)) => refused(&error, headers),

@@ -191,7 +191,7 @@ pub(super) async fn revoke(
     };
     let now = room.time(state.gateway.shared.clock.now());
     match number.filter(|number| room.send_away(now, *number)) {
-        Some(_) => change(&state, &name, "revoked", |_| ()),
+        Some(_) => change(&state, &name, "revoked", |_| ()).await,
         None => {
             let title = "Nobody of that number or name is inside or in line";
             Problem::new(StatusCode::NOT_FOUND, "unknown-visitor", title).into_response()

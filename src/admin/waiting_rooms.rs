@@ -1,6 +1,7 @@
 //! Waiting rooms for operators: how they stand, what other limits would do, and whether anything is left.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -66,7 +67,7 @@ pub(super) fn expectation(room: &Room, rules: &Rules) -> Value {
 
 /// Nothing is left: nobody is admitted any more.
 pub(super) async fn sold_out(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    change(&state, &name, "sold out", |room| room.set_sold_out(true))
+    change(&state, &name, "sold out", |room| room.set_sold_out(true)).await
 }
 
 /// Something is left again, and nobody is sent away.
@@ -75,17 +76,19 @@ pub(super) async fn reopen(State(state): State<AdminState>, Path(name): Path<Str
         room.set_sold_out(false);
         room.set_draining(false);
     })
+    .await
 }
 
 /// Nobody is let in, and visits end when they would have without another request. Places are kept.
 pub(super) async fn drain(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    change(&state, &name, "draining", |room| room.set_draining(true))
+    change(&state, &name, "draining", |room| room.set_draining(true)).await
 }
 
 /// Begins anew: nobody waits, nobody is inside, tokens from before are good no more.
 pub(super) async fn reset(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
     let Some(room) = room(&state, &name) else { return unknown() };
-    let written = room.reset(room.time(state.gateway.shared.clock.now()));
+    let now = room.time(state.gateway.shared.clock.now());
+    let written = in_time(&room, move |room| room.reset(now)).await;
     tracing::warn!(target: "tidegate::waiting_room", room = name, written, "reset by an operator");
     let status = if written { StatusCode::OK } else { StatusCode::ACCEPTED };
     (status, Json(standing(&room))).into_response()
@@ -114,19 +117,34 @@ pub(super) async fn tell(
     if text.is_empty() || text.chars().count() > Notice::LONGEST {
         return bad("A message has 1 to 300 characters");
     }
-    change(&state, &name, "message", |room| room.set_notice(Some(Notice { text, level })))
+    change(&state, &name, "message", |room| room.set_notice(Some(Notice { text, level }))).await
 }
 
 /// Takes it back.
 pub(super) async fn hush(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
-    change(&state, &name, "message taken back", |room| room.set_notice(None))
+    change(&state, &name, "message taken back", |room| room.set_notice(None)).await
+}
+
+/// Longest wait for a disk, so that who asks gets an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Has a room written down; false when that takes too long. This thread serves everybody who asks, and a disk may hang.
+pub(super) async fn settled(state: &AdminState, room: &Arc<Room>) -> bool {
+    let now = room.time(state.gateway.shared.clock.now());
+    in_time(room, move |room| room.settle(now)).await
+}
+
+async fn in_time(room: &Arc<Room>, write: impl FnOnce(&Room) -> bool + Send + 'static) -> bool {
+    let room = room.clone();
+    let writing = tokio::task::spawn_blocking(move || write(&room));
+    matches!(tokio::time::timeout(PATIENCE, writing).await, Ok(Ok(true)))
 }
 
 /// Carries something out. 200: it is written down and holds; 202: it will as soon as it can be written.
-pub(super) fn change(state: &AdminState, name: &str, what: &'static str, act: impl FnOnce(&Room)) -> Response {
+pub(super) async fn change(state: &AdminState, name: &str, what: &'static str, act: impl FnOnce(&Room)) -> Response {
     let Some(room) = room(state, name) else { return unknown() };
     act(&room);
-    let written = room.settle(room.time(state.gateway.shared.clock.now()));
+    let written = settled(state, &room).await;
     tracing::warn!(target: "tidegate::waiting_room", room = name, written, what, "changed by an operator");
     let status = if written { StatusCode::OK } else { StatusCode::ACCEPTED };
     (status, Json(standing(&room))).into_response()

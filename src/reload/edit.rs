@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 
 use super::{Attempt, Change, ReloadError, Reloader, Source};
@@ -14,6 +14,7 @@ use crate::config::{self, Loaded, RoomEdit};
 /// What a change would come to.
 #[derive(Debug)]
 pub struct Plan {
+    before: String,
     text: String,
     /// The configuration as it would be.
     pub loaded: Loaded,
@@ -27,12 +28,22 @@ impl Reloader {
     /// # Errors
     /// What the change would be refused for.
     pub fn plan(&self, edit: &RoomEdit) -> Result<Plan, ReloadError> {
-        let text = std::fs::read_to_string(&self.file).map_err(|error| ReloadError::NotWritten(error.to_string()))?;
-        let text = config::edit_room(&text, edit, &*self.env).map_err(ReloadError::Edit)?;
+        let before = self.read()?;
+        let text = config::edit_room(&before, edit, &*self.env).map_err(ReloadError::Edit)?;
         let (name, base) = (self.file.display().to_string(), self.file.parent().unwrap_or(Path::new("")));
-        let loaded = config::load_text(&text, &name, base, &self.kinds, &*self.env).map_err(ReloadError::Problems)?;
+        let load = |text: &str| config::load_text(text, &name, base, &self.kinds, &*self.env);
+        // What a rollback or a refusal left behind in the file would come along.
+        if !load(&before).is_ok_and(|loaded| loaded.hash == self.gateway.snapshot().hash) {
+            let why = "what stands in it is not what the gateway runs on; reload it or put it right first";
+            return Err(ReloadError::NotWritten(why.to_owned()));
+        }
+        let loaded = load(&text).map_err(ReloadError::Problems)?;
         let changes = self.rehearse(&loaded, &self.gateway.snapshot())?;
-        Ok(Plan { text, loaded, changes })
+        Ok(Plan { before, text, loaded, changes })
+    }
+
+    fn read(&self) -> Result<String, ReloadError> {
+        std::fs::read_to_string(&self.file).map_err(|error| ReloadError::NotWritten(error.to_string()))
     }
 
     /// Changes the file so and takes it over. Blocks on files and on name lookups.
@@ -42,6 +53,10 @@ impl Reloader {
     pub fn edit(&self, edit: &RoomEdit) -> Result<Attempt, ReloadError> {
         let _turn = self.turn.lock();
         let plan = self.plan(edit)?;
+        // Looking up names takes its time, and others may write to it, too.
+        if self.read()? != plan.before {
+            return Err(ReloadError::NotWritten("somebody has changed it meanwhile; ask again".to_owned()));
+        }
         replace(&self.file, plan.text.as_bytes()).map_err(|error| ReloadError::NotWritten(error.to_string()))?;
         let result = self.take_file(Source::Admin);
         self.conclude(Source::Admin, result)
@@ -52,10 +67,19 @@ impl Reloader {
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = std::fs::canonicalize(path)?;
     let fresh = path.with_extension("edited");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.set_permissions(std::fs::metadata(&path)?.permissions())?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, &path)?;
+    // Left behind by a kill, if at all.
+    let _ = std::fs::remove_file(&fresh);
+    let put = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+        let before = std::fs::metadata(&path)?;
+        // Whoever owns the file keeps it; a gateway that may not give files away is its owner.
+        let _ = fchown(&file, Some(before.uid()), Some(before.gid()));
+        file.set_permissions(before.permissions())?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, &path)
+    };
+    // A copy of the configuration is not left lying about.
+    put().inspect_err(|_| drop(std::fs::remove_file(&fresh)))?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

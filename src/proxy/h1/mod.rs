@@ -96,7 +96,10 @@ pub(crate) async fn forward(
     flow.conn = Some(conn.clone());
     let (end, mut download) = tries(conn, &mut flow, route, &mut request, alarm, stopping).await;
     if let Some(wire) = request.switched {
-        let bytes = tunnel::run(conn, request.client, wire, download.rest(), alarm).await;
+        let bytes = {
+            let drain = flow.snapshot.config.server.drain_timeout;
+            tunnel::run(conn, (request.client, wire), download.rest(), alarm, (stopping, drain)).await
+        };
         flow.end(answer::SWITCHING_PROTOCOLS, bytes, false);
         return Next::Close;
     }

@@ -109,3 +109,33 @@ fn an_agreement_to_something_else_is_no_answer() {
         assert_eq!(raw.answer().expect("an answer").status, 502, "{to}");
     }
 }
+
+#[test]
+fn a_place_is_free_again_when_the_upstream_has_left_although_the_client_is_silent() {
+    let origin = Origin::by_hand(|mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let _ = stream.write_all(agreed);
+    });
+    let gateway = Gateway::start(&one_route(origin.address, "", "", ""));
+    let mut raw = Raw::connect(gateway.public());
+    raw.send(UPGRADE);
+    assert_eq!(raw.answer().expect("an answer").status, 101);
+    // The client keeps its side open; the line is written when the gateway has let go.
+    crate::support::eventually("its line", Duration::from_secs(15), || gateway.access_log(0).len() == 1);
+    assert!(raw.closed_within(Duration::from_secs(3)).is_some());
+}
+
+#[test]
+fn a_stopping_gateway_ends_what_would_never_end_and_says_so_in_its_log() {
+    let origin = echo();
+    let patient =
+        one_route(origin.address, "", "", "").replace("server:\n", "server:\n  shutdown: {drain_timeout: 4s}\n");
+    let mut gateway = Gateway::start(&patient);
+    let mut raw = Raw::connect(gateway.public());
+    raw.send(UPGRADE);
+    assert_eq!(raw.answer().expect("an answer").status, 101);
+    gateway.signal("TERM");
+    assert!(gateway.ended_within(Duration::from_secs(6)).is_some());
+    assert_eq!(gateway.access_log(1)[0]["status"], 101);
+}

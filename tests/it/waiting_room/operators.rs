@@ -72,6 +72,22 @@ fn a_limit_is_tried_dry_then_changed_holds_within_a_second_and_stands_in_the_fil
 }
 
 #[test]
+fn a_file_that_is_not_what_runs_is_not_taken_over_along_with_a_change() {
+    let stage = Stage::new("total_active_users: 1, new_users_per_minute: 600");
+    let before = stage.text();
+    let broken = before.replace("total_active_users: 1", "total_active_users: one");
+    std::fs::write(&stage.file, &broken).unwrap();
+    for to in [ROOM.to_owned(), format!("{ROOM}?dry_run=1")] {
+        let refused = stage.sends("PATCH", &to, &json!({ "queue_all": true }));
+        assert_eq!((refused.status, &refused.json()["code"]), (409, &"file-not-changed".into()), "{refused:?}");
+    }
+    assert_eq!(stage.text(), broken, "it stays as somebody has left it");
+    std::fs::write(&stage.file, &before).unwrap();
+    assert_eq!(stage.sends("PATCH", ROOM, &json!({ "queue_all": true })).status, 200);
+    assert!(stage.text().contains("queue_all: true"), "{}", stage.text());
+}
+
+#[test]
 fn rooms_are_made_replaced_and_taken_away_and_what_is_wrong_changes_nothing() {
     let stage = Stage::new("total_active_users: 1, new_users_per_minute: 600");
     let settings = json!({ "name": "vip", "total_active_users": 5, "new_users_per_minute": 5 });
