@@ -77,7 +77,8 @@ fn a_busy_channel_becomes_slower_alone() {
 #[test]
 fn a_channel_behind_an_open_breaker_rests_and_the_other_one_takes_all() {
     let (nobody, (b, _)) = (SocketAddr::from(([127, 0, 0, 1], free_port())), desk());
-    let gateway = Gateway::start(&file(nobody, b.address, "rate: 100/s"));
+    let soon = "rate: 100/s, retry: {attempts: 99, initial: 50ms, factor: 1.0}";
+    let gateway = Gateway::start(&file(nobody, b.address, soon));
     let places = crowd(&gateway, 100);
     let open = "tidegate_circuit_state{filter=\"guard\",upstream=\"pay\",channel=\"a\"}";
     eventually("its breaker is open", PATIENCE, || gateway.metric(open) > 0.5);
