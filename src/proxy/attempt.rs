@@ -62,13 +62,14 @@ pub(crate) fn pick(flow: &mut Flow, route: &Route) -> Result<usize> {
         paced::note(flow, route, &steps, told);
         if let Verdict::Respond(reply) = verdict {
             let status = reply.status.as_u16();
-            flow.reply = Some(reply);
+            flow.reply = Some(paced::sooner(flow, route, reply));
             flow.not_sent();
             return Error::e_explain(ErrorType::HTTPStatus(status), "refused by a filter");
         }
         let chosen = attempt.chosen.filter(|id| attempt.candidates.has(*id));
         let Some(id) = chosen.or_else(|| route.upstream.rotate(facts.foremost(attempt.candidates))) else {
-            flow.reply = Some(Box::new(unavailable("No channel is available", now.wait)));
+            let reply = Box::new(unavailable("No channel is available", now.wait));
+            flow.reply = Some(paced::sooner(flow, route, reply));
             flow.not_sent();
             return Error::e_explain(ErrorType::HTTPStatus(503), "no channel left");
         };

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tidegate_filters::channels::{Eligible, Ineligible};
-use tidegate_filters::engine::{AttemptEnd, ChannelId, ChannelSet};
+use tidegate_filters::engine::{AttemptEnd, ChannelId, ChannelSet, Reply};
 use tidegate_filters::respond_async::core::May;
 
 use super::flow::Flow;
@@ -33,6 +33,22 @@ pub(super) fn narrow(flow: &Flow, route: &Route, eligible: Eligible) -> Eligible
         }
     }
     Eligible { channels: facts.foremost(able).without(late), wait }
+}
+
+/// Says when it is worth asking again, where a channel has only to wait for its turn: how long another one rests is not what
+/// a deferred request waits for.
+pub(super) fn sooner(flow: &mut Flow, route: &Route, mut reply: Box<Reply>) -> Box<Reply> {
+    let Some(turn) = flow.turn.clone() else { return reply };
+    let facts = &route.upstream.facts;
+    let fit = facts.eligible(flow.candidates, &mut flow.cx).channels;
+    let turns = fit.iter().filter_map(|id| match turn.may(&facts.channel(id)?.name, flow.cx.now) {
+        May::Later(time) => Some(time),
+        May::Now | May::Rests(_) => None,
+    });
+    if let Some(next) = turns.min() {
+        reply.retry_after = Some(reply.retry_after.map_or(next, |asked| asked.min(next)));
+    }
+    reply
 }
 
 /// The candidates of a choice, step by step.
