@@ -88,7 +88,8 @@ fn a_pace_is_kept_and_who_would_wait_too_long_is_told() {
     assert!(took >= Duration::from_millis(950), "{took:?}");
     for refused in answers.iter().filter(|answer| answer.status != 200) {
         assert_eq!((refused.status, &refused.json()["code"]), (503, &Value::from("queue-timeout")), "{refused:?}");
-        assert_eq!(refused.header("retry-after"), Some("2"));
+        // Two seconds from the start; one for who stood at the very end of the line and did not make it.
+        assert!(matches!(refused.header("retry-after"), Some("1" | "2")), "{refused:?}");
     }
 }
 
