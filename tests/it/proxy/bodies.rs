@@ -34,6 +34,8 @@ fn trailers_end_at_the_gateway() {
     let seen = raw.answer().expect("an answer").text().to_ascii_lowercase();
     assert!(seen.ends_with("\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), "{seen}");
     assert!(!seen.contains("root"), "{seen}");
+    // The origin closes just behind its answer, and a request that meets the end of its connection is not sent again.
+    std::thread::sleep(Duration::from_millis(200));
     // Had the trailer come through, it would stand before this answer.
     raw.send(post);
     assert_eq!(raw.head().map(|head| head.status), Some(200));
