@@ -125,6 +125,15 @@ impl Record {
         }
     }
 
+    /// A try whose outcome is unknown is made once more: one payment counts once, so the new try takes its place.
+    pub fn again(&self) {
+        let mut ring = self.ring.lock();
+        if let Some(at) = ring.entries.iter().rposition(|entry| entry.mark == Mark::Unknown) {
+            ring.entries.remove(at);
+            ring.figures = None;
+        }
+    }
+
     /// The latest figures, at most a tenth of a second old.
     #[must_use]
     pub fn figures(&self, now: Nanos) -> Figures {

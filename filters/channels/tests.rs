@@ -162,6 +162,22 @@ fn a_record_counts_unknown_as_half_and_leaves_out_what_says_nothing() {
 }
 
 #[test]
+fn a_payment_that_is_sent_again_counts_once() {
+    let record = Record::default();
+    record.note(&status(200), Nanos(0));
+    record.note(&end(AttemptResult::TimedOut, Known::Unknown), Nanos(0));
+    record.again();
+    record.note(&end(AttemptResult::TimedOut, Known::Unknown), Nanos(0));
+    let figures = record.figures(Nanos(0));
+    assert_eq!((figures.samples, figures.successes), (2, 1.5));
+    record.again();
+    record.note(&status(200), Nanos(0));
+    assert_eq!(record.figures(Nanos(SECOND)).success_rate(), Some(1.0));
+    record.again();
+    assert_eq!(record.figures(Nanos(2 * SECOND)).samples, 2, "nothing is unknown, so nothing is replaced");
+}
+
+#[test]
 fn a_record_keeps_the_latest_two_hundred() {
     let record = Record::default();
     (0..200).for_each(|_| record.note(&status(500), Nanos(0)));

@@ -48,6 +48,9 @@ impl Run {
         }
         let endpoint = self.job.flow.endpoint;
         let tried = self.send(channel, endpoint, live.sends).await;
+        if live.state == AttemptState::Unknown {
+            self.counts_once();
+        }
         self.ended(&tried);
         Ok(self.hold(channel, endpoint, Some(live.n), tried).await)
     }
@@ -82,6 +85,7 @@ impl Run {
                     .map_or(End::Doubt { silent: tried.silent }, |view| End::Recorded(Box::new(view)));
             }
             tried = self.send(id, endpoint, i64::from(sent)).await;
+            self.counts_once();
             self.ended(&tried);
             sent += 1;
         }
@@ -92,6 +96,14 @@ impl Run {
     fn once_more(&mut self, channel: ChannelId) -> bool {
         let Some(route) = self.job.flow.route.clone() else { return false };
         attempt::again(&mut self.job.flow, &route, channel)
+    }
+
+    /// The channel's record has the try before as unknown; what this one has shown stands in its place.
+    fn counts_once(&self) {
+        let facts = self.job.flow.route.as_ref().map(|route| &route.upstream.facts);
+        if let Some(channel) = facts.zip(self.job.flow.cx.channel).and_then(|(facts, id)| facts.channel(id)) {
+            channel.state.record.again();
+        }
     }
 
     /// When the resolver looks first.

@@ -140,7 +140,7 @@ async fn one(engine: &Engine, gateway: &Gateway, journal: &Journal, attempt: &At
             step = close(engine, journal, plan, &view.payment, attempt, resolve).await?;
         }
     }
-    if matches!(step, Step::Decided | Step::Alarm(_)) && attempt.state == AttemptState::Unknown {
+    if attempt.state == AttemptState::Unknown {
         note_outcome(gateway, journal, &view.payment, attempt).await?;
     }
     if step != Step::Wait {
@@ -166,6 +166,8 @@ async fn note_outcome(gateway: &Gateway, journal: &Journal, payment: &Payment, o
     let Some(view) = journal.view(&of.payment_id).await? else { return Ok(()) };
     let state = view.attempts.iter().find(|attempt| attempt.n == of.n).map(|attempt| attempt.state);
     let succeeded = match state {
+        // That it is at work on it is as good an answer as any.
+        Some(AttemptState::Pending) => true,
         Some(state) if state.has_charged() => true,
         Some(AttemptState::Closed) => false,
         _ => return Ok(()),

@@ -153,8 +153,14 @@ impl Journal {
         let id = id.to_owned();
         let op = move |connection: &rusqlite::Connection| {
             let before = rows::one(connection, &id, n)?;
-            if !before.state.is_live() || before.state == AttemptState::Succeeded {
-                if seen.state != AttemptState::Succeeded || before.state == AttemptState::Succeeded {
+            if before.state == AttemptState::Succeeded {
+                // A query was quicker. That the caller knows less is no contradiction; that it knows otherwise is.
+                let agrees =
+                    matches!(seen.state, AttemptState::Succeeded | AttemptState::Pending | AttemptState::Unknown);
+                return if agrees { Ok(Step::Decided) } else { Err(Refusal::Standing) };
+            }
+            if !before.state.is_live() {
+                if seen.state != AttemptState::Succeeded {
                     return Err(Refusal::Standing);
                 }
                 // The row was given up while the answer was under way. A charge is news, however late.

@@ -97,9 +97,9 @@ impl AttemptState {
         matches!(self, Self::Planned | Self::Dispatching | Self::Sent | Self::Pending | Self::Unknown | Self::Succeeded)
     }
 
-    /// Whether a channel may have news of this try. One that is being sent brings its own.
+    /// Whether a channel may have news of this try. One that is being sent may be charged long before its answer comes.
     pub fn is_worth_asking(self) -> bool {
-        !matches!(self, Self::Planned | Self::Dispatching | Self::Sent | Self::NotSent) && !self.has_charged()
+        !matches!(self, Self::Planned | Self::NotSent) && !self.has_charged()
     }
 
     /// Whether the channel has taken money for it.

@@ -48,6 +48,8 @@ pub(super) fn told(
     // What waits for a person can still be answered by the channel, until the person has spoken.
     let open = match attempt.state {
         AttemptState::Unknown | AttemptState::Pending => true,
+        // What the channel has not done so far it may still do. What it has done, it has.
+        AttemptState::Dispatching | AttemptState::Sent => report == Report::Succeeded,
         AttemptState::Manual => view.payment.state == PaymentState::Manual,
         _ => false,
     };

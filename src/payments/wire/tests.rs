@@ -61,13 +61,16 @@ async fn what_the_kernel_took_is_counted_to_the_byte() {
 async fn a_connection_with_a_stray_byte_is_not_used_again() {
     let (listener, target) = listen().await;
     let wire = Wire::default();
+    let (tell, mut strayed) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
+            let tell = tell.clone();
             tokio::spawn(async move {
                 let _ = socket.read(&mut [0; 1024]).await;
                 let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad").await;
+                let _ = tell.send(());
                 tokio::time::sleep(Duration::from_secs(5)).await;
             });
         }
@@ -75,6 +78,7 @@ async fn a_connection_with_a_stray_byte_is_not_used_again() {
     for _ in 0..3 {
         let answer = wire.call(&target, &request(), LARGEST_ANSWER).await.unwrap();
         assert_eq!(answer.body.as_deref(), Some(&b"ok"[..]));
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        strayed.recv().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -33,6 +33,8 @@ pub(crate) const SOFT: &str = "        codes:
 
 /// Settings of a desk.
 pub(crate) struct Desk<'a> {
+    /// How long a channel may be silent.
+    pub(crate) read_timeout: &'a str,
     /// Further keys of the upstream, indented by four.
     pub(crate) upstream: &'a str,
     /// Further keys of `payment`, indented by six.
@@ -45,14 +47,14 @@ pub(crate) struct Desk<'a> {
 
 impl Default for Desk<'_> {
     fn default() -> Self {
-        Self { upstream: "", payment: "", journal: true, route: "" }
+        Self { read_timeout: "700ms", upstream: "", payment: "", journal: true, route: "" }
     }
 }
 
 impl Desk<'_> {
     /// The file for these channels in order, which take turns beginning with the first.
     pub(crate) fn yaml(&self, channels: &[(&str, SocketAddr, &str)]) -> String {
-        let Self { upstream, payment, journal, route } = self;
+        let Self { read_timeout, upstream, payment, journal, route } = self;
         let mut list = String::new();
         for (name, address, more) in channels {
             write!(list, "      - name: {name}\n        endpoints: [\"{address}\"]\n{CALLS}{more}").expect("text");
@@ -73,7 +75,7 @@ upstreams:
   pay:
     class: payment
 {journal}    connect_timeout: 300ms
-    read_timeout: 700ms
+    read_timeout: {read_timeout}
 {upstream}    payment:
       id: {{header: idempotency-key}}
       amount: {{json: /amount}}

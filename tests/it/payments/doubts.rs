@@ -162,6 +162,26 @@ fn another_amount_with_the_same_number_is_refused_and_sent_nowhere() {
     assert_eq!(charges(&a), 1);
 }
 
+/// What a channel tells of p1; nobody takes its word for it.
+const DECLINED: &str = r#"{"no":"p1","status":"DECLINED"}"#;
+
+fn callback(body: &str) -> String {
+    format!("POST /notify HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A gateway whose channels call the backend back; it asks them by itself after a minute only.
+fn called_back(desk: &Desk<'_>, a: &Origin, b: &Origin, backend: &Origin) -> Gateway {
+    let route = "routes:
+  - {name: notify, match: {path: /notify}, upstream: back, payments: {upstream: pay, id: {json: /no}}}
+";
+    let back = format!(
+        "upstreams:\n  back: {{class: callback, channels: [{{name: back, endpoints: [\"{}\"]}}]}}\n",
+        backend.address
+    );
+    let yaml = desk.yaml(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]).replace("unit: 100ms", "unit: 60s");
+    Gateway::start(&yaml.replace("upstreams:\n", &back).replace("routes:\n", route))
+}
+
 #[test]
 fn a_callback_that_the_backend_acknowledged_has_the_channel_asked_at_once() {
     let (a, b) = (charges_then_hangs((200, r#"{"status":"SUCCESS","amount":100}"#)), good());
@@ -171,19 +191,9 @@ fn a_callback_that_the_backend_acknowledged_has_the_channel_asked_at_once() {
         let status = u16::try_from(theirs.load(SeqCst)).expect("a status");
         answer(stream, status, "{}")
     });
-    let route = format!(
-        "  - {{name: notify, match: {{path: /notify}}, upstream: back, payments: {{upstream: pay, id: {{json: /no}}}}}}\nupstreams:\n  back: {{class: callback, channels: [{{name: back, endpoints: [\"{}\"]}}]}}\n",
-        backend.address
-    );
-    let yaml = Desk::default().yaml(&[("a", a.address, PLAIN), ("b", b.address, PLAIN)]);
-    let (routes, back) = route.split_once("upstreams:\n").expect("two parts");
-    // The schedule would ask first after a minute.
-    let yaml = yaml.replace("unit: 100ms", "unit: 60s").replace("upstreams:\n", &format!("upstreams:\n{back}"));
-    let gateway = Gateway::start(&yaml.replace("routes:\n", &format!("routes:\n{routes}")));
+    let gateway = called_back(&Desk::default(), &a, &b, &backend);
     assert_eq!(pay(&gateway, "p1").status, 202);
-    let body = r#"{"no":"p1","status":"DECLINED"}"#;
-    let length = body.len();
-    let callback = format!("POST /notify HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
+    let callback = callback(DECLINED);
     assert_eq!(exchange(gateway.public(), &callback).status, 401);
     stands(&gateway, "p1", "PROCESSING a:UNKNOWN");
     assert_eq!(told(&a, "GET", "/p1"), 0, "a callback that was refused is nobody's news");
@@ -191,8 +201,23 @@ fn a_callback_that_the_backend_acknowledged_has_the_channel_asked_at_once() {
     assert_eq!(exchange(gateway.public(), &callback).status, 200);
     // What it says is not believed; what the channel says when it is asked is.
     becomes(&gateway, "p1", "SUCCEEDED a:SUCCEEDED");
-    assert_eq!(backend.seen().last().map(|seen| seen.body.clone()), Some(body.as_bytes().to_vec()));
+    assert_eq!(backend.seen().last().map(|seen| seen.body.clone()), Some(DECLINED.as_bytes().to_vec()));
     assert_eq!((told(&a, "GET", "/p1"), charges(&b)), (1, 0));
+}
+
+#[test]
+fn a_callback_overtakes_the_answer_that_it_is_about() {
+    // It charges at once and says so, but its answer to the payment itself does not come.
+    let (a, b) = (charges_then_hangs((200, r#"{"status":"SUCCESS","amount":100}"#)), good());
+    let backend = Origin::with(|_, stream| answer(stream, 200, "{}"));
+    let desk = Desk { payment: "      deadline: 100ms\n", read_timeout: "20s", ..Desk::default() };
+    let gateway = called_back(&desk, &a, &b, &backend);
+    assert_eq!(pay(&gateway, "p1").status, 202);
+    stands(&gateway, "p1", "PROCESSING a:DISPATCHING");
+    assert_eq!(exchange(gateway.public(), &callback(r#"{"no":"p1"}"#)).status, 200);
+    becomes(&gateway, "p1", "SUCCEEDED a:SUCCEEDED");
+    assert_eq!(pay(&gateway, "p1").json()["status"], "SUCCEEDED");
+    assert_eq!((charges(&a), charges(&b)), (1, 0));
 }
 
 #[test]

@@ -2,9 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::desk::{Desk, IDEMPOTENT, NOT_FOUND, PLAIN, SOFT, answer, answering, charges, good, pay, stands, with};
+use super::desk::{
+    Desk, IDEMPOTENT, NOT_FOUND, PLAIN, SOFT, answer, answering, charges, good, pay, payment, stands, with,
+};
 use crate::support::{Gateway, Origin, free_port};
 
 /// Pays through `a`, then `b`, and returns the client's answer.
@@ -89,6 +92,50 @@ fn rows_1_and_2_when_nobody_can_be_reached_the_client_may_try_again() {
     gateway.reload(&Desk::default().yaml(&[("a", dead(), PLAIN), ("b", b.address, PLAIN)]));
     assert_eq!(pay(&gateway, "p1").status, 200);
     assert_eq!((super::desk::states(&gateway, "p1").0.as_str(), charges(&b)), ("SUCCEEDED", 1));
+}
+
+#[test]
+fn row_4_a_connection_that_ends_before_the_kernel_took_a_byte_moves_on() {
+    // Resets each connection as soon as it is there. Which side is quicker is chance, so it is tried until the channel was.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let arrived = Arc::new(Mutex::new(String::new()));
+    let noted = arrived.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            stream.set_nonblocking(true).expect("no waiting");
+            let mut piece = [0; 4096];
+            let read = stream.read(&mut piece).unwrap_or(0);
+            reset(&stream);
+            drop(stream);
+            noted.lock().expect("no panic").push_str(&String::from_utf8_lossy(&piece[..read]));
+        }
+    });
+    let b = good();
+    let gateway = Desk::default().open(&[("a", address, PLAIN), ("b", b.address, PLAIN)]);
+    let mut untouched = 0;
+    for number in 1_000..5_000 {
+        let id = format!("p{number}");
+        let got = pay(&gateway, &id);
+        let shown = payment(&gateway, &id);
+        let first = &shown["attempts"][0];
+        if first["channel"] == "b" {
+            continue;
+        }
+        let evidence = first["evidence"].as_str().expect("evidence");
+        let moved = first["state"] == "NOT_SENT";
+        assert_eq!(moved, !evidence.contains("bytes sent") || evidence.contains(" 0 bytes sent"), "{shown}");
+        assert_eq!(got.status, if moved { 200 } else { 202 }, "{got:?} {shown}");
+        assert_eq!(shown["attempts"].as_array().map(Vec::len), Some(1 + usize::from(moved)), "{shown}");
+        let posted = format!("idempotency-key: {id}\r\n");
+        let seen = arrived.lock().expect("no panic").to_ascii_lowercase().contains(&posted);
+        assert!(!(moved && seen), "it had the request, and another has the payment: {shown}");
+        untouched += usize::from(evidence.contains(" 0 bytes sent"));
+        if untouched == 3 {
+            return;
+        }
+    }
+    panic!("the channel was never quicker");
 }
 
 #[test]
