@@ -55,6 +55,29 @@ async fn no_second_try_while_one_is_live_whatever_its_state() {
 }
 
 #[tokio::test]
+async fn a_charge_that_is_found_while_the_try_is_sent_is_final_whatever_its_sender_learns() {
+    let (_dir, journal) = open();
+    let n = journal.begin(begin("p", "a"), 1).await.unwrap();
+    for report in [Report::NotFound, Report::Closed, Report::DeclinedHard, Report::Pending, Report::Nothing] {
+        journal.told("p", (n, 1), report, seen(AttemptState::Unknown), at(2)).await.unwrap();
+        let still = (PaymentState::Processing, vec![AttemptState::Dispatching]);
+        assert_eq!(states(&journal, "p").await, still, "{report:?} may be true no more when the request arrives");
+    }
+    let told = journal.told("p", (n, 1), Report::Succeeded, seen(AttemptState::Unknown), at(3)).await;
+    assert_eq!(told.unwrap(), Step::Decided);
+    for lesser in [AttemptState::Unknown, AttemptState::Pending, AttemptState::Succeeded] {
+        assert_eq!(journal.settle("p", n, seen(lesser), 4, 5).await.unwrap(), Step::Decided);
+    }
+    for contrary in [AttemptState::DeclinedHard, AttemptState::NotProcessed, AttemptState::Rejected] {
+        assert!(matches!(journal.settle("p", n, seen(contrary), 4, 5).await, Err(Refusal::Standing)), "{contrary:?}");
+    }
+    let closing = Some((n, seen(AttemptState::NotSent)));
+    let moved = journal.begin(Begin { closing, ..begin("p", "b") }, 6).await;
+    assert!(matches!(moved, Err(Refusal::Standing)), "{moved:?}");
+    assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
+}
+
+#[tokio::test]
 async fn the_file_itself_refuses_two_live_tries() {
     let (dir, journal) = open();
     journal.begin(begin("p", "a"), 1).await.unwrap();
