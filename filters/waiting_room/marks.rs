@@ -259,6 +259,30 @@ impl Marks {
         });
     }
 
+    /// Calls `each` with those of `from..to` who wait and have these ranks among them, from 0; ranks come in ascending order.
+    pub(super) fn at_ranks(
+        &self,
+        from: u64,
+        to: u64,
+        ranks: impl IntoIterator<Item = u64>,
+        mut each: impl FnMut(u64),
+    ) {
+        let mut ranks = ranks.into_iter().peekable();
+        let mut before = 0;
+        self.words(from, to, |start, mut bits| {
+            let end = before + u64::from(bits.count_ones());
+            while let Some(rank) = ranks.next_if(|rank| *rank < end) {
+                while before < rank {
+                    bits &= bits - 1;
+                    before += 1;
+                }
+                each(start + u64::from(bits.trailing_zeros()));
+            }
+            before = end;
+            ranks.peek().is_some()
+        });
+    }
+
     /// How many of `from..to` wait, added up block by block: entry `i` is the count before block `i`.
     pub(super) fn sums(&self, from: u64, to: u64, block: u64) -> Vec<u32> {
         let first = from / block;

@@ -91,6 +91,9 @@ pub(super) struct Delta {
     /// Draws that were made: first number, count, first number after the draw.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) draws: Vec<(u64, u32, u64)>,
+    /// New numbers of those who missed a turn: the old one, the new one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) moved: Vec<(u64, u64)>,
     /// Admissions by the moment.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) admissions: Vec<(u64, u32)>,
@@ -131,12 +134,13 @@ impl Delta {
     }
 
     fn lists_nothing(&self) -> bool {
-        let Delta { gaps, draws, admissions, turns, missed, visits, ended, spent, picked, marks, notice, .. } = self;
+        let Delta { gaps, draws, moved, admissions, turns, missed, visits, ended, spent, picked, marks, notice, .. } = self;
         let numbers = missed.is_empty() && spent.is_empty() && picked.is_empty() && marks.is_empty();
         numbers
             && notice.is_none()
             && gaps.is_empty()
             && draws.is_empty()
+            && moved.is_empty()
             && admissions.is_empty()
             && turns.is_empty()
             && visits.is_empty()

@@ -119,6 +119,8 @@ struct Turn {
     /// The visitor must have looked since the turn began, by this moment.
     show_up: u64,
     second: bool,
+    /// Begun before a kill: it may have been taken right before it, without the journal knowing.
+    doubtful: bool,
 }
 
 /// A draw that was made: number `first + i` became `base + ranks[i]`.
@@ -187,10 +189,10 @@ pub struct Line {
     mean_visit: f64,
     collecting: Option<u64>,
     draws: Vec<Draw>,
+    /// New numbers of those who missed a turn, by the old one.
+    moved: HashMap<u64, u64, ahash::RandomState>,
     /// Places that a journal from before a kill counts as taken without saying by whom, and until when.
     unknown: (u64, u64),
-    /// As many of them may still ask by name, and until when.
-    in_doubt: (u64, u64),
     ended: VecDeque<(u64, u64)>,
     /// Numbers that kills left in doubt, from and up to.
     gaps: Vec<(u64, u64)>,
@@ -250,8 +252,8 @@ impl Line {
             mean_visit: 0.0,
             collecting: None,
             draws: Vec::new(),
+            moved: HashMap::default(),
             unknown: (0, 0),
-            in_doubt: (0, 0),
             ended: VecDeque::new(),
             gaps: Vec::new(),
             staged: Vec::new(),
@@ -276,7 +278,7 @@ impl Line {
             return entry;
         }
         if self.is_sold_out() {
-            return self.was_maybe_inside(visitor);
+            return Entry::Rejected(Reason::SoldOut);
         }
         let collecting = matches!(self.rules.phase(self.now), Phase::Prequeue(_));
         if self.is_open() && self.has_credit() && self.tail < self.reserved && self.free() > 0 {
@@ -323,10 +325,11 @@ impl Line {
             return Some(self.admit(number, subject, self.limits.session));
         }
         if issued < self.began {
-            let foreseen = self.unknown.0 > 0;
-            self.unknown.0 = self.unknown.0.saturating_sub(1);
             self.keep_inside(number, subject, expires);
-            if !foreseen {
+            if self.unknown.0 > 0 {
+                self.unknown.0 -= 1;
+            } else {
+                self.admitted += 1;
                 self.prove_place((self.limits, None));
             }
             return self.leases.get(number).map(|lease| admission(number, lease));
@@ -339,7 +342,7 @@ impl Line {
         self.advance(now);
         let number = self.resolve(asked);
         if !self.end(number) && number < self.tail && !self.marks.is_spent(number) {
-            self.turns.remove(&number);
+            self.give_up_turn(number);
             self.forget_late(number);
             if number > self.frontier && self.marks.is_seen(number) {
                 self.waiting = self.waiting.saturating_sub(1);

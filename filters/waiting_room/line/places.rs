@@ -1,19 +1,24 @@
 //! Numbers and visits: who gets one, and what becomes of it.
 
-use super::{Admission, Claim, Draw, Entry, Line, Reason, Visitor, admission, tick};
+use super::{Admission, Claim, Draw, Entry, Line, Visitor, admission, tick};
 use crate::waiting_room::draw;
 use crate::waiting_room::leases::Lease;
 use crate::waiting_room::marks::CHUNK;
 use crate::waiting_room::rules::{Overflow, Phase};
 
 impl Line {
-    /// The number that a draw gave for this one; itself where there was none.
+    /// The number that a draw gave for this one, or a missed turn; itself where there was neither.
     pub(super) fn resolve(&self, number: u64) -> u64 {
         let drawn = |draw: &Draw| {
             let at = usize::try_from(number.checked_sub(draw.first)?).ok()?;
             draw.ranks.get(at).map(|rank| draw.base + u64::from(*rank))
         };
-        self.draws.iter().filter(|draw| draw.told).find_map(drawn).unwrap_or(number)
+        let mut number = self.draws.iter().filter(|draw| draw.told).find_map(drawn).unwrap_or(number);
+        // Whoever did not hear of the new number comes back with the old one.
+        while let Some(moved) = self.moved.get(&number) {
+            number = *moved;
+        }
+        number
     }
 
     /// What a known person has here already: their visit, their turn, which is theirs without a token too, or their place.
@@ -74,13 +79,8 @@ impl Line {
             return false;
         }
         let rank = draw::stamp(&self.seed, b"drop", &self.turned_away.to_be_bytes()) % self.waiting.max(1);
-        let mut left = rank;
         let mut victim = None;
-        self.marks.each(self.frontier + 1, self.tail, |number| {
-            victim = Some(number);
-            left = left.wrapping_sub(1);
-            left != u64::MAX
-        });
+        self.marks.at_ranks(self.frontier + 1, self.tail, [rank], |number| victim = Some(number));
         victim.is_some_and(|victim| {
             self.spend(victim);
             self.waiting -= 1;
@@ -119,28 +119,12 @@ impl Line {
         Admission { until: durable, short: !visitor.steady, ..admission }
     }
 
-    /// Somebody new where nothing is left. After a kill, a person who is known by name may have been let in right before it,
-    /// without the journal knowing whom: as many as it laid in places for are let in once more, where there is room, to see
-    /// for themselves what became of their order.
-    pub(super) fn was_maybe_inside(&mut self, visitor: Visitor) -> Entry {
-        if visitor.subject == 0 || self.in_doubt.0 == 0 || self.now >= self.in_doubt.1 {
-            return Entry::Rejected(Reason::SoldOut);
-        }
-        if !self.has_credit() || self.tail >= self.reserved || self.places(self.allowance / tick::ONE) == 0 {
-            return Entry::Busy;
-        }
-        self.in_doubt.0 -= 1;
-        Entry::Pass(self.walk_in(visitor))
-    }
-
     /// Lets somebody in, for `span` milliseconds without a request.
     pub(super) fn admit(&mut self, number: u64, subject: u64, span: u64) -> Admission {
         let until = self.now + span;
         let lease = Lease { began: self.now, until, durable: until, short: false, subject };
         self.leases.put(number, lease);
-        self.window.add(self.now, 1);
-        self.admitted += 1;
-        self.dirty.admissions.push((self.now, 1));
+        self.count_admission();
         self.marks.cover(number, self.now);
         self.marks.spend(number);
         if subject != 0 {
@@ -149,13 +133,21 @@ impl Line {
         admission(number, &lease)
     }
 
+    pub(super) fn count_admission(&mut self) {
+        self.window.add(self.now, 1);
+        self.admitted += 1;
+        self.dirty.admissions.push((self.now, 1));
+    }
+
     /// Takes somebody in again whose pass is good and whom the journal did not know.
     pub(super) fn keep_inside(&mut self, number: u64, subject: u64, until: u64) {
         let lease = Lease { began: self.now, until, durable: until, short: false, subject };
         self.leases.put(number, lease);
-        self.admitted += 1;
         self.marks.cover(number, self.now);
         self.marks.spend(number);
+        if subject != 0 {
+            self.subjects.insert(subject, number);
+        }
     }
 
     pub(super) fn spend(&mut self, number: u64) {

@@ -13,6 +13,8 @@ impl Line {
     pub fn reset(&mut self, now: u64) {
         self.advance(now);
         self.epoch += 1;
+        let open: Vec<u64> = self.turns.keys().copied().collect();
+        open.into_iter().for_each(|number| self.give_up_turn(number));
         self.forget_everybody();
         self.frontier = self.tail - 1;
         self.waiting = 0;
@@ -31,11 +33,11 @@ impl Line {
         self.subjects = HashMap::default();
         self.staged.clear();
         self.draws.clear();
+        self.moved.clear();
         self.ended.clear();
         self.gaps.clear();
         self.collecting = None;
         self.unknown = (0, 0);
-        self.in_doubt = (0, 0);
         self.proof.begins_behind(0);
         self.turned_away = 0;
         self.pace = Default::default();

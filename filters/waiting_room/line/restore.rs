@@ -53,8 +53,9 @@ impl Line {
             }
             self.draws.push(Draw { first: *first, base: *base, ranks, told: true });
         }
+        self.moved.extend(delta.moved.iter().copied());
         for (number, second) in &delta.turns {
-            self.turns.insert(*number, Turn { until: 0, show_up: 0, second: *second });
+            self.turns.insert(*number, Turn { until: 0, show_up: 0, second: *second, doubtful: true });
         }
         for number in &delta.missed {
             self.turns.remove(number);
@@ -103,10 +104,10 @@ impl Line {
         let before = if last.doubt.1 > self.now { last.doubt.0 } else { 0 };
         let doubt = u64::from(last.credit) + before;
         self.unknown = (doubt, self.now + self.rules.claim_window.min(self.limits.session));
-        self.in_doubt = self.unknown;
         self.proof.begins_behind(self.frontier);
         if last.credit > 0 {
             self.window.add(self.now, last.credit);
+            self.admitted += u64::from(last.credit);
         }
         let mut number = self.frontier + 1;
         while number < last.tail {
@@ -142,6 +143,7 @@ impl Line {
         let waiting = self.frontier + 1..self.tail;
         Delta {
             gaps: self.gaps.clone(),
+            moved: self.moved.iter().map(|(old, new)| (*old, *new)).collect(),
             draws: self.draws.iter().map(|draw| (draw.first, draw.ranks.len() as u32, draw.base)).collect(),
             admissions: self.window.entries(),
             turns,

@@ -74,7 +74,7 @@ impl Line {
         let until = self.now + self.rules.claim_window;
         // Whoever is there looks within the refresh time of a page without scripts, give or take half.
         let show_up = until.min(self.now + self.rules.refresh + self.rules.refresh / 2);
-        self.turns.insert(number, Turn { until, show_up, second });
+        self.turns.insert(number, Turn { until, show_up, second, doubtful: false });
         self.turn_ends.add(show_up, number);
         self.prove_turn(number, second);
         self.marks.unsee(number);
@@ -142,11 +142,11 @@ impl Line {
                 self.turn_ends.add(turn.until, number);
                 continue;
             }
-            self.turns.remove(&number);
+            self.give_up_turn(number);
             self.dirty.missed.push(number);
             self.missed += 1;
             self.proof.over(true);
-            self.allowance += ONE;
+            self.allowance += if turn.doubtful { 0 } else { ONE };
             // A second chance is the last one.
             if turn.second || self.rules.missed == Missed::Expire {
                 self.spend(number);
@@ -223,8 +223,7 @@ impl Line {
         let places = u64::from(self.limits.total_active_users).saturating_sub(taken);
         let minute = self.window.sum(self.now) + open;
         let rate = u64::from(self.limits.new_users_per_minute).saturating_sub(minute);
-        let left =
-            self.rules.admission_cap.map_or(u64::MAX, |cap| cap.saturating_sub(self.admitted + open + self.unknown.0));
+        let left = self.rules.admission_cap.map_or(u64::MAX, |cap| cap.saturating_sub(self.admitted + open));
         places.min(rate).min(left).min(most)
     }
 
@@ -295,23 +294,21 @@ impl Line {
                 ranks.insert(at);
             }
         }
-        let mut wanted = ranks.into_iter().peekable();
-        let mut rank = 0;
         let staged = &mut self.staged;
-        self.marks.each(self.frontier + 1, self.tail, |number| {
-            if wanted.next_if_eq(&rank).is_some() {
-                staged.push((number, false));
-            }
-            rank += 1;
-            wanted.peek().is_some()
-        });
+        self.marks.at_ranks(self.frontier + 1, self.tail, ranks, |number| staged.push((number, false)));
     }
 
     /// How many places the journal is to count as taken, so that no walk-in waits for the disk. After a kill they stay
-    /// empty for a claim window, hence not all of them.
+    /// empty for a claim window, hence not all of them; and they count towards the cap for good, hence few of what is left
+    /// of that. None where nothing is left: a kill then leaves no doubt who was inside.
     fn wanted_credit(&self) -> u32 {
+        if !self.is_open() || self.is_sold_out() {
+            return 0;
+        }
         let total = self.limits.total_active_users;
-        if self.is_open() { (total / 4).max(4).min(total) } else { 0 }
+        let left = self.rules.admission_cap.map_or(u64::MAX, |cap| cap.saturating_sub(self.admitted));
+        let few = u32::try_from((left / 16).max(4).min(left)).unwrap_or(u32::MAX);
+        (total / 4).max(4).min(total).min(few)
     }
 
     fn prune(&mut self) {
@@ -319,6 +316,7 @@ impl Line {
         let lowest = self.marks.lowest();
         self.gaps.retain(|(_, end)| *end > self.frontier + 1);
         self.draws.retain(|draw| draw.base + draw.ranks.len() as u64 > lowest);
+        self.moved.retain(|old, _| *old >= lowest);
         let live = self.waiting + self.leases.len() + self.turns.len() as u64 + self.late.len() as u64;
         if self.subjects.len() as u64 > 4 * live + 4_096 {
             let (leases, marks) = (&self.leases, &self.marks);

@@ -37,6 +37,9 @@ impl Line {
         match self.look(now, asked, subject) {
             Look::Inside(admission) => Claim::Pass(admission),
             Look::Turn(number, _) => {
+                if let Some(inside) = self.inside_elsewhere(number, subject) {
+                    return Claim::Pass(inside);
+                }
                 self.turns.remove(&number);
                 self.proof.over(false);
                 Claim::Pass(self.admit(number, subject, self.limits.session))
@@ -75,6 +78,26 @@ impl Line {
         self.missed(number, subject)
     }
 
+    /// Ends a turn that nobody took. One from before a kill may have been taken after all: it counts as an admission, so
+    /// that bounds hold whatever became of it.
+    pub(super) fn give_up_turn(&mut self, number: u64) {
+        if self.turns.remove(&number).is_some_and(|turn| turn.doubtful) {
+            self.count_admission();
+        }
+    }
+
+    /// A person has one place. Who is inside under another number gives this turn back; who is in line under another
+    /// leaves that.
+    fn inside_elsewhere(&mut self, number: u64, subject: u64) -> Option<Admission> {
+        let other = *self.subjects.get(&subject).filter(|other| **other != number)?;
+        let Some(inside) = self.leases.get(other).map(|lease| admission(other, lease)) else {
+            self.leave(self.now, other);
+            return None;
+        };
+        self.leave(self.now, number);
+        Some(inside)
+    }
+
     fn missed(&mut self, number: u64, subject: u64) -> Look {
         match self.rules.missed {
             Missed::Front => {
@@ -84,7 +107,10 @@ impl Line {
             }
             Missed::Back if self.tail < self.reserved && !self.is_sold_out() => {
                 self.spend(number);
-                Look::Moved(self.join(subject))
+                let moved = self.join(subject);
+                self.moved.insert(number, moved);
+                self.dirty.moved.push((number, moved));
+                Look::Moved(moved)
             }
             Missed::Back => Look::Wait(number),
             Missed::Expire => {

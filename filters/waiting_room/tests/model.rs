@@ -26,6 +26,7 @@ enum Step {
     Gone(bool),
     Backend(Option<u32>),
     Extend(usize, u64),
+    Restock(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Gone),
         1 => prop::option::of(1u32..=RATE).prop_map(Step::Backend),
         1 => (0usize..64, 1u64..300).prop_map(|(at, seconds)| Step::Extend(at, seconds)),
+        1 => (1u64..5).prop_map(Step::Restock),
     ]
 }
 
@@ -65,8 +67,6 @@ struct World {
     /// An operator, and the backend, say that nothing is left.
     over: [bool; 2],
     counted: HashSet<u64>,
-    /// People whom kills may have made the room forget.
-    in_doubt: usize,
 }
 
 impl World {
@@ -80,7 +80,6 @@ impl World {
             admissions: Vec::new(),
             over: [false; 2],
             counted: HashSet::new(),
-            in_doubt: 0,
         }
     }
 
@@ -107,6 +106,8 @@ impl World {
             let now = self.bench.now;
             let minute = self.admissions.iter().filter(|at| **at + 60_000 > now).count();
             assert!(minute <= RATE as usize, "{minute} in a minute");
+            let (all, cap) = (self.admissions.len() as u64, self.rules.admission_cap);
+            assert!(cap.is_none_or(|cap| all <= cap), "{all} in all, of {cap:?}");
         }
     }
 
@@ -116,15 +117,9 @@ impl World {
             Step::Enter { subject, steady } => {
                 let subject = self.subject(subject);
                 let visitor = Visitor { subject, steady: steady || subject != 0 };
-                let mut before = self.given.len();
+                let before = self.given.len();
                 match self.bench.room.enter(now, visitor) {
-                    Entry::Pass(pass) => {
-                        let fresh = !self.given.contains(&pass.number);
-                        self.pass(pass, subject);
-                        if fresh && self.over != [false; 2] && subject != 0 && self.in_doubt > 0 {
-                            (self.in_doubt, before) = (self.in_doubt - 1, before + 1);
-                        }
-                    }
+                    Entry::Pass(pass) => self.pass(pass, subject),
                     Entry::Place(number) | Entry::Registered(number) => self.number(number, subject),
                     Entry::Pre | Entry::Busy | Entry::Rejected(_) => (),
                 }
@@ -190,6 +185,10 @@ impl World {
                     self.passes.insert(pass.number, (longer, issued, subject));
                 }
             }
+            Step::Restock(more) => {
+                self.rules.admission_cap = self.rules.admission_cap.map(|cap| cap + more);
+                self.bench.set_rules(self.rules.clone());
+            }
         }
         self.check();
     }
@@ -203,13 +202,18 @@ impl World {
     fn claimed(&mut self, number: u64, subject: u64, claim: Claim) {
         match claim {
             Claim::Pass(pass) => {
-                assert_eq!(pass.number, number);
+                // A kill makes the room forget who is in line under which name; inside, one person has one number.
+                let other = subject != 0 && self.passes.get(&pass.number).is_some_and(|held| held.2 == subject);
+                assert!(pass.number == number || other, "{number} came in as {}", pass.number);
                 let (outlook, fifo) = (self.bench.room.outlook(), self.rules.limits.method == Method::Fifo);
                 assert!(!fifo || number <= outlook.frontier, "{number} came in before its turn");
                 self.pass(pass, subject);
             }
             Claim::Wait(other) => assert_eq!(other, number),
             Claim::Moved(other) => {
+                // The answer may be lost.
+                let again = self.bench.room.claim(self.bench.now, number, subject);
+                assert_eq!(again, Claim::Wait(other), "the old number is known as the new one");
                 self.tickets.retain(|(ticket, _)| *ticket != number);
                 self.number(other, subject);
             }
@@ -227,7 +231,6 @@ impl World {
         assert!(self.bench.now + 200_000 > before);
         let now = self.bench.now;
         self.admissions.iter_mut().for_each(|at| *at = (*at).min(now));
-        self.in_doubt += MOST as usize;
     }
 
     /// When all trouble is over, everybody who keeps looking gets an answer.
@@ -236,7 +239,7 @@ impl World {
         self.bench.room.set_sold_out(false);
         self.bench.room.set_backend_rate(None);
         (self.over, self.rules.limits.total_active_users) = ([false; 2], MOST);
-        self.rules.limits.new_users_per_minute = RATE;
+        (self.rules.limits.new_users_per_minute, self.rules.admission_cap) = (RATE, None);
         self.bench.set_rules(self.rules.clone());
         for _ in 0..600 {
             if self.tickets.is_empty() {
@@ -273,9 +276,11 @@ proptest! {
     #[test]
     fn nobody_is_let_in_too_many_and_no_number_is_given_twice(
         total in 1u32..=MOST, rate in 1u32..=RATE, random: bool, missed in 0usize..3,
+        session in prop_oneof![Just(3_000u64), Just(120_000)], cap in prop::option::of(1u64..40),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut rules = Rules::new(total, rate, 120_000);
+        let mut rules = Rules::new(total, rate, session);
+        rules.admission_cap = cap;
         rules.limits.method = if random { Method::Random } else { Method::Fifo };
         rules.missed = [Missed::Front, Missed::Back, Missed::Expire][missed];
         let mut world = World::new(rules);
