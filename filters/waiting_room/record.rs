@@ -47,10 +47,6 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn is_nothing(doubt: &(u64, u64)) -> bool {
-    *doubt == (0, 0)
-}
-
 /// What changed in one tick, or with `whole` everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -76,9 +72,9 @@ pub(super) struct Delta {
     /// Whether an operator empties the room.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) draining: bool,
-    /// Places that an earlier kill left in doubt, and until when.
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub(super) doubt: (u64, u64),
+    /// Places that earlier kills left in doubt, and until when.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) doubt: Vec<(u64, u64)>,
     /// What an operator says to all who wait from now on; an empty text: nothing any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) notice: Option<Notice>,
@@ -100,6 +96,9 @@ pub(super) struct Delta {
     /// Numbers whose turn begins; true for a second chance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) turns: Vec<(u64, bool)>,
+    /// Turns that a kill left in doubt, and until when they are kept for those who may have taken them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) held: Vec<(u64, u64)>,
     /// Numbers whose turn is over unused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) missed: Vec<u64>,
@@ -125,7 +124,7 @@ impl Delta {
     pub(super) fn counts(&self) -> Delta {
         let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, collecting, .. } = *self;
         let counts = Delta { at, epoch, tail, reserved, frontier, credit, admitted, ..Delta::default() };
-        Delta { sold_out, gone, collecting, draining: self.draining, doubt: self.doubt, ..counts }
+        Delta { sold_out, gone, collecting, draining: self.draining, doubt: self.doubt.clone(), ..counts }
     }
 
     /// Whether it says nothing but the time to somebody who knows the counts of the line before.
@@ -134,7 +133,22 @@ impl Delta {
     }
 
     fn lists_nothing(&self) -> bool {
-        let Delta { gaps, draws, moved, admissions, turns, missed, visits, ended, spent, picked, marks, notice, .. } = self;
+        let Delta {
+            gaps,
+            draws,
+            moved,
+            admissions,
+            turns,
+            held,
+            missed,
+            visits,
+            ended,
+            spent,
+            picked,
+            marks,
+            notice,
+            ..
+        } = self;
         let numbers = missed.is_empty() && spent.is_empty() && picked.is_empty() && marks.is_empty();
         numbers
             && notice.is_none()
@@ -143,6 +157,7 @@ impl Delta {
             && moved.is_empty()
             && admissions.is_empty()
             && turns.is_empty()
+            && held.is_empty()
             && visits.is_empty()
             && ended.is_empty()
     }

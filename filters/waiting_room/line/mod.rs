@@ -15,6 +15,7 @@
 //! **Fails.** Without numbers or credit on disk a visitor is told to look again shortly. A clock that goes back stands
 //! still here.
 
+mod doubts;
 mod outlook;
 mod places;
 mod proof;
@@ -30,6 +31,8 @@ pub use turns::{Claim, Look};
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+
+use doubts::Doubts;
 
 use super::deadlines::Deadlines;
 use super::draw::Seed;
@@ -191,8 +194,8 @@ pub struct Line {
     draws: Vec<Draw>,
     /// New numbers of those who missed a turn, by the old one.
     moved: HashMap<u64, u64, ahash::RandomState>,
-    /// Places that a journal from before a kill counts as taken without saying by whom, and until when.
-    unknown: (u64, u64),
+    /// Places that a journal from before a kill counts as taken without saying by whom.
+    unknown: Doubts,
     ended: VecDeque<(u64, u64)>,
     /// Numbers that kills left in doubt, from and up to.
     gaps: Vec<(u64, u64)>,
@@ -253,7 +256,7 @@ impl Line {
             collecting: None,
             draws: Vec::new(),
             moved: HashMap::default(),
-            unknown: (0, 0),
+            unknown: Doubts::default(),
             ended: VecDeque::new(),
             gaps: Vec::new(),
             staged: Vec::new(),
@@ -326,9 +329,7 @@ impl Line {
         }
         if issued < self.began {
             self.keep_inside(number, subject, expires);
-            if self.unknown.0 > 0 {
-                self.unknown.0 -= 1;
-            } else {
+            if !self.unknown.found() {
                 self.admitted += 1;
                 self.prove_place((self.limits, None));
             }

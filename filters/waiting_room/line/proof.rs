@@ -58,7 +58,7 @@ impl Line {
     /// A place was given while these limits and this cap held: counts it if that was one too many.
     pub(super) fn prove_place(&mut self, (limits, cap): (Limits, Option<u64>)) {
         let open = self.turns.len() as u64;
-        let inside = self.leases.len() + open + self.unknown.0 > u64::from(limits.total_active_users);
+        let inside = self.leases.len() + open + self.unknown.places() > u64::from(limits.total_active_users);
         let minute = self.window.sum(self.now) + open > u64::from(limits.new_users_per_minute);
         let all = cap.is_some_and(|cap| self.admitted + open > cap);
         self.proof.overshoot += u64::from(inside || minute || all);

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Line;
+use super::doubts::Doubts;
 use crate::waiting_room::leases::Leases;
 use crate::waiting_room::record::Delta;
 
@@ -37,7 +38,7 @@ impl Line {
         self.ended.clear();
         self.gaps.clear();
         self.collecting = None;
-        self.unknown = (0, 0);
+        self.unknown = Doubts::default();
         self.proof.begins_behind(0);
         self.turned_away = 0;
         self.pace = Default::default();

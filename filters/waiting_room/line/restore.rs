@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::doubts::Doubts;
 use super::{Draw, Line, Turn};
 use crate::waiting_room::leases::Lease;
 use crate::waiting_room::record::{Delta, History};
@@ -57,6 +58,11 @@ impl Line {
         for (number, second) in &delta.turns {
             self.turns.insert(*number, Turn { until: 0, show_up: 0, second: *second, doubtful: true });
         }
+        for (number, until) in &delta.held {
+            if let Some(turn) = self.turns.get_mut(number) {
+                turn.until = *until;
+            }
+        }
         for number in &delta.missed {
             self.turns.remove(number);
         }
@@ -96,17 +102,18 @@ impl Line {
         self.leases.take_changed();
         let until = self.now + self.limits.session;
         for (number, turn) in &mut self.turns {
-            turn.until = until;
-            turn.show_up = until;
-            self.turn_ends.add(until, *number);
+            // What was in doubt before stays so no longer for a further kill.
+            turn.until = if turn.until == 0 { until } else { turn.until };
+            turn.show_up = turn.until;
+            self.turn_ends.add(turn.until, *number);
+            self.dirty.held.push((*number, turn.until));
         }
-        // Whom an earlier kill left in doubt may not have come back yet either.
-        let before = if last.doubt.1 > self.now { last.doubt.0 } else { 0 };
-        let doubt = u64::from(last.credit) + before;
-        self.unknown = (doubt, self.now + self.rules.claim_window.min(self.limits.session));
+        let claim = self.now + self.rules.claim_window.min(self.limits.session);
+        self.unknown = Doubts::carried(&last.doubt, self.now, (u64::from(last.credit), claim));
         self.proof.begins_behind(self.frontier);
         if last.credit > 0 {
             self.window.add(self.now, last.credit);
+            self.dirty.admissions.push((self.now, last.credit));
             self.admitted += u64::from(last.credit);
         }
         let mut number = self.frontier + 1;
@@ -140,6 +147,7 @@ impl Line {
         let mut turns: Vec<_> = self.turns.iter().map(|(number, turn)| (*number, turn.second)).collect();
         turns.extend(&self.staged);
         turns.sort_unstable();
+        let held = self.turns.iter().filter(|(_, turn)| turn.doubtful).map(|(number, turn)| (*number, turn.until));
         let waiting = self.frontier + 1..self.tail;
         Delta {
             gaps: self.gaps.clone(),
@@ -147,6 +155,7 @@ impl Line {
             draws: self.draws.iter().map(|draw| (draw.first, draw.ranks.len() as u32, draw.base)).collect(),
             admissions: self.window.entries(),
             turns,
+            held: held.collect(),
             visits: self.leases.all().map(visit).collect(),
             ended: self.ended.iter().map(|(until, number)| (*number, *until)).collect(),
             picked: waiting.filter(|number| self.marks.is_picked(*number)).collect(),

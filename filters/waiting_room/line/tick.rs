@@ -130,9 +130,7 @@ impl Line {
         while self.ended.front().is_some_and(|(until, _)| *until < self.now) {
             self.ended.pop_front();
         }
-        if self.unknown.1 <= self.now {
-            self.unknown = (0, 0);
-        }
+        self.unknown.end(self.now);
     }
 
     fn end_turns(&mut self) {
@@ -219,7 +217,7 @@ impl Line {
     /// Places that the limits leave, at most `most`.
     pub(super) fn places(&mut self, most: u64) -> u64 {
         let open = (self.turns.len() + self.staged.len()) as u64;
-        let taken = self.leases.len() + open + self.unknown.0;
+        let taken = self.leases.len() + open + self.unknown.places();
         let places = u64::from(self.limits.total_active_users).saturating_sub(taken);
         let minute = self.window.sum(self.now) + open;
         let rate = u64::from(self.limits.new_users_per_minute).saturating_sub(minute);
@@ -342,7 +340,7 @@ impl Line {
         delta.sold_out = self.sold_out;
         delta.gone = self.gone;
         delta.draining = self.draining;
-        delta.doubt = self.unknown;
+        delta.doubt = self.unknown.lots();
         delta.collecting = self.collecting;
         delta.turns.clone_from(&self.staged);
         delta.visits =

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::rooms::{fill, place, places};
+use super::rooms::{STEADY, fill, place, places};
 use super::support::{Bench, START};
-use crate::waiting_room::Claim;
+use crate::waiting_room::{Claim, Entry};
 
 #[test]
 fn a_kill_loses_no_place_and_gives_no_number_twice() {
@@ -48,6 +48,57 @@ fn numbers_that_a_kill_left_in_doubt_hold_up_nobody_after_the_next() {
     bench.room.leave(bench.now, inside[0]);
     bench.pass(200);
     assert!(matches!(bench.room.poll(bench.now, early, 0), Some(Claim::Pass(_))));
+}
+
+/// Twenty seconds in which somebody looks every two; whether they got in.
+fn twenty_seconds(bench: &mut Bench, number: u64) -> bool {
+    (0..10).any(|_| {
+        bench.pass(2_000);
+        matches!(bench.room.poll(bench.now, number, 0), Some(Claim::Pass(_)))
+    })
+}
+
+#[test]
+fn a_gateway_that_is_killed_every_twenty_seconds_goes_on_letting_people_in() {
+    let mut bench = Bench::new(places(40));
+    fill(&mut bench, 4);
+    for round in 0..30 {
+        bench.pass(1_000);
+        let number = match bench.room.enter(bench.now, STEADY) {
+            Entry::Pass(pass) => pass.number,
+            Entry::Place(number) => {
+                assert!(twenty_seconds(&mut bench, number), "round {round}: places that nobody has stay taken");
+                number
+            }
+            other => panic!("round {round}: {other:?}"),
+        };
+        bench.room.leave(bench.now, number);
+        bench.pass(20_000);
+        let wall = bench.now + 500;
+        bench = bench.kill(wall);
+    }
+}
+
+#[test]
+fn turns_that_a_kill_left_in_doubt_are_over_in_time_whatever_is_killed_later() {
+    let mut bench = Bench::new(places(3));
+    let inside = fill(&mut bench, 3);
+    let gone: Vec<u64> = (0..3).map(|_| place(&bench)).collect();
+    let waiting = place(&bench);
+    bench.pass(200);
+    inside.into_iter().for_each(|number| bench.room.leave(bench.now, number));
+    bench.pass(200);
+    let begun = bench.now;
+    for _ in 0..30 {
+        let wall = bench.now;
+        bench = bench.kill(wall);
+        if twenty_seconds(&mut bench, waiting) {
+            // The first kill may have come right behind their claims, so nobody else has these places for a session.
+            assert!(bench.now - begun >= 300_000, "{} of {gone:?}", bench.now - begun);
+            return;
+        }
+    }
+    panic!("the turns of {gone:?} never ended");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::support::{Bench, START};
 use crate::waiting_room::rules::{Event, Method, Missed, Overflow, Overrides, Rules};
 use crate::waiting_room::{Claim, Entry, Reason, State, Visitor};
 
-const STEADY: Visitor = Visitor { subject: 0, steady: true };
+pub(super) const STEADY: Visitor = Visitor { subject: 0, steady: true };
 const STRANGER: Visitor = Visitor { subject: 0, steady: false };
 
 /// A room in which so many may be at once, without a bound on the rate.
