@@ -42,6 +42,10 @@ use killer::Havoc;
 use processes::PROCESSES;
 use sale::{Moved, Told};
 
+/// When nobody has ordered for so long, the sale stands still: more than any one process needs to be back, and more than the
+/// shelves stay empty.
+const STILL: Duration = Duration::from_secs(90);
+
 /// What can go wrong before there is anything to report; each error brings its own sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -115,6 +119,7 @@ struct Seen {
     check: (bool, String),
     bills: (u64, Vec<String>),
     quiet_after: Duration,
+    pause: Duration,
 }
 
 async fn storm(args: &Args, folder: &Path) -> Result<bool, Failure> {
@@ -147,6 +152,7 @@ async fn storm(args: &Args, folder: &Path) -> Result<bool, Failure> {
     let quiet_after = ended.elapsed();
     progress.abort();
     let told = std::mem::take(&mut *told.lock());
+    let pause = told.longest_pause(ended);
     let bought = books::bought(&told.orders).await;
     let balances = books::balances(&processes.url("order"), &client, &moved).await?;
     let mut days = vec![first_day, today()];
@@ -158,7 +164,7 @@ async fn storm(args: &Args, folder: &Path) -> Result<bool, Failure> {
     let orders: Vec<String> = told.orders.iter().map(|(order, _)| order.clone()).collect();
     let check = books::check(&processes, &orders, folder)?;
     let bills = books::reconcile(&processes, &days, folder)?;
-    Seen { told, moved, havoc, open, bought, balances, check, bills, quiet_after }.report(args)
+    Seen { told, moved, havoc, open, bought, balances, check, bills, quiet_after, pause }.report(args)
 }
 
 /// The channels' day, which is China's.
@@ -185,7 +191,7 @@ impl Seen {
     /// Prints it; `true` when everything is as it must be.
     fn report(self, args: &Args) -> Result<bool, Failure> {
         let mut out = std::io::stdout().lock();
-        let Self { told, moved, havoc, open, bought, balances, check, bills, quiet_after } = self;
+        let Self { told, moved, havoc, open, bought, balances, check, bills, quiet_after, pause } = self;
         let sold_out = told.endings.get(&Ending::SoldOut).copied().unwrap_or(0);
         writeln!(out, "{} came, {} ordered, {sold_out} found nothing left", told.arrived, told.orders.len())?;
         writeln!(out, "orders: {:?}", bought.endings)?;
@@ -208,6 +214,7 @@ impl Seen {
             ("no forged callback was believed", havoc.believed == 0, String::new()),
             ("callbacks were copied and forged", havoc.copies > 0 && havoc.probes > 0, String::new()),
             ("most of those who ordered got a key", delivered * 2 > told.orders.len() as u64, String::new()),
+            ("the sale never stood still", pause < STILL, format!("longest pause {:.0} s", pause.as_secs_f64())),
             ("everybody was answered", unanswered.is_empty(), format!("{unanswered:?}")),
             ("everything has ended", open.is_empty(), open.join(", ")),
             (

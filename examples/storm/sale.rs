@@ -38,6 +38,23 @@ pub(crate) struct Told {
     pub(crate) endings: BTreeMap<Ending, u64>,
     /// Acknowledged orders and whose they are.
     pub(crate) orders: Vec<(String, Arc<Buyer>)>,
+    last_order: Option<Instant>,
+    longest_pause: Duration,
+}
+
+impl Told {
+    /// The longest time in which nobody ordered, of the sale that ended at `end`.
+    pub(crate) fn longest_pause(&self, end: Instant) -> Duration {
+        let last = self.last_order.map_or(Duration::MAX, |last| end.saturating_duration_since(last));
+        self.longest_pause.max(last)
+    }
+
+    fn ordered(&mut self, order: String, buyer: Arc<Buyer>) {
+        let now = Instant::now();
+        let pause = self.last_order.replace(now).map_or(Duration::ZERO, |last| now - last);
+        self.longest_pause = self.longest_pause.max(pause);
+        self.orders.push((order, buyer));
+    }
 }
 
 /// What is moved between accounts.
@@ -97,7 +114,7 @@ pub(crate) async fn sell(
 async fn visit(buyer: Arc<Buyer>, told: Arc<Mutex<Told>>) {
     let ending = match buyer.order().await {
         Ok(order) => {
-            told.lock().orders.push((order.clone(), Arc::clone(&buyer)));
+            told.lock().ordered(order.clone(), Arc::clone(&buyer));
             let ending = buyer.follow(&order).await;
             if ending == Ending::Order("DELIVERED".to_owned()) {
                 // They are looked at once more when everything is over.
