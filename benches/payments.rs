@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tidegate::payments::journal::{AttemptState, Begin, Frozen, Journal, Observed};
+use tidegate::payments::journal::{AttemptState, Begin, Frozen, Journal, Observed, Place};
 use tidegate::payments::outcome::Money;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -15,7 +15,8 @@ async fn one(journal: Journal) {
     let id = format!("p{}", NEXT.fetch_add(1, Relaxed));
     let money = Money { amount: Some(100), currency: Some("CNY".to_owned()) };
     let frozen = Frozen { id: id.clone(), upstream: "pay".to_owned(), money, kind: None, fingerprint: "f".repeat(64) };
-    let begin = Begin { frozen, channel: "alipay".to_owned(), considered: "[]".to_owned(), closing: None };
+    let (channel, considered) = ("alipay".to_owned(), "[]".to_owned());
+    let begin = Begin { frozen, channel, considered, closing: None, resting: false };
     let n = journal.begin(begin, 1).await.unwrap();
     let state = AttemptState::Succeeded;
     let seen = Observed { state, evidence: "answered 200 SUCCESS".to_owned(), http: Some(200), code: None };
@@ -24,7 +25,7 @@ async fn one(journal: Journal) {
 
 fn journal(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(&dir.path().join("payments.db"), 0).unwrap();
+    let journal = Journal::open(&Place::File(dir.path().join("payments.db")), 0).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let mut group = c.benchmark_group("payments/journal");
     for clients in [1_u64, 64] {

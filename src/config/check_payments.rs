@@ -65,14 +65,10 @@ impl Checker<'_, '_> {
 
     fn journal(&self, journal: &At<String>, stores: &BTreeMap<String, StoreSpec>) {
         match stores.get(&journal.value) {
-            Some(StoreSpec::Sqlite) => (),
+            Some(StoreSpec::Sqlite | StoreSpec::Postgres(_)) => (),
             Some(StoreSpec::Memory) => {
                 let help = Some("a store of type `sqlite` outlives the process".to_owned());
                 self.wrong_with_help(journal.at, "a journal must outlive the process", help);
-            }
-            Some(StoreSpec::Postgres(_)) => {
-                let help = Some("name a store of type `sqlite`".to_owned());
-                self.wrong_with_help(journal.at, "a journal is this gateway's own, in a file", help);
             }
             None => self.unresolved(journal.at, "store", &journal.value, &self.names("stores")),
         }

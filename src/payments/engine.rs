@@ -3,27 +3,24 @@
 //! Payments run on a thread of their own and not on the workers that serve clients: a client that leaves takes its task
 //! along, and a payment that has begun must end.
 
-use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use tidegate_durable::StoreError;
 use tidegate_filters::engine::{StateKey, StateRegistry};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::journal::Journal;
+use super::journal::{Journal, Place};
 use super::metrics::Metrics;
 use super::resolver;
 use super::wire::Wire;
 use crate::gateway::Gateway;
 
 /// File of the journal in the data directory.
-const FILE: &str = "payments.db";
+pub(crate) const FILE: &str = "payments.db";
 
 /// Payments of the process; does nothing until a configuration has a payment upstream.
 #[derive(Default)]
@@ -40,7 +37,7 @@ pub(crate) struct Engine {
     pub(crate) wire: Wire,
     /// Counts.
     pub(crate) metrics: Arc<Metrics>,
-    journal: Mutex<Option<Journal>>,
+    journal: Mutex<Option<(Place, Journal)>>,
     running: Arc<AtomicUsize>,
     /// Ends the thread when the engine is dropped.
     _stop: oneshot::Sender<()>,
@@ -54,11 +51,12 @@ impl Payments {
         Self { inert: true, ..Self::default() }
     }
 
-    /// Starts the engine, and opens the journal below `journal` if there is one; both only once.
+    /// Starts the engine, and opens the journal at `journal` if there is one; both only once.
     ///
     /// # Errors
-    /// When the thread cannot be started or the file not be opened.
-    pub(crate) fn start(&self, states: &StateRegistry, journal: Option<&Path>) -> Result<(), StoreError> {
+    /// When the thread cannot be started or the journal not be opened, and when it is open elsewhere: payments that are
+    /// under way there would be forgotten.
+    pub(crate) fn start(&self, states: &StateRegistry, journal: Option<Place>) -> Result<(), String> {
         if self.inert {
             return Ok(());
         }
@@ -66,17 +64,22 @@ impl Payments {
         let engine = match &*slot {
             Some(engine) => engine.clone(),
             None => {
-                let engine = Arc::new(Engine::start(states)?);
+                let engine = Arc::new(Engine::start(states).map_err(|error| error.to_string())?);
                 if let Some(gateway) = self.gateway.get() {
                     engine.resolve(gateway.clone());
                 }
                 engine
             }
         };
-        if let Some(folder) = journal {
+        if let Some(place) = journal {
             let mut open = engine.journal.lock();
-            if open.is_none() {
-                *open = Some(Journal::open(&folder.join(FILE), unix_ms())?);
+            match &*open {
+                Some((at, _)) if *at == place => (),
+                Some(_) => return Err("it is open in another store; to move it, restart the gateway".to_owned()),
+                None => {
+                    let journal = Journal::open(&place, unix_ms()).map_err(|refusal| refusal.to_string())?;
+                    *open = Some((place, journal));
+                }
             }
         }
         *slot = Some(engine);
@@ -115,7 +118,7 @@ impl Drop for Running {
 }
 
 impl Engine {
-    fn start(states: &StateRegistry) -> io::Result<Self> {
+    fn start(states: &StateRegistry) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -136,7 +139,7 @@ impl Engine {
 
     /// The journal; `None` when no upstream has one.
     pub(crate) fn journal(&self) -> Option<Journal> {
-        self.journal.lock().clone()
+        self.journal.lock().as_ref().map(|(_, journal)| journal.clone())
     }
 
     /// Runs a payment to its end, whoever waits for it. A stopping gateway waits, too.

@@ -48,7 +48,7 @@ pub(crate) mod status;
 pub(crate) mod wire;
 
 pub use engine::Payments;
-pub(crate) use engine::{Engine, unix_ms};
+pub(crate) use engine::{Engine, FILE as JOURNAL, unix_ms};
 pub(crate) use frozen::{find as find_part, read as read_frozen};
 pub(crate) use journal::Frozen;
 pub(crate) use plan::Plan;

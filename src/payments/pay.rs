@@ -233,6 +233,7 @@ impl Run {
             channel: name,
             considered: self.job.considered(channel, self.rounds),
             closing: self.closing.take(),
+            resting: self.resting,
         };
         let begun = Instant::now();
         let written = journal.begin(begin, unix_ms()).await;

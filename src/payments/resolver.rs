@@ -57,6 +57,9 @@ pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
             engine.wire.sweep();
         }
         let Some(journal) = engine.journal() else { continue };
+        if chores && let Err(refusal) = journal.beat(unix_ms()).await {
+            tracing::error!(target: "tidegate::payments", %refusal, "the journal of payments cannot be reached");
+        }
         if chores && let Ok(figures) = journal.figures().await {
             engine.metrics.figures(figures);
         }

@@ -17,6 +17,8 @@ use crate::config::{self, Class, Config, FilterEntry, Loaded, StoreSpec};
 use crate::deferred::status::AsyncPaths;
 use crate::gateway::Shared;
 use crate::identity::Identities;
+use crate::payments::JOURNAL;
+use crate::payments::journal::Place;
 use crate::payments::status::StatusPaths;
 use crate::proxy::h1::Pool;
 use crate::telemetry::{ChannelMetrics, RouteMetrics};
@@ -111,14 +113,16 @@ fn store_kind(spec: &StoreSpec) -> Result<StoreKind, SnapshotError> {
         StoreSpec::Memory => Ok(StoreKind::Memory),
         StoreSpec::Sqlite => Ok(StoreKind::Sqlite),
         #[cfg(feature = "postgres")]
-        StoreSpec::Postgres(database) => Ok(StoreKind::Postgres(tidegate_filters::store::Shared {
-            url: database.url.clone(),
-            password: database.password.clone(),
-            key: database.key,
-        })),
+        StoreSpec::Postgres(database) => Ok(StoreKind::Postgres(shared_store(database))),
         #[cfg(not(feature = "postgres"))]
         StoreSpec::Postgres(_) => Err(SnapshotError("this gateway was built without Postgres".to_owned())),
     }
+}
+
+#[cfg(feature = "postgres")]
+fn shared_store(database: &crate::config::DatabaseSpec) -> tidegate_filters::store::Shared {
+    let crate::config::DatabaseSpec { url, password, key } = database;
+    tidegate_filters::store::Shared { url: url.clone(), password: password.clone(), key: *key }
 }
 
 /// The upstreams of the routes that list a filter.
@@ -140,9 +144,21 @@ fn payments(config: &Config, shared: &Shared) -> Result<(), SnapshotError> {
     if payments.peek().is_none() {
         return Ok(());
     }
-    let folder = payments.any(|spec| spec.journal.is_some()).then_some(config.server.data_dir.as_path());
-    let started = shared.payments.start(&shared.states, folder);
-    started.map_err(|error| SnapshotError(format!("the journal of payments: {error}")))
+    let failed = |why: String| SnapshotError(format!("the journal of payments: {why}"));
+    let mut place = None;
+    for store in payments.filter_map(|spec| config.stores.get(spec.journal.as_ref()?)) {
+        let wanted = match store {
+            StoreSpec::Sqlite => Place::File(config.server.data_dir.join(JOURNAL)),
+            #[cfg(feature = "postgres")]
+            StoreSpec::Postgres(database) => Place::Database(shared_store(database)),
+            _ => continue,
+        };
+        // A payment's number is known in one place.
+        if place.replace(wanted.clone()).is_some_and(|other| other != wanted) {
+            return Err(failed("all upstreams keep it in the same store".to_owned()));
+        }
+    }
+    shared.payments.start(&shared.states, place).map_err(failed)
 }
 
 fn one_filter(

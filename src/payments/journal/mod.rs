@@ -1,31 +1,48 @@
 //! The journal of payments: what was asked for, which channel it went to, and what is known about it.
 //!
-//! One SQLite file with one writer thread and group commit (`durable/`), `synchronous = FULL`. A try's row is committed as
-//! `DISPATCHING` before a connection is asked for, so whatever the process does afterwards, a byte that left has a row. A
-//! row that is found `DISPATCHING` at start therefore means "nobody knows". Moving to another channel is one operation:
-//! the try before it is closed and the next one opened, or neither.
+//! A try's row is committed as `DISPATCHING` before a connection is asked for, so whatever the process does afterwards, a
+//! byte that left has a row. A row whose gateway is gone therefore means "nobody knows". Moving to another channel is one
+//! operation: the try before it is closed and the next one opened, or neither.
 //!
 //! The rule that matters is an index and not code: at most one try of a payment is live
 //! ([`AttemptState::is_live`]).
 //!
-//! Fails: when the file cannot be written nothing is sent. Grows without bound: rows are kept, a person may ask years
-//! later. Wrong for: more than one gateway over the same payments; each has a file of its own.
+//! | File | What |
+//! | --- | --- |
+//! | `model` | the rows, and what follows from them for the next request |
+//! | `draft` | a payment while an operation changes it |
+//! | `changes`, `news` | the operations: what requests and people do; what channels tell |
+//! | `file` | rows in a SQLite file, for one gateway |
+//! | `database`, `statements` | rows in Postgres, for gateways that get the same payments |
+//!
+//! Fails: when the rows cannot be written nothing is sent. Grows without bound: rows are kept, a person may ask years
+//! later. Wrong for: a file, where more than one gateway gets the same payments; then it is a database.
 
+mod changes;
+#[cfg(feature = "postgres")]
+mod database;
+mod draft;
+mod file;
 pub mod model;
 mod news;
-mod rows;
+#[cfg(all(test, feature = "postgres"))]
+mod shared;
+#[cfg(feature = "postgres")]
+mod statements;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidegate_durable::{Options, Store, StoreError};
+use tidegate_durable::{Options, Store};
 
-pub use model::{Attempt, AttemptState, Event, Frozen, Payment, PaymentState, Refusal, Standing, View};
-pub use rows::Observed;
+use draft::Draft;
+pub use model::{Attempt, AttemptState, Event, Frozen, Observed, Payment, PaymentState, Refusal, Standing, View};
+#[cfg(feature = "postgres")]
+use tidegate_filters::store::Shared;
 
 use crate::payments::outcome::Report;
 
@@ -49,6 +66,8 @@ pub struct Begin {
     pub considered: String,
     /// The try that this one follows, with what is known about it.
     pub closing: Option<(i64, Observed)>,
+    /// A try of the same request was closed before a pause: the payment must still be called under way.
+    pub resting: bool,
 }
 
 /// What a query led to.
@@ -75,114 +94,78 @@ pub struct Schedule {
     pub min_age_ms: i64,
 }
 
-/// The journal. Clones share one file.
+/// Where a journal is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this file.
+    File(PathBuf),
+    /// In a database.
+    #[cfg(feature = "postgres")]
+    Database(Shared),
+}
+
+/// The journal. Clones share one store.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    store: Store,
+    rows: Rows,
+}
+
+#[derive(Clone, Debug)]
+enum Rows {
+    File(Store),
+    #[cfg(feature = "postgres")]
+    Database(database::Database),
 }
 
 type Result<T> = std::result::Result<T, Refusal>;
 
 impl Journal {
-    /// Opens the file, and takes note of what the process before left undone.
-    pub fn open(path: &Path, now_ms: i64) -> std::result::Result<Self, StoreError> {
-        let store = Store::open(path, MIGRATIONS, Options::default())?;
-        // A connection of its own: the writer's answers need a runtime, and there is none yet.
-        let connection = rusqlite::Connection::open(path)?;
-        connection.busy_timeout(LONGEST_LOCK)?;
-        let lost = rows::recover(&connection, now_ms)?;
-        if lost > 0 {
-            tracing::warn!(target: "tidegate::payments", lost, "payments were under way when the gateway stopped");
-        }
-        Ok(Self { store })
+    /// Opens the journal, and takes note of what the process before left undone. Blocks.
+    pub fn open(place: &Place, now_ms: i64) -> Result<Self> {
+        let rows = match place {
+            Place::File(path) => Rows::File(open_file(path, now_ms)?),
+            #[cfg(feature = "postgres")]
+            Place::Database(shared) => Rows::Database(database::Database::open(shared, now_ms)?),
+        };
+        Ok(Self { rows })
     }
 
     /// A payment with its tries; `None` when the number is not known.
     pub async fn view(&self, id: &str) -> Result<Option<View>> {
-        let id = id.to_owned();
-        Ok(self.store.read(move |connection| rows::view(connection, &id)).await?)
+        match &self.rows {
+            Rows::File(store) => {
+                let id = id.to_owned();
+                Ok(store.read(move |connection| file::view(connection, &id)).await?)
+            }
+            #[cfg(feature = "postgres")]
+            Rows::Database(database) => database.view(id).await,
+        }
     }
 
     /// Writes a try down before it is made; resolves when that is on the disk. Returns its number.
     pub async fn begin(&self, begin: Begin, now_ms: i64) -> Result<i64> {
-        Ok(self.store.write(move |connection| begin_in(connection, &begin, now_ms)).await?)
+        let id = begin.frozen.id.clone();
+        self.change(&id, move |draft| changes::begin(draft, &begin, now_ms)).await
     }
 
     /// The live try is about to be sent to its channel once more.
     pub async fn send_again(&self, id: &str, n: i64, now_ms: i64) -> Result<()> {
-        let id = id.to_owned();
-        let op = move |connection: &rusqlite::Connection| {
-            let attempt = rows::one(connection, &id, n)?;
-            // A call that is under way is somebody else's.
-            if !matches!(attempt.state, AttemptState::Unknown | AttemptState::Pending) {
-                return Err(Refusal::Standing);
-            }
-            Ok(rows::again(connection, &id, n, now_ms, now_ms + millis(LONGEST_CALL))?)
-        };
-        Ok(self.store.write(op).await?)
+        self.change(id, move |draft| changes::send_again(draft, n, now_ms)).await
     }
 
     /// Closes a try that did nothing, while its payment goes on after a pause.
     pub async fn rest(&self, id: &str, n: i64, seen: Observed, now_ms: i64) -> Result<()> {
-        let id = id.to_owned();
-        let op = move |connection: &rusqlite::Connection| {
-            let before = rows::one(connection, &id, n)?;
-            if before.state != AttemptState::Dispatching || seen.state.is_live() {
-                return Err(Refusal::Standing);
-            }
-            Ok(rows::set_attempt(connection, &id, n, &seen, now_ms, now_ms)?)
-        };
-        Ok(self.store.write(op).await?)
+        self.change(id, move |draft| changes::rest(draft, n, &seen, now_ms)).await
     }
 
     /// No further try is coming: the payment stands as its tries say.
     pub async fn conclude(&self, id: &str, now_ms: i64) -> Result<()> {
-        let id = id.to_owned();
-        let op = move |connection: &rusqlite::Connection| {
-            let view = rows::view(connection, &id)?.ok_or(Refusal::Missing)?;
-            if view.payment.state == PaymentState::Processing {
-                rows::set_payment(connection, &id, view.by_tries(), now_ms)?;
-            }
-            Ok(())
-        };
-        Ok(self.store.write(op).await?)
+        self.change(id, move |draft| changes::conclude(draft, now_ms)).await
     }
 
     /// Writes down what became of a try; its payment follows.
     pub async fn settle(&self, id: &str, n: i64, seen: Observed, now_ms: i64, next_ms: i64) -> Result<Step> {
-        let id = id.to_owned();
-        let op = move |connection: &rusqlite::Connection| {
-            let before = rows::one(connection, &id, n)?;
-            if before.state == AttemptState::Succeeded {
-                // A query was quicker. That the caller knows less is no contradiction; that it knows otherwise is.
-                let agrees =
-                    matches!(seen.state, AttemptState::Succeeded | AttemptState::Pending | AttemptState::Unknown);
-                return if agrees { Ok(Step::Decided) } else { Err(Refusal::Standing) };
-            }
-            if !before.state.is_live() {
-                if seen.state != AttemptState::Succeeded {
-                    return Err(Refusal::Standing);
-                }
-                // The row was given up while the answer was under way. A charge is news, however late.
-                let view = rows::view(connection, &id)?.ok_or(Refusal::Missing)?;
-                return news::too_late(connection, &view, &before, Report::Succeeded, &seen, now_ms);
-            }
-            news::settle(connection, &id, n, &seen, now_ms, next_ms)
-        };
-        Ok(self.store.write(op).await?)
-    }
-
-    /// Whether any try is due for a look, but for those on these channels.
-    pub async fn is_due(&self, now_ms: i64, but: &[String]) -> Result<bool> {
-        let but = serde_json::Value::from(but).to_string();
-        Ok(self.store.read(move |connection| rows::is_due(connection, now_ms, &but)).await?)
-    }
-
-    /// Takes tries that are due for a look, but for those on these channels.
-    pub async fn claim(&self, now_ms: i64, lease: Duration, limit: usize, but: &[String]) -> Result<Vec<Attempt>> {
-        let (lease_ms, limit) = (now_ms + millis(lease), i64::try_from(limit).unwrap_or(i64::MAX));
-        let but = serde_json::Value::from(but).to_string();
-        Ok(self.store.write(move |connection| Ok(rows::claim(connection, now_ms, lease_ms, limit, &but)?)).await?)
+        self.change(id, move |draft| changes::settle(draft, n, &seen, now_ms, next_ms)).await
     }
 
     /// Writes down what a query told about a try. `sends`: how often that had been sent when the channel was asked; what
@@ -195,90 +178,133 @@ impl Journal {
         seen: Observed,
         at: Schedule,
     ) -> Result<Step> {
-        let id = id.to_owned();
-        Ok(self.store.write(move |connection| news::told(connection, &id, (n, sends), report, &seen, at)).await?)
+        self.change(id, move |draft| news::told(draft, (n, sends), report, &seen, at)).await
     }
 
     /// The resolver gives up: a person has to find out. `false` when the try was decided meanwhile.
     pub async fn give_up(&self, id: &str, n: i64, why: &str, now_ms: i64) -> Result<bool> {
-        let (id, why) = (id.to_owned(), why.to_owned());
-        let op = move |connection: &rusqlite::Connection| {
-            let attempt = rows::one(connection, &id, n)?;
-            if !matches!(attempt.state, AttemptState::Unknown | AttemptState::Pending) {
-                return Ok(false);
-            }
-            let Attempt { http, code, .. } = attempt;
-            let seen = Observed { state: AttemptState::Manual, evidence: why.clone(), http, code };
-            news::settle(connection, &id, n, &seen, now_ms, now_ms)?;
-            rows::event(connection, &id, "MANUAL", &format!("try {n}: {why}"), now_ms)?;
-            Ok(true)
-        };
-        Ok(self.store.write(op).await?)
+        let why = why.to_owned();
+        self.change(id, move |draft| changes::give_up(draft, n, &why, now_ms)).await
     }
 
     /// A person has found out what became of a payment that waits for one.
     pub async fn decide(&self, id: &str, state: PaymentState, reason: &str, now_ms: i64) -> Result<()> {
-        let (id, reason) = (id.to_owned(), reason.to_owned());
-        let op = move |connection: &rusqlite::Connection| {
-            let view = rows::view(connection, &id)?.ok_or(Refusal::Missing)?;
-            if view.payment.state != PaymentState::Manual {
-                return Err(Refusal::Standing);
-            }
-            rows::set_payment(connection, &id, state, now_ms)?;
-            news::end_by_hand(connection, &view, state, &reason, now_ms)?;
-            let detail = format!("{} by a person: {reason}", state.as_str());
-            Ok(rows::event(connection, &id, "DECIDED", &detail, now_ms)?)
-        };
-        Ok(self.store.write(op).await?)
+        let reason = reason.to_owned();
+        self.change(id, move |draft| changes::decide(draft, state, &reason, now_ms)).await
     }
 
     /// Notes something that a person should see.
     pub async fn event(&self, id: &str, kind: &'static str, detail: String, now_ms: i64) -> Result<()> {
-        let id = id.to_owned();
-        Ok(self.store.write(move |connection| Ok(rows::event(connection, &id, kind, &detail, now_ms)?)).await?)
+        let noted = move |draft: &mut Draft| {
+            draft.view()?;
+            draft.note(kind, detail, now_ms);
+            Ok(())
+        };
+        self.change(id, noted).await
+    }
+
+    /// Whether any try is due for a look, but for those on these channels.
+    pub async fn is_due(&self, now_ms: i64, but: &[String]) -> Result<bool> {
+        match &self.rows {
+            Rows::File(store) => {
+                let but = serde_json::Value::from(but).to_string();
+                Ok(store.read(move |connection| file::is_due(connection, now_ms, &but)).await?)
+            }
+            #[cfg(feature = "postgres")]
+            Rows::Database(database) => database.is_due(now_ms, but).await,
+        }
+    }
+
+    /// Takes tries that are due for a look, but for those on these channels.
+    pub async fn claim(&self, now_ms: i64, lease: Duration, limit: usize, but: &[String]) -> Result<Vec<Attempt>> {
+        let (lease_ms, limit) = (now_ms + millis(lease), i64::try_from(limit).unwrap_or(i64::MAX));
+        match &self.rows {
+            Rows::File(store) => {
+                let but = serde_json::Value::from(but).to_string();
+                Ok(store.write(move |connection| Ok(file::claim(connection, now_ms, lease_ms, limit, &but)?)).await?)
+            }
+            #[cfg(feature = "postgres")]
+            Rows::Database(database) => database.claim(now_ms, lease_ms, limit, but).await,
+        }
+    }
+
+    /// Says that this gateway is alive, and takes over what a gateway has left that is not; once a second. A file has one
+    /// gateway, which has done so at its start.
+    pub async fn beat(&self, now_ms: i64) -> Result<()> {
+        match &self.rows {
+            Rows::File(_) => {
+                let _ = now_ms;
+                Ok(())
+            }
+            #[cfg(feature = "postgres")]
+            Rows::Database(database) => database.beat(now_ms).await,
+        }
     }
 
     /// Payments, the latest change first, at most a thousand.
     pub async fn list(&self, state: Option<PaymentState>, limit: usize) -> Result<Vec<Payment>> {
         let limit = i64::try_from(limit.min(LONGEST_LIST)).unwrap_or(0);
-        Ok(self.store.read(move |connection| rows::list(connection, state, limit)).await?)
+        match &self.rows {
+            Rows::File(store) => Ok(store.read(move |connection| file::list(connection, state, limit)).await?),
+            #[cfg(feature = "postgres")]
+            Rows::Database(database) => database.list(state, limit).await,
+        }
     }
 
     /// What people should see of a payment.
     pub async fn events(&self, id: &str) -> Result<Vec<Event>> {
-        let id = id.to_owned();
-        Ok(self.store.read(move |connection| rows::events(connection, &id)).await?)
+        match &self.rows {
+            Rows::File(store) => {
+                let id = id.to_owned();
+                Ok(store.read(move |connection| file::events(connection, &id)).await?)
+            }
+            #[cfg(feature = "postgres")]
+            Rows::Database(database) => database.events(id).await,
+        }
     }
 
     /// How many payments wait for a person, and how many tries are undecided.
     pub async fn figures(&self) -> Result<(u64, u64)> {
-        Ok(self.store.read(rows::figures).await?)
+        match &self.rows {
+            Rows::File(store) => Ok(store.read(file::figures).await?),
+            #[cfg(feature = "postgres")]
+            Rows::Database(database) => database.figures().await,
+        }
+    }
+
+    /// One operation on one payment, which nobody else changes meanwhile; all of it is on the disk afterwards, or nothing.
+    async fn change<T: Send + 'static>(
+        &self,
+        id: &str,
+        op: impl FnOnce(&mut Draft) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match &self.rows {
+            Rows::File(store) => {
+                let id = id.to_owned();
+                let op = move |connection: &rusqlite::Connection| {
+                    let mut draft = Draft::of(&id, file::view(connection, &id)?);
+                    let done = op(&mut draft)?;
+                    file::save(connection, &draft)?;
+                    Ok(done)
+                };
+                Ok(store.write(op).await?)
+            }
+            #[cfg(feature = "postgres")]
+            Rows::Database(database) => database.change(id, op).await,
+        }
     }
 }
 
-fn begin_in(connection: &rusqlite::Connection, begin: &Begin, now_ms: i64) -> Result<i64> {
-    let Begin { frozen, channel, considered, closing } = begin;
-    let id = &frozen.id;
-    if let Some((n, seen)) = closing {
-        let before = rows::one(connection, id, *n)?;
-        // The caller has decided that this frees the payment; the row must still be the one the caller sent.
-        if !matches!(before.state, AttemptState::Dispatching | AttemptState::Sent) || seen.state.is_live() {
-            return Err(Refusal::Standing);
-        }
-        rows::set_attempt(connection, id, *n, seen, now_ms, now_ms)?;
+fn open_file(path: &Path, now_ms: i64) -> Result<Store> {
+    let store = Store::open(path, MIGRATIONS, Options::default())?;
+    // A connection of its own: the writer's answers need a runtime, and there is none yet.
+    let connection = rusqlite::Connection::open(path)?;
+    connection.busy_timeout(LONGEST_LOCK)?;
+    let lost = file::recover(&connection, now_ms)?;
+    if lost > 0 {
+        tracing::warn!(target: "tidegate::payments", lost, "payments were under way when the gateway stopped");
     }
-    match rows::view(connection, id)? {
-        None => rows::insert(connection, frozen, now_ms)?,
-        Some(view) if view.payment.frozen != *frozen => return Err(Refusal::Mismatch),
-        Some(view) => match view.standing() {
-            Standing::Open { left } if !left.contains(channel) => {
-                rows::set_payment(connection, id, PaymentState::Processing, now_ms)?;
-            }
-            Standing::Open { .. } | Standing::Live(_) | Standing::Decided => return Err(Refusal::Standing),
-        },
-    }
-    let next_ms = now_ms + millis(LONGEST_CALL);
-    Ok(rows::insert_attempt(connection, id, channel, considered, now_ms, next_ms)?)
+    Ok(store)
 }
 
 fn millis(time: Duration) -> i64 {

@@ -195,6 +195,19 @@ pub struct Attempt {
     pub next_ms: i64,
 }
 
+/// What was observed of a try.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Where it stands now.
+    pub state: AttemptState,
+    /// What was seen.
+    pub evidence: String,
+    /// Status of the answer.
+    pub http: Option<u16>,
+    /// Code of the answer.
+    pub code: Option<String>,
+}
+
 /// A payment with its tries, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
@@ -280,8 +293,8 @@ pub enum Refusal {
     Standing,
     /// There is no such payment or try.
     Missing,
-    /// The file refused.
-    Store(StoreError),
+    /// The file or the database refused; of a database, also that its answer did not come.
+    Store(String),
 }
 
 impl fmt::Display for Refusal {
@@ -290,20 +303,20 @@ impl fmt::Display for Refusal {
             Self::Mismatch => f.write_str("the number belongs to another payment"),
             Self::Standing => f.write_str("the payment does not stand so"),
             Self::Missing => f.write_str("no such payment"),
-            Self::Store(error) => error.fmt(f),
+            Self::Store(error) => f.write_str(error),
         }
     }
 }
 
 impl From<rusqlite::Error> for Refusal {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Store(error.into())
+        Self::Store(StoreError::from(error).to_string())
     }
 }
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        Self::Store(error.to_string())
     }
 }
 
@@ -311,7 +324,7 @@ impl From<WriteError<Refusal>> for Refusal {
     fn from(error: WriteError<Refusal>) -> Self {
         match error {
             WriteError::Op(refusal) => refusal,
-            WriteError::Store(error) => Self::Store(error),
+            WriteError::Store(error) => error.into(),
         }
     }
 }

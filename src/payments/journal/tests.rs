@@ -13,7 +13,13 @@ fn frozen(id: &str) -> Frozen {
 }
 
 pub(super) fn begin(id: &str, channel: &str) -> Begin {
-    Begin { frozen: frozen(id), channel: channel.to_owned(), considered: "[]".to_owned(), closing: None }
+    Begin {
+        frozen: frozen(id),
+        channel: channel.to_owned(),
+        considered: "[]".to_owned(),
+        closing: None,
+        resting: false,
+    }
 }
 
 pub(super) fn seen(state: AttemptState) -> Observed {
@@ -26,7 +32,7 @@ pub(super) fn at(now_ms: i64) -> Schedule {
 
 fn open() -> (TempDir, Journal) {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(&dir.path().join("payments.db"), 0).unwrap();
+    let journal = Journal::open(&Place::File(dir.path().join("payments.db")), 0).unwrap();
     (dir, journal)
 }
 
@@ -151,7 +157,7 @@ async fn after_a_start_what_was_under_way_is_unknown_and_due() {
     let n = journal.begin(begin("done", "a"), 1).await.unwrap();
     journal.settle("done", n, seen(AttemptState::Succeeded), 2, 3).await.unwrap();
     drop(journal);
-    let journal = Journal::open(&dir.path().join("payments.db"), 10).unwrap();
+    let journal = Journal::open(&Place::File(dir.path().join("payments.db")), 10).unwrap();
     assert_eq!(states(&journal, "sent").await, (PaymentState::Processing, vec![AttemptState::Unknown]));
     assert_eq!(states(&journal, "done").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
     let due = journal.claim(10, Duration::from_secs(60), 10, &[]).await.unwrap();
@@ -344,7 +350,7 @@ async fn a_payment_between_two_rounds_is_under_way_and_a_stop_ends_it() {
     journal.rest("p", 1, seen(AttemptState::NotSent), 1).await.unwrap();
     assert_eq!(states(&journal, "p").await, (PaymentState::Processing, vec![AttemptState::NotSent]));
     drop(journal);
-    let journal = Journal::open(&dir.path().join("payments.db"), 10).unwrap();
+    let journal = Journal::open(&Place::File(dir.path().join("payments.db")), 10).unwrap();
     assert_eq!(states(&journal, "p").await.0, PaymentState::Failed);
     assert!(journal.begin(begin("p", "a"), 11).await.is_ok(), "nothing was done, so it may be sent again");
     journal.rest("p", 2, seen(AttemptState::NotSent), 12).await.unwrap();
@@ -361,7 +367,7 @@ async fn a_start_begins_patience_anew() {
         journal.claim(now_ms, Duration::from_secs(60), 10, &[]).await.unwrap();
     }
     drop(journal);
-    let journal = Journal::open(&dir.path().join("payments.db"), 900_000).unwrap();
+    let journal = Journal::open(&Place::File(dir.path().join("payments.db")), 900_000).unwrap();
     let due = journal.claim(900_000, Duration::from_secs(60), 10, &[]).await.unwrap();
     assert_eq!(due.iter().map(|attempt| attempt.tries).collect::<Vec<_>>(), [1]);
 }

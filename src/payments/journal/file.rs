@@ -1,8 +1,10 @@
-//! The statements; every function runs inside one operation of the writer, or on a reader.
+//! The journal in a file of this gateway: one SQLite file with one writer thread and group commit (`durable/`),
+//! `synchronous = FULL`. Every function runs inside one operation of the writer, or on a reader.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::model::{Attempt, AttemptState, Event, Frozen, Payment, PaymentState, Refusal, View};
+use super::draft::Draft;
+use super::model::{Attempt, Event, Frozen, Payment, PaymentState, View};
 use crate::payments::outcome::Money;
 
 const PAYMENT: &str = "id, upstream, amount, currency, kind, fingerprint, state, created_ms, updated_ms";
@@ -47,12 +49,6 @@ pub(super) fn view(connection: &Connection, id: &str) -> rusqlite::Result<Option
     Ok(Some(View { payment, attempts }))
 }
 
-/// One try of a payment.
-pub(super) fn one(connection: &Connection, id: &str, n: i64) -> Result<Attempt, Refusal> {
-    let sql = format!("SELECT {ATTEMPT} FROM attempts WHERE payment_id = ?1 AND n = ?2");
-    connection.prepare_cached(&sql)?.query_row(params![id, n], attempt).optional()?.ok_or(Refusal::Missing)
-}
-
 /// Payments, the latest change first.
 pub(super) fn list(connection: &Connection, state: Option<PaymentState>, limit: i64) -> rusqlite::Result<Vec<Payment>> {
     let sql =
@@ -76,98 +72,40 @@ pub(super) fn figures(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
     Ok((manual, live))
 }
 
-/// Writes a payment down.
-pub(super) fn insert(connection: &Connection, frozen: &Frozen, now_ms: i64) -> rusqlite::Result<()> {
-    let Frozen { id, upstream, money, kind, fingerprint } = frozen;
-    connection
-        .prepare_cached(
+/// Writes what an operation has changed.
+pub(super) fn save(connection: &Connection, draft: &Draft) -> rusqlite::Result<()> {
+    let Some(View { payment, .. }) = draft.found() else { return Ok(()) };
+    if draft.is_new {
+        let Frozen { id, upstream, money, kind, fingerprint } = &payment.frozen;
+        let sql =
             "INSERT INTO payments (id, upstream, amount, currency, kind, fingerprint, state, created_ms, updated_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'PROCESSING', ?7, ?7)",
-        )?
-        .execute(params![id, upstream, money.amount, money.currency, kind, fingerprint, now_ms])?;
-    Ok(())
-}
-
-/// Moves a payment.
-pub(super) fn set_payment(connection: &Connection, id: &str, state: PaymentState, now_ms: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE payments SET state = ?2, updated_ms = ?3 WHERE id = ?1")?
-        .execute(params![id, state, now_ms])?;
-    Ok(())
-}
-
-/// A new try that is about to be sent. The index refuses it while another is live.
-pub(super) fn insert_attempt(
-    connection: &Connection,
-    id: &str,
-    channel: &str,
-    considered: &str,
-    now_ms: i64,
-    next_ms: i64,
-) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached(
-            "INSERT INTO attempts (payment_id, n, channel, number, state, considered, created_ms, sent_ms, updated_ms,
-             next_ms) SELECT ?1, coalesce(max(n), 0) + 1, ?2, ?1, 'DISPATCHING', ?3, ?4, ?4, ?4, ?5 FROM attempts
-             WHERE payment_id = ?1 RETURNING n",
-        )?
-        .query_row(params![id, channel, considered, now_ms, next_ms], |row| row.get(0))
-}
-
-/// What was observed of a try.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    /// Where it stands now.
-    pub state: AttemptState,
-    /// What was seen.
-    pub evidence: String,
-    /// Status of the answer.
-    pub http: Option<u16>,
-    /// Code of the answer.
-    pub code: Option<String>,
-}
-
-/// Moves a try and writes down why.
-pub(super) fn set_attempt(
-    connection: &Connection,
-    id: &str,
-    n: i64,
-    seen: &Observed,
-    now_ms: i64,
-    next_ms: i64,
-) -> rusqlite::Result<()> {
-    let Observed { state, evidence, http, code } = seen;
-    connection
-        .prepare_cached(
-            "UPDATE attempts SET state = ?3, evidence = ?4, http = ?5, code = ?6, updated_ms = ?7, next_ms = ?8
-             WHERE payment_id = ?1 AND n = ?2",
-        )?
-        .execute(params![id, n, state, evidence, http, code, now_ms, next_ms])?;
-    Ok(())
-}
-
-/// The try is about to be sent once more; what the channel did not know so far proves nothing about that.
-pub(super) fn again(connection: &Connection, id: &str, n: i64, now_ms: i64, next_ms: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE attempts SET state = 'DISPATCHING', sends = sends + 1, sent_ms = ?3, updated_ms = ?3, not_found = 0,
-             tries = 0, next_ms = ?4 WHERE payment_id = ?1 AND n = ?2",
-        )?
-        .execute(params![id, n, now_ms, next_ms])?;
-    Ok(())
-}
-
-/// When the resolver looks at a try next, and in how many of the last queries the channel did not know it.
-pub(super) fn look_again(
-    connection: &Connection,
-    id: &str,
-    n: i64,
-    not_found: i64,
-    next_ms: i64,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE attempts SET not_found = ?3, next_ms = ?4 WHERE payment_id = ?1 AND n = ?2")?
-        .execute(params![id, n, not_found, next_ms])?;
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let Payment { state, created_ms, updated_ms, .. } = payment;
+        let row = params![id, upstream, money.amount, money.currency, kind, fingerprint, state, created_ms, updated_ms];
+        connection.prepare_cached(sql)?.execute(row)?;
+    } else if draft.moved {
+        let sql = "UPDATE payments SET state = ?2, updated_ms = ?3 WHERE id = ?1";
+        connection.prepare_cached(sql)?.execute(params![draft.id(), payment.state, payment.updated_ms])?;
+    }
+    for attempt in draft.written() {
+        // The index refuses a new one while another is live.
+        let sql =
+            "INSERT INTO attempts (payment_id, n, channel, number, considered, created_ms, state, evidence, http, code,
+                sends, sent_ms, updated_ms, tries, not_found, next_ms)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+            ON CONFLICT (payment_id, n) DO UPDATE SET state = ?7, evidence = ?8, http = ?9, code = ?10, sends = ?11,
+                sent_ms = ?12, updated_ms = ?13, tries = ?14, not_found = ?15, next_ms = ?16";
+        let Attempt { payment_id, n, channel, number, state, evidence, http, code, considered, sends, .. } = attempt;
+        let Attempt { created_ms, sent_ms, updated_ms, tries, not_found, next_ms, .. } = attempt;
+        connection.prepare_cached(sql)?.execute(params![
+            payment_id, n, channel, number, considered, created_ms, state, evidence, http, code, sends, sent_ms,
+            updated_ms, tries, not_found, next_ms
+        ])?;
+    }
+    for Event { kind, detail, at_ms } in &draft.events {
+        let sql = "INSERT INTO events (payment_id, kind, detail, at_ms) VALUES (?1, ?2, ?3, ?4)";
+        connection.prepare_cached(sql)?.execute(params![draft.id(), kind, detail, at_ms])?;
+    }
     Ok(())
 }
 
@@ -218,12 +156,4 @@ pub(super) fn recover(connection: &Connection, now_ms: i64) -> rusqlite::Result<
         [now_ms],
     )?;
     Ok(lost)
-}
-
-/// Something that a person should see.
-pub(super) fn event(connection: &Connection, id: &str, kind: &str, detail: &str, now_ms: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("INSERT INTO events (payment_id, kind, detail, at_ms) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![id, kind, detail, now_ms])?;
-    Ok(())
 }
