@@ -184,8 +184,8 @@ pub(super) struct UpstreamFile {
     /// Probes of its endpoints; default: none.
     #[serde(default)]
     pub(super) health: Option<At<HealthFile>>,
-    /// Class `payment`: name of the store, of type `sqlite`, that keeps the journal. Without it a payment is tried on one
-    /// channel, once.
+    /// Class `payment`: name of the store that keeps the journal; of type `sqlite`, or `postgres` where several gateways get
+    /// the same payments. Without it a payment is tried on one channel, once.
     #[serde(default)]
     pub(super) journal: Option<At<String>>,
     /// Class `payment`: how payments are recognised and tried.

@@ -25,7 +25,8 @@ mod draft;
 mod file;
 pub mod model;
 mod news;
-#[cfg(all(test, feature = "postgres"))]
+#[cfg(feature = "postgres")]
+#[cfg(test)]
 mod shared;
 #[cfg(feature = "postgres")]
 mod statements;

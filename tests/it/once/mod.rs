@@ -2,8 +2,6 @@
 
 mod crash;
 mod repeats;
-#[path = "../../../filters/store/tests/server.rs"]
-mod server;
 mod shared;
 
 use std::io::Write;
@@ -11,8 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-
-use server::Server;
 
 use crate::support::{Answer, Gateway, Origin, Raw, exchange, one_route, shop};
 

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{Server, order, script, with};
-use crate::support::Gateway;
+use super::{order, script, with};
+use crate::support::{Gateway, Postgres};
 
 const ANSWERS: &[&str] = &["HTTP/1.1 201 Created\r\nX-Shop: yes\r\nContent-Length: 5\r\n\r\nfirst"];
 
 #[test]
 fn a_repeat_at_another_gateway_gets_the_first_ones_answer_byte_for_byte() {
-    let server = Server::start();
+    let server = Postgres::start();
     let (origin, calls) = script(ANSWERS);
     let store = format!("postgres, url: \"{}\", secret: \"${{NOT_SET:-{}}}\"", server.url(), "0f".repeat(32));
     let gateways = [(); 2].map(|()| Gateway::start(&with(origin.address, &store, "")));

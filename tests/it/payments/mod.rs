@@ -11,6 +11,7 @@ mod doubts;
 mod http2;
 mod journal;
 mod rows;
+mod shared;
 mod signed;
 mod surface;
 mod truth;

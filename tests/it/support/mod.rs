@@ -7,6 +7,8 @@ pub(crate) mod frames;
 mod gateway;
 mod origin;
 mod ports;
+#[path = "../../../filters/store/tests/server.rs"]
+mod server;
 mod tls;
 
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ pub(crate) use client::{Answer, Raw, exchange, get};
 pub(crate) use gateway::{Gateway, one_route};
 pub(crate) use origin::{Origin, Seen, shop};
 pub(crate) use ports::free_port;
+pub(crate) use server::Server as Postgres;
 pub(crate) use tls::{Authority, TlsFront};
 
 /// Waits until `done` says so.
