@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tidegate::payments::journal::{AttemptState, Begin, Frozen, Journal, Observed, Place};
+use tidegate::payments::journal::{AttemptState, Begin, Frozen, Journal, Observed, Place, Sending};
 use tidegate::payments::outcome::Money;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -16,11 +16,11 @@ async fn one(journal: Journal) {
     let money = Money { amount: Some(100), currency: Some("CNY".to_owned()) };
     let frozen = Frozen { id: id.clone(), upstream: "pay".to_owned(), money, kind: None, fingerprint: "f".repeat(64) };
     let (channel, considered) = ("alipay".to_owned(), "[]".to_owned());
-    let begin = Begin { frozen, channel, considered, closing: None, resting: false };
+    let begin = Begin { frozen, channel, considered, words: String::new(), closing: None, resting: false };
     let n = journal.begin(begin, 1).await.unwrap();
     let state = AttemptState::Succeeded;
     let seen = Observed { state, evidence: "answered 200 SUCCESS".to_owned(), http: Some(200), code: None };
-    journal.settle(&id, n, seen, 2, 3).await.unwrap();
+    journal.settle(&id, Sending::first(n), seen, 2, 3).await.unwrap();
 }
 
 fn journal(c: &mut Criterion) {

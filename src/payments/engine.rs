@@ -73,9 +73,14 @@ impl Payments {
         };
         if let Some(place) = journal {
             let mut open = engine.journal.lock();
-            match &*open {
-                Some((at, _)) if *at == place => (),
-                Some(_) => return Err("it is open in another store; to move it, restart the gateway".to_owned()),
+            match &mut *open {
+                Some((at, journal)) => {
+                    if !journal.adopt(at, &place).map_err(|refusal| refusal.to_string())? {
+                        let why = "it is open in another store, and payments under way there would be forgotten";
+                        return Err(why.to_owned());
+                    }
+                    *at = place;
+                }
                 None => {
                     let journal = Journal::open(&place, unix_ms()).map_err(|refusal| refusal.to_string())?;
                     *open = Some((place, journal));

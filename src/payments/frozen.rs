@@ -49,6 +49,9 @@ pub(crate) fn read(
     };
     let text = |locator: &Option<Locator>| match locator.as_ref().map(part) {
         None => Ok(None),
+        Some(Some(text)) if text.chars().any(char::is_control) => {
+            Err(bad("payment-malformed", "The payment's currency or type has control characters"))
+        }
         Some(Some(text)) => Ok(Some(text)),
         Some(None) => Err(bad("payment-malformed", "The payment lacks its currency or its type")),
     };

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::engine::{Engine, unix_ms};
 use super::job::End;
-use super::journal::{Attempt, AttemptState, Journal, Observed, Refusal, Step, View};
+use super::journal::{Attempt, AttemptState, Journal, Observed, PaymentState, Refusal, Sending, Step, View};
 use super::judge::Tried;
 use super::outcome::Class;
 use super::pay::Run;
@@ -40,24 +40,30 @@ impl Run {
         if !self.once_more(channel) {
             return Ok(End::Recorded(Box::new(view)));
         }
-        match journal.send_again(self.id(), live.n, unix_ms()).await {
-            Ok(()) => (),
+        let sending = match journal.send_again(self.id(), live.n, unix_ms()).await {
+            Ok(sending) => sending,
             // Somebody else is sending it right now.
             Err(Refusal::Standing) => return Ok(End::Recorded(Box::new(view))),
             Err(refusal) => return Err(refusal),
-        }
+        };
         let endpoint = self.job.flow.endpoint;
         let tried = self.send(channel, endpoint, live.sends).await;
         if live.state == AttemptState::Unknown {
             self.counts_once();
         }
         self.ended(&tried);
-        Ok(self.hold(channel, endpoint, Some(live.n), tried).await)
+        Ok(self.hold(channel, endpoint, Some(sending), tried).await)
     }
 
     /// The try holds the payment: decided, pending or unknown. An unknown one is sent again where that is the same payment.
-    pub(super) async fn hold(&mut self, id: ChannelId, endpoint: usize, n: Option<i64>, mut tried: Tried) -> End {
-        let (Some(journal), Some(n), Some(retry)) = (self.journal.clone(), n, self.retry()) else {
+    pub(super) async fn hold(
+        &mut self,
+        id: ChannelId,
+        endpoint: usize,
+        sending: Option<Sending>,
+        mut tried: Tried,
+    ) -> End {
+        let (Some(journal), Some(mut sending), Some(retry)) = (self.journal.clone(), sending, self.retry()) else {
             return told(tried);
         };
         let idempotent = self.channel(id).is_some_and(|channel| channel.terms.idempotent);
@@ -65,7 +71,7 @@ impl Run {
         let mut sent = 1;
         loop {
             let next_ms = unix_ms() + self.first_look();
-            let written = settle((&self.engine, &journal), &payment, n, tried.seen.clone(), next_ms).await;
+            let written = settle((&self.engine, &journal), &payment, sending, tried.seen.clone(), next_ms).await;
             if !written {
                 return End::Doubt { silent: tried.silent };
             }
@@ -77,13 +83,14 @@ impl Run {
                 return told(tried);
             }
             // The resolver, or the same request again, may have been quicker.
-            if journal.send_again(&payment, n, unix_ms()).await.is_err() {
+            let Ok(again) = journal.send_again(&payment, sending.n, unix_ms()).await else {
                 let view = journal.view(&payment).await;
                 return view
                     .ok()
                     .flatten()
                     .map_or(End::Doubt { silent: tried.silent }, |view| End::Recorded(Box::new(view)));
-            }
+            };
+            sending = again;
             tried = self.send(id, endpoint, i64::from(sent)).await;
             self.counts_once();
             self.ended(&tried);
@@ -125,11 +132,11 @@ fn told(tried: Tried) -> End {
 pub(super) async fn settle(
     (engine, journal): (&Engine, &Journal),
     id: &str,
-    n: i64,
+    of: Sending,
     seen: Observed,
     next_ms: i64,
 ) -> bool {
-    let written = persist(id, || journal.settle(id, n, seen.clone(), unix_ms(), next_ms)).await;
+    let written = persist(id, || journal.settle(id, of, seen.clone(), unix_ms(), next_ms)).await;
     if let Some(Step::Alarm(kind)) = written {
         // The journal has said so in the log.
         engine.metrics.alert(kind);
@@ -137,14 +144,20 @@ pub(super) async fn settle(
     written.is_some()
 }
 
-/// Writes down that no further try is coming; `false` when that failed for good. A restart finds out then, or the same
-/// number again.
-pub(super) async fn conclude((engine, journal): (&Engine, &Journal), id: &str) -> bool {
+/// Writes down that no further try is coming; returns how the payment stands then. `None` when that failed for good. A
+/// restart finds out then, or the same number again.
+pub(super) async fn conclude((engine, journal): (&Engine, &Journal), id: &str) -> Option<PaymentState> {
     let written = persist(id, || journal.conclude(id, unix_ms())).await;
     if written.is_none() {
         engine.metrics.alert("JOURNAL");
     }
-    written.is_some()
+    written
+}
+
+/// A try was to be written down and nobody has heard whether it was. It is not made, and this says so; `false` when nobody
+/// knows.
+pub(super) async fn abandon(journal: &Journal, id: &str, words: &str) -> bool {
+    persist(id, || journal.abandon(id, words, unix_ms())).await.is_some()
 }
 
 /// Tries to write until it works or there is no more use in it.

@@ -14,9 +14,9 @@ use tidegate_filters::engine::{AttemptResult, ChannelId, ChannelSet, Known, Repl
 use tokio::time::{Instant, sleep};
 
 use super::engine::{Engine, unix_ms};
-use super::held::{conclude, settle};
+use super::held::{abandon, conclude, settle};
 use super::job::{Done, End, Job};
-use super::journal::{AttemptState, Begin, Journal, Observed, Refusal, Standing};
+use super::journal::{AttemptState, Begin, Journal, Observed, PaymentState, Refusal, Sending, Standing};
 use super::judge::{self, Tried};
 use super::outcome::{Asked, Class, Money, Seen};
 use super::plan::{Channel, Plan};
@@ -38,7 +38,7 @@ pub(super) struct Run {
     /// The best answer of channels that did nothing, if the client must be told something.
     refusal: Option<Box<Answer>>,
     /// The try before, not yet closed in the journal.
-    closing: Option<(i64, Observed)>,
+    closing: Option<(Sending, Observed)>,
     /// A try was closed before a pause, and the payment is still called under way.
     resting: bool,
 }
@@ -77,12 +77,12 @@ impl Run {
             let another = tried.class == Class::NotSent && attempt::has_another_endpoint(&mut self.job.flow);
             let retry = if another { self.missed() } else { self.ended(&tried) };
             if !tried.class.frees() {
-                return self.hold(channel, endpoint, n, tried).await;
+                return self.hold(channel, endpoint, n.map(Sending::first), tried).await;
             }
             if !another {
                 self.leave(channel, &tried);
             }
-            self.closing = n.map(|n| (n, tried.seen.clone()));
+            self.closing = n.map(|n| (Sending::first(n), tried.seen.clone()));
             if let Some(answer) = tried.answer {
                 self.refusal = Some(Box::new(answer));
             }
@@ -204,10 +204,29 @@ impl Run {
         let id = self.id().to_owned();
         let closed = match self.closing.take() {
             Some((n, seen)) => settle((&self.engine, journal), &id, n, seen, unix_ms()).await,
-            None if self.resting => conclude((&self.engine, journal), &id).await,
+            None if self.resting => return self.conclude().await,
             None => true,
         };
         if closed { Ok(()) } else { Err(End::Doubt { silent: false }) }
+    }
+
+    /// Between two rounds: no further one is coming, and nobody else would say so.
+    async fn conclude(&self) -> Result<(), End> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        match conclude((&self.engine, journal), self.id()).await {
+            Some(PaymentState::Failed) => Ok(()),
+            // Another request with this number is at work on it.
+            Some(_) => Err(self.recorded(journal).await),
+            None => Err(End::Doubt { silent: false }),
+        }
+    }
+
+    /// What the journal says of the payment, which another request has taken further.
+    async fn recorded(&self, journal: &Journal) -> End {
+        match journal.view(self.id()).await {
+            Ok(Some(view)) => End::Recorded(Box::new(view)),
+            _ => End::NoJournal { doubt: true },
+        }
     }
 
     /// No further try: what the client is told.
@@ -226,34 +245,53 @@ impl Run {
     async fn write_down(&mut self, channel: ChannelId) -> Result<Option<i64>, End> {
         let (Some(journal), Some(frozen)) = (self.journal.clone(), self.job.frozen.clone()) else { return Ok(None) };
         let name = self.channel(channel).map_or_else(String::new, |channel| channel.name.to_string());
-        let moved = self.closing.is_some();
-        let id = frozen.id.clone();
+        let closing = self.closing.take();
         let begin = Begin {
             frozen,
             channel: name,
             considered: self.job.considered(channel, self.rounds),
-            closing: self.closing.take(),
+            words: format!("about to be sent ({:016x})", rand::random::<u64>()),
+            closing: closing.clone(),
             resting: self.resting,
         };
+        let words = begin.words.clone();
         let begun = Instant::now();
         let written = journal.begin(begin, unix_ms()).await;
         self.engine.metrics.journal(begun.elapsed());
         match written {
             Ok(n) => Ok(Some(n)),
             // Another request with this number was quicker.
-            Err(Refusal::Standing) => match journal.view(&id).await {
-                Ok(Some(view)) => Err(End::Recorded(Box::new(view))),
-                _ => Err(End::NoJournal { doubt: true }),
-            },
-            // The try before is still open in the file, so its outcome is told by nobody yet.
-            Err(Refusal::Store(_)) if moved => Err(End::Doubt { silent: false }),
-            // Between two rounds: nobody else would say that no further one is coming.
-            Err(Refusal::Store(error)) if self.resting && !conclude((&self.engine, &journal), &id).await => {
-                tracing::error!(target: "tidegate::payments", payment = id, %error, "no further round");
-                Err(End::Doubt { silent: false })
-            }
+            Err(Refusal::Standing) => Err(self.recorded(&journal).await),
+            Err(refusal @ Refusal::Store(_)) => Err(self.unwritten(&journal, &words, closing, &refusal).await),
             Err(refusal) => Err(Self::refused(&refusal, false)),
         }
+    }
+
+    /// The row could not be written, so nothing is sent. What the client is told.
+    async fn unwritten(
+        &self,
+        journal: &Journal,
+        words: &str,
+        closing: Option<(Sending, Observed)>,
+        refusal: &Refusal,
+    ) -> End {
+        // Of a database nobody knows whether it has written it all the same.
+        if journal.is_shared() && !abandon(journal, self.id(), words).await {
+            return End::Doubt { silent: false };
+        }
+        if let Some((of, seen)) = closing {
+            // The try before may still be open there, so its outcome is told by nobody yet.
+            if journal.is_shared() {
+                settle((&self.engine, journal), self.id(), of, seen, unix_ms()).await;
+            }
+            return End::Doubt { silent: false };
+        }
+        if self.resting
+            && let Err(end) = self.conclude().await
+        {
+            return end;
+        }
+        Self::refused(refusal, false)
     }
 
     /// Sends it once. `sends`: how often this number went to this channel before, with an unknown outcome.

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::engine::{Engine, unix_ms};
-use super::journal::{Attempt, AttemptState, Journal, Observed, Payment, Refusal, Schedule, Step};
+use super::journal::{Attempt, AttemptState, Due, Journal, Observed, Payment, Refusal, Schedule, Step};
 use super::outcome::{Asked, Judged, Report, Seen, Words, of_query};
 use super::plan::{Channel, Plan};
 use super::wire::{Fault, LARGEST_ANSWER, Request};
@@ -57,18 +57,19 @@ pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
             engine.wire.sweep();
         }
         let Some(journal) = engine.journal() else { continue };
-        if chores && let Err(refusal) = journal.beat(unix_ms()).await {
-            tracing::error!(target: "tidegate::payments", %refusal, "the journal of payments cannot be reached");
+        if chores && let Err(refusal) = journal.take_over(unix_ms()).await {
+            tracing::error!(target: "tidegate::payments", %refusal, "what others have left is not looked at");
         }
         if chores && let Ok(figures) = journal.figures().await {
             engine.metrics.figures(figures);
         }
-        let (free, busy) = (places.available_permits().min(FOR_ONE), asked.busy());
+        let free = places.available_permits().min(FOR_ONE);
+        let due = Due { now_ms: unix_ms(), but: asked.busy(), upstreams: upstreams(&gateway) };
         // A look costs a read; only what is due costs a write.
-        if free == 0 || matches!(journal.is_due(unix_ms(), &busy).await, Ok(false)) {
+        if free == 0 || matches!(journal.is_due(&due).await, Ok(false)) {
             continue;
         }
-        match journal.claim(unix_ms(), LEASE, free, &busy).await {
+        match journal.claim(&due, LEASE, free).await {
             Ok(due) => due.into_iter().for_each(|attempt| {
                 let question = asked.begin(&attempt.channel);
                 start(&engine, &gateway, &journal, (&places, question), attempt);
@@ -138,7 +139,11 @@ async fn one(engine: &Engine, gateway: &Gateway, journal: &Journal, attempt: &At
     let resolve = plan.as_ref().and_then(|plan| plan.spec.as_ref()).map(|spec| spec.resolve);
     let mut step = Step::Wait;
     if let (Some(plan), Some(resolve)) = (&plan, resolve) {
-        step = ask(engine, journal, plan, &view.payment, attempt, resolve).await?;
+        // What cannot be written down does not end the patience with it.
+        step = ask(engine, journal, plan, &view.payment, attempt, resolve).await.unwrap_or_else(|refusal| {
+            tracing::error!(target: "tidegate::payments", payment = attempt.payment_id, %refusal, "an answer is lost");
+            Step::Wait
+        });
         if step == Step::Close {
             step = close(engine, journal, plan, &view.payment, attempt, resolve).await?;
         }
@@ -209,6 +214,16 @@ pub(crate) fn plan_of(gateway: &Gateway, payment: &Payment) -> Option<Arc<Plan>>
     let snapshot = gateway.snapshot();
     let mut plans = snapshot.routes.iter().filter_map(|route| route.upstream.plan.as_ref());
     plans.find(|plan| *plan.upstream == *payment.frozen.upstream).cloned()
+}
+
+/// Payment upstreams of the running configuration.
+fn upstreams(gateway: &Gateway) -> Vec<String> {
+    let snapshot = gateway.snapshot();
+    let plans = snapshot.routes.iter().filter_map(|route| route.upstream.plan.as_ref());
+    let mut names: Vec<String> = plans.map(|plan| plan.upstream.to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Asks the channel and writes down what it told.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use tidegate_filters::channels::{ChannelState, UpstreamFacts};
@@ -158,7 +159,24 @@ fn payments(config: &Config, shared: &Shared) -> Result<(), SnapshotError> {
             return Err(failed("all upstreams keep it in the same store".to_owned()));
         }
     }
+    if !matches!(place, None | Some(Place::File(_))) && holds_payments(&config.server.data_dir.join(JOURNAL)) {
+        let why = format!(
+            "{JOURNAL} in the data directory holds payments that the database does not know, and would send \
+             their numbers again; set it aside once none of them can come again"
+        );
+        return Err(failed(why));
+    }
     shared.payments.start(&shared.states, place).map_err(failed)
+}
+
+/// Whether there is a journal in this file, with payments.
+fn holds_payments(path: &Path) -> bool {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let any = "SELECT EXISTS (SELECT 1 FROM payments)";
+    path.exists()
+        && rusqlite::Connection::open_with_flags(path, flags)
+            .and_then(|file| file.query_row(any, [], |row| row.get(0)))
+            .unwrap_or(true)
 }
 
 fn one_filter(

@@ -1,20 +1,21 @@
 //! What a request, the resolver and a person do to a payment: each one operation on a draft, or a refusal.
 
 use super::draft::Draft;
-use super::model::{AttemptState, Observed, PaymentState, Refusal, Standing};
+use super::model::{AttemptState, Observed, PaymentState, Refusal, Sending, Standing};
 use super::{Begin, LONGEST_CALL, Result, Step, millis, news};
 use crate::payments::outcome::Report;
 
 /// A try is about to be made; closes the one before. Returns its number.
 pub(super) fn begin(draft: &mut Draft, begin: &Begin, now_ms: i64) -> Result<i64> {
-    let Begin { frozen, channel, considered, closing, resting } = begin;
-    if let Some((n, seen)) = closing {
-        let before = draft.attempt(*n)?.state;
-        // The caller has decided that this frees the payment; the row must still be the one the caller sent.
+    let Begin { frozen, channel, considered, words, closing, resting } = begin;
+    if let Some((sent, seen)) = closing {
+        // The caller has decided that this frees the payment; the row must still be the one the caller sent, and nobody
+        // may have sent it since.
+        let before = draft.sending(*sent)?.state;
         if !matches!(before, AttemptState::Dispatching | AttemptState::Sent) || seen.state.is_live() {
             return Err(Refusal::Standing);
         }
-        draft.observe(*n, seen, now_ms, now_ms)?;
+        draft.observe(sent.n, seen, now_ms, now_ms)?;
     }
     match draft.found() {
         None => draft.insert(frozen, now_ms),
@@ -28,11 +29,11 @@ pub(super) fn begin(draft: &mut Draft, begin: &Begin, now_ms: i64) -> Result<i64
             Standing::Open { .. } | Standing::Live(_) | Standing::Decided => return Err(Refusal::Standing),
         },
     }
-    draft.add(channel, considered, now_ms, now_ms + millis(LONGEST_CALL))
+    draft.add((channel, considered, words), now_ms, now_ms + millis(LONGEST_CALL))
 }
 
 /// The live try is about to be sent to its channel once more.
-pub(super) fn send_again(draft: &mut Draft, n: i64, now_ms: i64) -> Result<()> {
+pub(super) fn send_again(draft: &mut Draft, n: i64, now_ms: i64) -> Result<Sending> {
     // A call that is under way is somebody else's.
     if !matches!(draft.attempt(n)?.state, AttemptState::Unknown | AttemptState::Pending) {
         return Err(Refusal::Standing);
@@ -41,30 +42,60 @@ pub(super) fn send_again(draft: &mut Draft, n: i64, now_ms: i64) -> Result<()> {
 }
 
 /// Closes a try that did nothing, while its payment goes on after a pause.
-pub(super) fn rest(draft: &mut Draft, n: i64, seen: &Observed, now_ms: i64) -> Result<()> {
-    if draft.attempt(n)?.state != AttemptState::Dispatching || seen.state.is_live() {
+pub(super) fn rest(draft: &mut Draft, of: Sending, seen: &Observed, now_ms: i64) -> Result<()> {
+    let before = draft.sending(of)?;
+    if before.state == seen.state {
+        // It is written already; only the word of it was lost.
+        return Ok(());
+    }
+    if before.state != AttemptState::Dispatching || seen.state.is_live() {
         return Err(Refusal::Standing);
     }
-    draft.observe(n, seen, now_ms, now_ms)
+    draft.observe(of.n, seen, now_ms, now_ms)
 }
 
-/// No further try is coming: the payment stands as its tries say.
-pub(super) fn conclude(draft: &mut Draft, now_ms: i64) -> Result<()> {
+/// A try was written down and is not made: nobody has heard whether it was written. `words`: its evidence, which is that
+/// one's alone. `true` when it was.
+pub(super) fn abandon(draft: &mut Draft, words: &str, now_ms: i64) -> Result<bool> {
+    let Some(last) = draft.found().and_then(|view| view.attempts.last()) else { return Ok(false) };
+    if last.evidence != words {
+        return Ok(false);
+    }
+    let of = Sending { n: last.n, sends: last.sends };
+    if last.state == AttemptState::Dispatching {
+        let evidence = format!("{words}, and given up before that");
+        let seen = Observed { state: AttemptState::NotSent, evidence, http: None, code: None };
+        settle(draft, of, &seen, now_ms, now_ms)?;
+    }
+    Ok(true)
+}
+
+/// No further try is coming: the payment stands as its tries say. Returns how.
+pub(super) fn conclude(draft: &mut Draft, now_ms: i64) -> Result<PaymentState> {
     let view = draft.view()?;
-    let state = view.by_tries();
-    if view.payment.state == PaymentState::Processing {
+    let (before, state) = (view.payment.state, view.by_tries());
+    if before == PaymentState::Processing && before != state {
         draft.set_payment(state, now_ms)?;
     }
-    Ok(())
+    Ok(draft.view()?.payment.state)
 }
 
 /// What became of a try; its payment follows.
-pub(super) fn settle(draft: &mut Draft, n: i64, seen: &Observed, now_ms: i64, next_ms: i64) -> Result<Step> {
+pub(super) fn settle(draft: &mut Draft, of: Sending, seen: &Observed, now_ms: i64, next_ms: i64) -> Result<Step> {
+    let n = of.n;
     let before = draft.attempt(n)?.state;
+    // Somebody has sent it since, and only a charge is true of both.
+    if seen.state != AttemptState::Succeeded {
+        draft.sending(of)?;
+    }
     if before == AttemptState::Succeeded {
         // A query was quicker. That the caller knows less is no contradiction; that it knows otherwise is.
         let agrees = matches!(seen.state, AttemptState::Succeeded | AttemptState::Pending | AttemptState::Unknown);
         return if agrees { Ok(Step::Decided) } else { Err(Refusal::Standing) };
+    }
+    if before == seen.state && !before.is_live() {
+        // It is written already; only the word of it was lost.
+        return Ok(Step::Decided);
     }
     if !before.is_live() {
         if seen.state != AttemptState::Succeeded {

@@ -3,7 +3,10 @@
 //! The operations know nothing of statements, so that every kind of store follows the same rules. A draft lives inside one
 //! transaction that nobody else changes the payment in.
 
-use super::model::{Attempt, AttemptState, Event, Frozen, Observed, Payment, PaymentState, Refusal, View};
+use super::model::{Attempt, AttemptState, Event, Frozen, Observed, Payment, PaymentState, Refusal, Sending, View};
+
+/// Most characters of what was observed.
+const LONGEST_TEXT: usize = 2_000;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -74,7 +77,12 @@ impl Draft {
     }
 
     /// A new try that is about to be sent.
-    pub(super) fn add(&mut self, channel: &str, considered: &str, now_ms: i64, next_ms: i64) -> Result<i64> {
+    pub(super) fn add(
+        &mut self,
+        (channel, considered, words): (&str, &str, &str),
+        now_ms: i64,
+        next_ms: i64,
+    ) -> Result<i64> {
         let view = self.view.as_mut().ok_or(Refusal::Missing)?;
         let n = view.attempts.last().map_or(0, |last| last.n) + 1;
         view.attempts.push(Attempt {
@@ -83,7 +91,7 @@ impl Draft {
             channel: channel.to_owned(),
             number: self.id.clone(),
             state: AttemptState::Dispatching,
-            evidence: String::new(),
+            evidence: words.to_owned(),
             http: None,
             code: None,
             considered: considered.to_owned(),
@@ -101,20 +109,22 @@ impl Draft {
 
     /// Moves a try and notes why.
     pub(super) fn observe(&mut self, n: i64, seen: &Observed, now_ms: i64, next_ms: i64) -> Result<()> {
-        let Observed { state, evidence, http, code } = seen.clone();
+        let Observed { state, evidence, http, code } = seen;
+        let (state, http, evidence, code) = (*state, *http, plain(evidence), code.as_deref().map(plain));
         self.change(n, |attempt| {
             *attempt = Attempt { state, evidence, http, code, updated_ms: now_ms, next_ms, ..attempt.clone() };
         })
     }
 
     /// The try is about to be sent once more; what the channel did not know so far proves nothing about that.
-    pub(super) fn send_again(&mut self, n: i64, now_ms: i64, next_ms: i64) -> Result<()> {
+    pub(super) fn send_again(&mut self, n: i64, now_ms: i64, next_ms: i64) -> Result<Sending> {
         self.change(n, |attempt| {
             attempt.state = AttemptState::Dispatching;
             attempt.sends += 1;
             (attempt.sent_ms, attempt.updated_ms, attempt.next_ms) = (now_ms, now_ms, next_ms);
             (attempt.not_found, attempt.tries) = (0, 0);
-        })
+        })?;
+        Ok(Sending { n, sends: self.attempt(n)?.sends })
     }
 
     /// When the resolver looks at a try next, and in how many of the last queries the channel did not know it.
@@ -124,7 +134,13 @@ impl Draft {
 
     /// Something that a person should see.
     pub(super) fn note(&mut self, kind: &str, detail: String, now_ms: i64) {
-        self.events.push(Event { kind: kind.to_owned(), detail, at_ms: now_ms });
+        self.events.push(Event { kind: kind.to_owned(), detail: plain(&detail), at_ms: now_ms });
+    }
+
+    /// One of its tries, as the one who sent it so may speak of it.
+    pub(super) fn sending(&self, of: Sending) -> Result<&Attempt> {
+        self.attempt(of.n)
+            .and_then(|attempt| if attempt.sends == of.sends { Ok(attempt) } else { Err(Refusal::Standing) })
     }
 
     fn change(&mut self, n: i64, with: impl FnOnce(&mut Attempt)) -> Result<()> {
@@ -135,4 +151,10 @@ impl Draft {
         }
         Ok(())
     }
+}
+
+/// Texts that come from channels and people, as every store takes them: a database refuses NUL, and nobody wants more than
+/// so much of it.
+fn plain(text: &str) -> String {
+    text.chars().map(|each| if each.is_control() { ' ' } else { each }).take(LONGEST_TEXT).collect()
 }

@@ -89,18 +89,25 @@ pub(super) fn save(connection: &Connection, draft: &Draft) -> rusqlite::Result<(
     }
     for attempt in draft.written() {
         // The index refuses a new one while another is live.
-        let sql =
-            "INSERT INTO attempts (payment_id, n, channel, number, considered, created_ms, state, evidence, http, code,
-                sends, sent_ms, updated_ms, tries, not_found, next_ms)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-            ON CONFLICT (payment_id, n) DO UPDATE SET state = ?7, evidence = ?8, http = ?9, code = ?10, sends = ?11,
-                sent_ms = ?12, updated_ms = ?13, tries = ?14, not_found = ?15, next_ms = ?16";
-        let Attempt { payment_id, n, channel, number, state, evidence, http, code, considered, sends, .. } = attempt;
+        let insert =
+            "INSERT INTO attempts (payment_id, n, channel, number, considered, created_ms, state, evidence, http,
+                code, sends, sent_ms, updated_ms, tries, not_found, next_ms)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+        let update = "UPDATE attempts SET state = ?3, evidence = ?4, http = ?5, code = ?6, sends = ?7, sent_ms = ?8,
+                updated_ms = ?9, tries = ?10, not_found = ?11, next_ms = ?12 WHERE payment_id = ?1 AND n = ?2";
+        let Attempt { payment_id: id, n, channel, number, state, evidence, http, code, considered, sends, .. } =
+            attempt;
         let Attempt { created_ms, sent_ms, updated_ms, tries, not_found, next_ms, .. } = attempt;
-        connection.prepare_cached(sql)?.execute(params![
-            payment_id, n, channel, number, considered, created_ms, state, evidence, http, code, sends, sent_ms,
-            updated_ms, tries, not_found, next_ms
-        ])?;
+        if draft.added == Some(*n) {
+            connection.prepare_cached(insert)?.execute(params![
+                id, n, channel, number, considered, created_ms, state, evidence, http, code, sends, sent_ms,
+                updated_ms, tries, not_found, next_ms
+            ])?;
+        } else {
+            connection.prepare_cached(update)?.execute(params![
+                id, n, state, evidence, http, code, sends, sent_ms, updated_ms, tries, not_found, next_ms
+            ])?;
+        }
     }
     for Event { kind, detail, at_ms } in &draft.events {
         let sql = "INSERT INTO events (payment_id, kind, detail, at_ms) VALUES (?1, ?2, ?3, ?4)";

@@ -41,7 +41,9 @@ use std::time::Duration;
 use tidegate_durable::{Options, Store};
 
 use draft::Draft;
-pub use model::{Attempt, AttemptState, Event, Frozen, Observed, Payment, PaymentState, Refusal, Standing, View};
+pub use model::{
+    Attempt, AttemptState, Event, Frozen, Observed, Payment, PaymentState, Refusal, Sending, Standing, View,
+};
 #[cfg(feature = "postgres")]
 use tidegate_filters::store::Shared;
 
@@ -65,8 +67,10 @@ pub struct Begin {
     pub channel: String,
     /// Channels that were looked at, as JSON.
     pub considered: String,
+    /// What the row says until more is known; no other try says the same.
+    pub words: String,
     /// The try that this one follows, with what is known about it.
-    pub closing: Option<(i64, Observed)>,
+    pub closing: Option<(Sending, Observed)>,
     /// A try of the same request was closed before a pause: the payment must still be called under way.
     pub resting: bool,
 }
@@ -120,6 +124,18 @@ enum Rows {
 
 type Result<T> = std::result::Result<T, Refusal>;
 
+/// Which tries somebody may look at.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Now, in unix milliseconds.
+    pub now_ms: i64,
+    /// Channels that are left alone.
+    pub but: Vec<String>,
+    /// Upstreams that can be asked. In a journal of several gateways another may have others; what is overdue for minutes
+    /// is taken whatever its upstream.
+    pub upstreams: Vec<String>,
+}
+
 impl Journal {
     /// Opens the journal, and takes note of what the process before left undone. Blocks.
     pub fn open(place: &Place, now_ms: i64) -> Result<Self> {
@@ -129,6 +145,12 @@ impl Journal {
             Place::Database(shared) => Rows::Database(database::Database::open(shared, now_ms)?),
         };
         Ok(Self { rows })
+    }
+
+    /// Whether other gateways have the same journal. Of what that refuses nobody knows whether it was done.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        !matches!(self.rows, Rows::File(_))
     }
 
     /// A payment with its tries; `None` when the number is not known.
@@ -150,23 +172,29 @@ impl Journal {
     }
 
     /// The live try is about to be sent to its channel once more.
-    pub async fn send_again(&self, id: &str, n: i64, now_ms: i64) -> Result<()> {
+    pub async fn send_again(&self, id: &str, n: i64, now_ms: i64) -> Result<Sending> {
         self.change(id, move |draft| changes::send_again(draft, n, now_ms)).await
     }
 
     /// Closes a try that did nothing, while its payment goes on after a pause.
-    pub async fn rest(&self, id: &str, n: i64, seen: Observed, now_ms: i64) -> Result<()> {
-        self.change(id, move |draft| changes::rest(draft, n, &seen, now_ms)).await
+    pub async fn rest(&self, id: &str, of: Sending, seen: Observed, now_ms: i64) -> Result<()> {
+        self.change(id, move |draft| changes::rest(draft, of, &seen, now_ms)).await
     }
 
-    /// No further try is coming: the payment stands as its tries say.
-    pub async fn conclude(&self, id: &str, now_ms: i64) -> Result<()> {
+    /// A try was to be written down and nobody has heard whether it was; it is not made. `true` when it was.
+    pub async fn abandon(&self, id: &str, words: &str, now_ms: i64) -> Result<bool> {
+        let words = words.to_owned();
+        self.change(id, move |draft| changes::abandon(draft, &words, now_ms)).await
+    }
+
+    /// No further try is coming: the payment stands as its tries say. Returns how.
+    pub async fn conclude(&self, id: &str, now_ms: i64) -> Result<PaymentState> {
         self.change(id, move |draft| changes::conclude(draft, now_ms)).await
     }
 
     /// Writes down what became of a try; its payment follows.
-    pub async fn settle(&self, id: &str, n: i64, seen: Observed, now_ms: i64, next_ms: i64) -> Result<Step> {
-        self.change(id, move |draft| changes::settle(draft, n, &seen, now_ms, next_ms)).await
+    pub async fn settle(&self, id: &str, of: Sending, seen: Observed, now_ms: i64, next_ms: i64) -> Result<Step> {
+        self.change(id, move |draft| changes::settle(draft, of, &seen, now_ms, next_ms)).await
     }
 
     /// Writes down what a query told about a try. `sends`: how often that had been sent when the channel was asked; what
@@ -204,41 +232,53 @@ impl Journal {
         self.change(id, noted).await
     }
 
-    /// Whether any try is due for a look, but for those on these channels.
-    pub async fn is_due(&self, now_ms: i64, but: &[String]) -> Result<bool> {
+    /// Whether any try is due for a look.
+    pub async fn is_due(&self, due: &Due) -> Result<bool> {
         match &self.rows {
             Rows::File(store) => {
-                let but = serde_json::Value::from(but).to_string();
+                let (now_ms, but) = (due.now_ms, serde_json::Value::from(due.but.clone()).to_string());
                 Ok(store.read(move |connection| file::is_due(connection, now_ms, &but)).await?)
             }
             #[cfg(feature = "postgres")]
-            Rows::Database(database) => database.is_due(now_ms, but).await,
+            Rows::Database(database) => database.is_due(due).await,
         }
     }
 
-    /// Takes tries that are due for a look, but for those on these channels.
-    pub async fn claim(&self, now_ms: i64, lease: Duration, limit: usize, but: &[String]) -> Result<Vec<Attempt>> {
-        let (lease_ms, limit) = (now_ms + millis(lease), i64::try_from(limit).unwrap_or(i64::MAX));
+    /// Takes tries that are due for a look.
+    pub async fn claim(&self, due: &Due, lease: Duration, limit: usize) -> Result<Vec<Attempt>> {
+        let (now_ms, limit) = (due.now_ms, i64::try_from(limit).unwrap_or(i64::MAX));
+        let lease_ms = now_ms + millis(lease);
         match &self.rows {
             Rows::File(store) => {
-                let but = serde_json::Value::from(but).to_string();
+                let but = serde_json::Value::from(due.but.clone()).to_string();
                 Ok(store.write(move |connection| Ok(file::claim(connection, now_ms, lease_ms, limit, &but)?)).await?)
             }
             #[cfg(feature = "postgres")]
-            Rows::Database(database) => database.claim(now_ms, lease_ms, limit, but).await,
+            Rows::Database(database) => database.claim(due, lease_ms, limit).await,
         }
     }
 
-    /// Says that this gateway is alive, and takes over what a gateway has left that is not; once a second. A file has one
-    /// gateway, which has done so at its start.
-    pub async fn beat(&self, now_ms: i64) -> Result<()> {
+    /// Takes over what gateways that have ended have left in a journal of several. A file has one gateway, which has done
+    /// so at its start.
+    pub async fn take_over(&self, now_ms: i64) -> Result<()> {
         match &self.rows {
             Rows::File(_) => {
                 let _ = now_ms;
                 Ok(())
             }
             #[cfg(feature = "postgres")]
-            Rows::Database(database) => database.beat(now_ms).await,
+            Rows::Database(database) => database.take_over(now_ms).await,
+        }
+    }
+
+    /// The same place with another password is used with that from now on. `false` when it is another place.
+    pub fn adopt(&self, open: &Place, place: &Place) -> Result<bool> {
+        match (&self.rows, open, place) {
+            #[cfg(feature = "postgres")]
+            (Rows::Database(database), Place::Database(open), Place::Database(shared)) if open.url == shared.url => {
+                database.adopt(shared).map(|()| true)
+            }
+            (_, open, place) => Ok(open == place),
         }
     }
 

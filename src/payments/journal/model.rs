@@ -195,6 +195,23 @@ pub struct Attempt {
     pub next_ms: i64,
 }
 
+/// One sending of a try. What is known of a sending proves nothing about a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sending {
+    /// The try.
+    pub n: i64,
+    /// Which of its sendings, from 1.
+    pub sends: i64,
+}
+
+impl Sending {
+    /// A try's first.
+    #[must_use]
+    pub fn first(n: i64) -> Self {
+        Self { n, sends: 1 }
+    }
+}
+
 /// What was observed of a try.
 #[derive(Clone, Debug)]
 pub struct Observed {

@@ -1,7 +1,7 @@
 //! The statements of the journal in Postgres.
 
-use sqlx::postgres::{PgConnection, PgPool, PgRow};
-use sqlx::{Error, Result, Row as _};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection as _, Error, Result, Row as _};
 
 use super::draft::Draft;
 use super::model::{Attempt, AttemptState, Event, Frozen, Payment, PaymentState, View};
@@ -39,10 +39,14 @@ macro_rules! left {
 }
 
 /// Makes the tables, one gateway at a time. The first that is alive looks at everything anew: nobody was there to ask.
-pub(super) async fn prepare(pool: &PgPool, gateway: &str, silent: f64, now_ms: i64) -> Result<()> {
-    let mut all = pool.begin().await?;
+pub(super) async fn prepare(connection: &mut PgConnection, gateway: &str, silent: f64, now_ms: i64) -> Result<()> {
+    let mut all = connection.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MAKING).execute(&mut *all).await?;
-    sqlx::raw_sql(SCHEMA).execute(&mut *all).await?;
+    // Making what is there already would lock it against those who use it.
+    let made = "SELECT to_regclass('tidegate_gateway') IS NOT NULL";
+    if !sqlx::query_scalar::<_, bool>(made).fetch_one(&mut *all).await? {
+        sqlx::raw_sql(SCHEMA).execute(&mut *all).await?;
+    }
     let alive = "SELECT EXISTS (SELECT 1 FROM tidegate_gateway WHERE seen > now() - make_interval(secs => $1))";
     if !sqlx::query_scalar::<_, bool>(alive).bind(silent).fetch_one(&mut *all).await? {
         let anew = "UPDATE tidegate_attempt SET next_ms = least(next_ms, $1), tries = 0
@@ -50,21 +54,21 @@ pub(super) async fn prepare(pool: &PgPool, gateway: &str, silent: f64, now_ms: i
         sqlx::query(anew).bind(now_ms).execute(&mut *all).await?;
     }
     all.commit().await?;
-    beat(pool, gateway).await
+    beat(connection, gateway).await
 }
 
 /// Says that a gateway is alive.
-pub(super) async fn beat(pool: &PgPool, gateway: &str) -> Result<()> {
+pub(super) async fn beat(connection: &mut PgConnection, gateway: &str) -> Result<()> {
     let beat = "INSERT INTO tidegate_gateway (name, seen) VALUES ($1, now())
         ON CONFLICT (name) DO UPDATE SET seen = now()";
-    sqlx::query(beat).bind(gateway).execute(pool).await?;
+    sqlx::query(beat).bind(gateway).execute(&mut *connection).await?;
     let forget = "DELETE FROM tidegate_gateway WHERE seen < now() - interval '1 day'";
-    sqlx::query(forget).execute(pool).await?;
+    sqlx::query(forget).execute(connection).await?;
     Ok(())
 }
 
 /// Calls whose gateway has ended are unknown. Returns how many.
-pub(super) async fn lose(pool: &PgPool, silent: f64, now_ms: i64) -> Result<u64> {
+pub(super) async fn lose(connection: &mut PgConnection, silent: f64, now_ms: i64) -> Result<u64> {
     let lose = concat!(
         "UPDATE tidegate_attempt SET state = 'UNKNOWN', evidence = 'the gateway that sent it has ended', updated_ms = $2,
          tries = 0, next_ms = $2 WHERE (payment_id, n) IN (SELECT a.payment_id, a.n
@@ -73,11 +77,11 @@ pub(super) async fn lose(pool: &PgPool, silent: f64, now_ms: i64) -> Result<u64>
         left!(),
         " FOR UPDATE OF a SKIP LOCKED)"
     );
-    Ok(sqlx::query(lose).bind(silent).bind(now_ms).execute(pool).await?.rows_affected())
+    Ok(sqlx::query(lose).bind(silent).bind(now_ms).execute(connection).await?.rows_affected())
 }
 
 /// Payments between two rounds whose gateway has ended, some of them.
-pub(super) async fn left(pool: &PgPool, silent: f64) -> Result<Vec<String>> {
+pub(super) async fn left(connection: &mut PgConnection, silent: f64) -> Result<Vec<String>> {
     let left = concat!(
         "SELECT p.id FROM tidegate_payment AS p WHERE ",
         left!(),
@@ -85,7 +89,12 @@ pub(super) async fn left(pool: &PgPool, silent: f64) -> Result<Vec<String>> {
         open!(),
         ") LIMIT 100"
     );
-    sqlx::query_scalar(left).bind(silent).fetch_all(pool).await
+    sqlx::query_scalar(left).bind(silent).fetch_all(connection).await
+}
+
+/// Nobody else may change the payment before the transaction ends; `false` when somebody is at it.
+pub(super) async fn try_lock(all: &mut PgConnection, id: &str) -> Result<bool> {
+    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))").bind(id).fetch_one(all).await
 }
 
 /// A payment with its tries, which nobody else may change before the transaction ends.
@@ -129,7 +138,11 @@ pub(super) async fn save(all: &mut PgConnection, gateway: &str, draft: &Draft) -
         sqlx::query(own).bind(draft.id()).bind(gateway).execute(&mut *all).await?;
     }
     for attempt in draft.written() {
-        write(all, attempt).await?;
+        if draft.added == Some(attempt.n) {
+            insert(all, attempt).await?;
+        } else {
+            update(all, attempt).await?;
+        }
     }
     for Event { kind, detail, at_ms } in &draft.events {
         let event = "INSERT INTO tidegate_payment_event (payment_id, kind, detail, at_ms) VALUES ($1, $2, $3, $4)";
@@ -138,71 +151,98 @@ pub(super) async fn save(all: &mut PgConnection, gateway: &str, draft: &Draft) -
     Ok(())
 }
 
-async fn write(all: &mut PgConnection, attempt: &Attempt) -> Result<()> {
-    let Attempt { payment_id, n, channel, number, state, evidence, http, code, considered, sends, .. } = attempt;
-    let Attempt { created_ms, sent_ms, updated_ms, tries, not_found, next_ms, .. } = attempt;
-    // The index refuses a new one while another is live.
-    let write =
-        "INSERT INTO tidegate_attempt (payment_id, n, channel, number, considered, created_ms, state, evidence, http,
-            code, sends, sent_ms, updated_ms, tries, not_found, next_ms)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-        ON CONFLICT (payment_id, n) DO UPDATE SET state = $7, evidence = $8, http = $9, code = $10, sends = $11,
-            sent_ms = $12, updated_ms = $13, tries = $14, not_found = $15, next_ms = $16";
-    let write =
-        sqlx::query(write).bind(payment_id).bind(n).bind(channel).bind(number).bind(considered).bind(created_ms);
-    let write = write.bind(state.as_str()).bind(evidence).bind(http.map(i32::from)).bind(code.as_deref()).bind(sends);
-    let write = write.bind(sent_ms).bind(updated_ms).bind(tries).bind(not_found).bind(next_ms);
-    write.execute(all).await?;
+/// The index refuses it while another is live.
+async fn insert(all: &mut PgConnection, attempt: &Attempt) -> Result<()> {
+    let Attempt { payment_id, n, channel, number, state, evidence, considered, sends, created_ms, .. } = attempt;
+    let Attempt { sent_ms, updated_ms, tries, not_found, next_ms, .. } = attempt;
+    let insert =
+        "INSERT INTO tidegate_attempt (payment_id, n, channel, number, state, evidence, considered, sends, created_ms,
+            sent_ms, updated_ms, tries, not_found, next_ms)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+    let insert = sqlx::query(insert).bind(payment_id).bind(n).bind(channel).bind(number).bind(state.as_str());
+    let insert = insert.bind(evidence).bind(considered).bind(sends).bind(created_ms).bind(sent_ms).bind(updated_ms);
+    insert.bind(tries).bind(not_found).bind(next_ms).execute(all).await?;
     Ok(())
 }
 
-/// Whether a try is due, but for those on these channels.
-pub(super) async fn is_due(pool: &PgPool, now_ms: i64, but: Vec<String>) -> Result<bool> {
-    let due = concat!(
-        "SELECT EXISTS (SELECT 1 FROM tidegate_attempt WHERE state IN ",
-        open!(),
-        " AND next_ms <= $1 AND channel <> ALL ($2))"
-    );
-    sqlx::query_scalar(due).bind(now_ms).bind(but).fetch_one(pool).await
+async fn update(all: &mut PgConnection, attempt: &Attempt) -> Result<()> {
+    let Attempt { payment_id, n, state, evidence, http, code, sends, sent_ms, updated_ms, .. } = attempt;
+    let update =
+        "UPDATE tidegate_attempt SET state = $3, evidence = $4, http = $5, code = $6, sends = $7, sent_ms = $8,
+            updated_ms = $9, tries = $10, not_found = $11, next_ms = $12 WHERE payment_id = $1 AND n = $2";
+    let update = sqlx::query(update).bind(payment_id).bind(n).bind(state.as_str()).bind(evidence);
+    let update = update.bind(http.map(i32::from)).bind(code.as_deref()).bind(sends).bind(sent_ms).bind(updated_ms);
+    let done = update.bind(attempt.tries).bind(attempt.not_found).bind(attempt.next_ms).execute(all).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::RowNotFound) }
+}
+
+/// What a gateway may ask about: tries of these upstreams but for those on these channels, and what was due so long ago that
+/// whoever has its upstream must be gone.
+pub(super) struct Reach {
+    pub(super) now_ms: i64,
+    pub(super) but: Vec<String>,
+    pub(super) upstreams: Vec<String>,
+    pub(super) long_ago_ms: i64,
+}
+
+/// Tries `a` that are within reach; `$1` to `$4`.
+macro_rules! due {
+    () => {
+        "a.state IN ('DISPATCHING', 'SENT', 'PENDING', 'UNKNOWN') AND a.next_ms <= $1 AND a.channel <> ALL ($2)
+         AND (a.next_ms <= $3 OR EXISTS (SELECT 1 FROM tidegate_payment AS p
+             WHERE p.id = a.payment_id AND p.upstream = ANY ($4)))"
+    };
+}
+
+/// Whether a try is due.
+pub(super) async fn is_due(connection: &mut PgConnection, reach: &Reach) -> Result<bool> {
+    let due = concat!("SELECT EXISTS (SELECT 1 FROM tidegate_attempt AS a WHERE ", due!(), ")");
+    let Reach { now_ms, but, upstreams, long_ago_ms } = reach;
+    sqlx::query_scalar(due).bind(now_ms).bind(but).bind(long_ago_ms).bind(upstreams).fetch_one(connection).await
 }
 
 /// Takes due tries until `lease_ms`. One that is still called dispatching or sent belongs to a call that nobody waits for
 /// any more.
 pub(super) async fn claim(
-    pool: &PgPool,
-    now_ms: i64,
+    connection: &mut PgConnection,
+    reach: &Reach,
     lease_ms: i64,
     limit: i64,
-    but: Vec<String>,
 ) -> Result<Vec<Attempt>> {
     let claim = concat!(
-        "UPDATE tidegate_attempt AS a SET next_ms = $2, tries = a.tries + 1,
+        "WITH due AS MATERIALIZED (SELECT a.payment_id, a.n FROM tidegate_attempt AS a WHERE ",
+        due!(),
+        " ORDER BY a.next_ms LIMIT $5 FOR UPDATE SKIP LOCKED)
+         UPDATE tidegate_attempt AS a SET next_ms = $6, tries = a.tries + 1,
              state = CASE WHEN a.state IN ('DISPATCHING', 'SENT') THEN 'UNKNOWN' ELSE a.state END
-         FROM (SELECT payment_id, n FROM tidegate_attempt WHERE state IN ",
-        open!(),
-        " AND next_ms <= $1 AND channel <> ALL ($4) ORDER BY next_ms LIMIT $3 FOR UPDATE SKIP LOCKED) AS due
-         WHERE a.payment_id = due.payment_id AND a.n = due.n RETURNING ",
+         FROM due WHERE a.payment_id = due.payment_id AND a.n = due.n RETURNING ",
         attempt!()
     );
-    let rows = sqlx::query(claim).bind(now_ms).bind(lease_ms).bind(limit).bind(but).fetch_all(pool).await?;
+    let Reach { now_ms, but, upstreams, long_ago_ms } = reach;
+    let claim = sqlx::query(claim).bind(now_ms).bind(but).bind(long_ago_ms).bind(upstreams).bind(limit).bind(lease_ms);
+    let rows = claim.fetch_all(connection).await?;
     rows.iter().map(attempt).collect()
 }
 
 /// Payments, the latest change first.
-pub(super) async fn list(pool: &PgPool, state: Option<PaymentState>, limit: i64) -> Result<Vec<Payment>> {
+pub(super) async fn list(
+    connection: &mut PgConnection,
+    state: Option<PaymentState>,
+    limit: i64,
+) -> Result<Vec<Payment>> {
     let list = concat!(
         "SELECT ",
         payment!(),
         " FROM tidegate_payment AS p WHERE $1::text IS NULL OR p.state = $1 ORDER BY p.updated_ms DESC, p.id LIMIT $2"
     );
-    let rows = sqlx::query(list).bind(state.map(PaymentState::as_str)).bind(limit).fetch_all(pool).await?;
+    let rows = sqlx::query(list).bind(state.map(PaymentState::as_str)).bind(limit).fetch_all(connection).await?;
     rows.iter().map(payment).collect()
 }
 
 /// What people should see of a payment, oldest first.
-pub(super) async fn events(pool: &PgPool, id: &str) -> Result<Vec<Event>> {
+pub(super) async fn events(connection: &mut PgConnection, id: &str) -> Result<Vec<Event>> {
     let events = "SELECT kind, detail, at_ms FROM tidegate_payment_event WHERE payment_id = $1 ORDER BY number";
-    let rows = sqlx::query(events).bind(id).fetch_all(pool).await?;
+    let rows = sqlx::query(events).bind(id).fetch_all(connection).await?;
     let event = |row: &PgRow| {
         Ok(Event { kind: row.try_get("kind")?, detail: row.try_get("detail")?, at_ms: row.try_get("at_ms")? })
     };
@@ -210,11 +250,11 @@ pub(super) async fn events(pool: &PgPool, id: &str) -> Result<Vec<Event>> {
 }
 
 /// How many payments wait for a person, and how many tries are live.
-pub(super) async fn figures(pool: &PgPool) -> Result<(u64, u64)> {
+pub(super) async fn figures(connection: &mut PgConnection) -> Result<(u64, u64)> {
     let manual = "SELECT count(*) FROM tidegate_payment WHERE state = 'MANUAL'";
     let live = concat!("SELECT count(*) FROM tidegate_attempt WHERE state IN ", open!());
-    let manual: i64 = sqlx::query_scalar(manual).fetch_one(pool).await?;
-    let live: i64 = sqlx::query_scalar(live).fetch_one(pool).await?;
+    let manual: i64 = sqlx::query_scalar(manual).fetch_one(&mut *connection).await?;
+    let live: i64 = sqlx::query_scalar(live).fetch_one(connection).await?;
     Ok((manual.unsigned_abs(), live.unsigned_abs()))
 }
 

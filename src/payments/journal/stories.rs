@@ -10,8 +10,9 @@ use super::*;
 /// One thing that happens to a payment on channels 0 to 2.
 #[derive(Clone, Debug)]
 enum Happening {
-    Begin(u8, Option<AttemptState>),
-    Settle(AttemptState),
+    /// Closes the try before; true: as one who does not know that it was sent again.
+    Begin(u8, Option<(AttemptState, bool)>),
+    Settle(AttemptState, bool),
     Told(usize, Report),
     SendAgain,
     GiveUp,
@@ -33,10 +34,10 @@ fn happening() -> impl Strategy<Value = Happening> {
     ];
     let reports =
         [Report::Succeeded, Report::Pending, Report::DeclinedSoft, Report::Closed, Report::NotFound, Report::Nothing];
-    let closing = proptest::option::of(select(vec![S::NotSent, S::NotProcessed, S::DeclinedSoft]));
+    let closing = proptest::option::of((select(vec![S::NotSent, S::NotProcessed, S::DeclinedSoft]), any::<bool>()));
     prop_oneof![
         4 => (0..3_u8, closing).prop_map(|(channel, closing)| Happening::Begin(channel, closing)),
-        3 => select(ends.to_vec()).prop_map(Happening::Settle),
+        3 => (select(ends.to_vec()), any::<bool>()).prop_map(|(state, late)| Happening::Settle(state, late)),
         3 => (0..4_usize, select(reports.to_vec())).prop_map(|(at, report)| Happening::Told(at, report)),
         1 => Just(Happening::SendAgain),
         1 => Just(Happening::GiveUp),
@@ -48,17 +49,19 @@ fn happening() -> impl Strategy<Value = Happening> {
 async fn happen(journal: &Journal, p: &str, happening: &Happening) -> std::result::Result<(), Refusal> {
     let attempts = journal.view(p).await?.map_or_else(Vec::new, |view| view.attempts);
     let last = attempts.last().map_or(0, |attempt| attempt.n);
+    let sends = attempts.last().map_or(1, |attempt| attempt.sends);
+    let sending = |late: bool| Sending { n: last, sends: if late { sends - 1 } else { sends } };
     match happening {
         Happening::Begin(channel, closing) => {
-            let closing = closing.map(|state| (last, seen(state)));
+            let closing = closing.map(|(state, late)| (sending(late), seen(state)));
             journal.begin(Begin { closing, ..begin(p, &format!("c{channel}")) }, 1).await.map(drop)
         }
-        Happening::Settle(state) => journal.settle(p, last, seen(*state), 1, 1).await.map(drop),
+        Happening::Settle(state, late) => journal.settle(p, sending(*late), seen(*state), 1, 1).await.map(drop),
         Happening::Told(at, report) => {
             let asked = attempts.get(*at).or(attempts.last()).map_or((0, 0), |attempt| (attempt.n, attempt.sends));
             journal.told(p, asked, *report, seen(AttemptState::Unknown), at_any()).await.map(drop)
         }
-        Happening::SendAgain => journal.send_again(p, last, 1).await,
+        Happening::SendAgain => journal.send_again(p, last, 1).await.map(drop),
         Happening::GiveUp => journal.give_up(p, last, "enough", 1).await.map(drop),
         Happening::Decide(state) => journal.decide(p, *state, "asked the bank", 1).await,
         Happening::Crash => Ok(()),
@@ -86,12 +89,16 @@ async fn tell(story: &[Happening], p: &str, open: impl Fn(i64) -> Journal) -> st
         let events = journal.events(p).await.unwrap();
         let alarmed = events.iter().any(|event| event.kind == "DUPLICATE_CHARGE");
         prop_assert!(charged.len() < 2 || alarmed, "two charges and nobody was told: {after:?}");
+        if let (Happening::Settle(state, true), Some(before)) = (happening, &before) {
+            let charge = *state == AttemptState::Succeeded;
+            prop_assert!(charge || after.attempts == before.attempts, "who speaks of an earlier sending moves nothing");
+        }
         if let (Happening::Begin(_, closing), Ok(()), Some(before)) = (happening, &done, &before) {
             let dispatching = |attempt: &Attempt| attempt.state == AttemptState::Dispatching;
             let held = before.attempts.iter().any(|attempt| attempt.state.is_live());
             let paid = before.attempts.iter().any(|attempt| attempt.state.has_charged());
             prop_assert!(!paid, "another try of what is paid: {before:?}");
-            let freed = closing.is_some() && before.attempts.last().is_some_and(dispatching);
+            let freed = closing.is_some_and(|(_, late)| !late) && before.attempts.last().is_some_and(dispatching);
             prop_assert!(!held || freed, "a second channel beside {before:?}");
         }
     }

@@ -17,6 +17,7 @@ pub(super) fn begin(id: &str, channel: &str) -> Begin {
         frozen: frozen(id),
         channel: channel.to_owned(),
         considered: "[]".to_owned(),
+        words: String::new(),
         closing: None,
         resting: false,
     }
@@ -28,6 +29,12 @@ pub(super) fn seen(state: AttemptState) -> Observed {
 
 pub(super) fn at(now_ms: i64) -> Schedule {
     Schedule { now_ms, next_ms: now_ms + 1_000, min_age_ms: 60_000 }
+}
+
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+
+pub(super) fn due(now_ms: i64, but: &[&str]) -> Due {
+    Due { now_ms, but: but.iter().map(|but| (*but).to_owned()).collect(), upstreams: vec!["pay".to_owned()] }
 }
 
 fn open() -> (TempDir, Journal) {
@@ -51,7 +58,7 @@ async fn no_second_try_while_one_is_live_whatever_its_state() {
         let id = state.as_str().to_lowercase();
         let n = journal.begin(begin(&id, "a"), 1).await.unwrap();
         if state != AttemptState::Dispatching {
-            journal.settle(&id, n, seen(state), 2, 3).await.unwrap();
+            journal.settle(&id, Sending::first(n), seen(state), 2, 3).await.unwrap();
         }
         for channel in ["a", "b"] {
             let refused = journal.begin(begin(&id, channel), 4).await;
@@ -72,12 +79,15 @@ async fn a_charge_that_is_found_while_the_try_is_sent_is_final_whatever_its_send
     let told = journal.told("p", (n, 1), Report::Succeeded, seen(AttemptState::Unknown), at(3)).await;
     assert_eq!(told.unwrap(), Step::Decided);
     for lesser in [AttemptState::Unknown, AttemptState::Pending, AttemptState::Succeeded] {
-        assert_eq!(journal.settle("p", n, seen(lesser), 4, 5).await.unwrap(), Step::Decided);
+        assert_eq!(journal.settle("p", Sending::first(n), seen(lesser), 4, 5).await.unwrap(), Step::Decided);
     }
     for contrary in [AttemptState::DeclinedHard, AttemptState::NotProcessed, AttemptState::Rejected] {
-        assert!(matches!(journal.settle("p", n, seen(contrary), 4, 5).await, Err(Refusal::Standing)), "{contrary:?}");
+        assert!(
+            matches!(journal.settle("p", Sending::first(n), seen(contrary), 4, 5).await, Err(Refusal::Standing)),
+            "{contrary:?}"
+        );
     }
-    let closing = Some((n, seen(AttemptState::NotSent)));
+    let closing = Some((Sending::first(n), seen(AttemptState::NotSent)));
     let moved = journal.begin(Begin { closing, ..begin("p", "b") }, 6).await;
     assert!(matches!(moved, Err(Refusal::Standing)), "{moved:?}");
     assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
@@ -102,14 +112,14 @@ async fn the_file_itself_refuses_two_live_tries() {
 async fn moving_on_closes_one_try_and_opens_the_next_or_does_neither() {
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 1).await.unwrap();
-    let closing = Some((n, seen(AttemptState::NotSent)));
+    let closing = Some((Sending::first(n), seen(AttemptState::NotSent)));
     assert_eq!(journal.begin(Begin { closing, ..begin("p", "b") }, 2).await.unwrap(), 2);
     let expected = vec![AttemptState::NotSent, AttemptState::Dispatching];
     assert_eq!(states(&journal, "p").await, (PaymentState::Processing, expected.clone()));
     // A close that is none, and a next try that is not allowed: nothing of it is kept.
-    let closing = Some((2, seen(AttemptState::Unknown)));
+    let closing = Some((Sending::first(2), seen(AttemptState::Unknown)));
     assert!(journal.begin(Begin { closing, ..begin("p", "c") }, 3).await.is_err());
-    let closing = Some((2, seen(AttemptState::DeclinedSoft)));
+    let closing = Some((Sending::first(2), seen(AttemptState::DeclinedSoft)));
     assert!(journal.begin(Begin { closing, ..begin("p", "b") }, 3).await.is_err());
     assert_eq!(states(&journal, "p").await, (PaymentState::Processing, expected));
 }
@@ -130,7 +140,7 @@ async fn a_payment_does_not_return_to_a_channel_it_has_left() {
         for (channel, allowed) in [("a", returns), ("b", goes_on)] {
             let id = format!("{}-{channel}", state.as_str());
             let n = journal.begin(begin(&id, "a"), 1).await.unwrap();
-            journal.settle(&id, n, seen(state), 2, 3).await.unwrap();
+            journal.settle(&id, Sending::first(n), seen(state), 2, 3).await.unwrap();
             assert_eq!(journal.begin(begin(&id, channel), 4).await.is_ok(), allowed, "{id}");
         }
     }
@@ -140,7 +150,7 @@ async fn a_payment_does_not_return_to_a_channel_it_has_left() {
 async fn a_number_belongs_to_one_content() {
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 1).await.unwrap();
-    journal.settle("p", n, seen(AttemptState::NotSent), 2, 3).await.unwrap();
+    journal.settle("p", Sending::first(n), seen(AttemptState::NotSent), 2, 3).await.unwrap();
     let mut other = begin("p", "b");
     other.frozen.money.amount = Some(101);
     assert!(matches!(journal.begin(other, 4).await, Err(Refusal::Mismatch)));
@@ -155,14 +165,14 @@ async fn after_a_start_what_was_under_way_is_unknown_and_due() {
     let (dir, journal) = open();
     journal.begin(begin("sent", "a"), 1).await.unwrap();
     let n = journal.begin(begin("done", "a"), 1).await.unwrap();
-    journal.settle("done", n, seen(AttemptState::Succeeded), 2, 3).await.unwrap();
+    journal.settle("done", Sending::first(n), seen(AttemptState::Succeeded), 2, 3).await.unwrap();
     drop(journal);
     let journal = Journal::open(&Place::File(dir.path().join("payments.db")), 10).unwrap();
     assert_eq!(states(&journal, "sent").await, (PaymentState::Processing, vec![AttemptState::Unknown]));
     assert_eq!(states(&journal, "done").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
-    let due = journal.claim(10, Duration::from_secs(60), 10, &[]).await.unwrap();
-    assert_eq!(due.iter().map(|attempt| attempt.payment_id.as_str()).collect::<Vec<_>>(), ["sent"]);
-    assert!(journal.claim(11, Duration::from_secs(60), 10, &[]).await.unwrap().is_empty(), "leased");
+    let claimed = journal.claim(&due(10, &[]), MINUTE, 10).await.unwrap();
+    assert_eq!(claimed.iter().map(|attempt| attempt.payment_id.as_str()).collect::<Vec<_>>(), ["sent"]);
+    assert!(journal.claim(&due(11, &[]), MINUTE, 10).await.unwrap().is_empty(), "leased");
 }
 
 #[tokio::test]
@@ -170,22 +180,22 @@ async fn a_channel_that_is_asked_enough_holds_up_no_other() {
     let (_dir, journal) = open();
     for (id, channel) in [("p", "a"), ("q", "b")] {
         let n = journal.begin(begin(id, channel), 1).await.unwrap();
-        journal.settle(id, n, seen(AttemptState::Unknown), 2, 2).await.unwrap();
+        journal.settle(id, Sending::first(n), seen(AttemptState::Unknown), 2, 2).await.unwrap();
     }
-    let but = ["a".to_owned()];
-    assert!(journal.is_due(5, &but).await.unwrap());
-    let due = journal.claim(5, Duration::from_secs(60), 10, &but).await.unwrap();
-    assert_eq!(due.iter().map(|attempt| attempt.payment_id.as_str()).collect::<Vec<_>>(), ["q"]);
-    assert!(!journal.is_due(5, &but).await.unwrap() && journal.is_due(5, &[]).await.unwrap());
+    let but = ["a"];
+    assert!(journal.is_due(&due(5, &but)).await.unwrap());
+    let claimed = journal.claim(&due(5, &but), MINUTE, 10).await.unwrap();
+    assert_eq!(claimed.iter().map(|attempt| attempt.payment_id.as_str()).collect::<Vec<_>>(), ["q"]);
+    assert!(!journal.is_due(&due(5, &but)).await.unwrap() && journal.is_due(&due(5, &[])).await.unwrap());
 }
 
 #[tokio::test]
 async fn a_try_whose_task_was_lost_is_looked_at_in_the_end() {
     let (_dir, journal) = open();
     journal.begin(begin("p", "a"), 1).await.unwrap();
-    assert!(journal.claim(1_000, Duration::from_secs(60), 10, &[]).await.unwrap().is_empty(), "it is still being sent");
+    assert!(journal.claim(&due(1_000, &[]), MINUTE, 10).await.unwrap().is_empty(), "it is still being sent");
     let late = 2 + millis(LONGEST_CALL);
-    assert_eq!(journal.claim(late, Duration::from_secs(60), 10, &[]).await.unwrap().len(), 1);
+    assert_eq!(journal.claim(&due(late, &[]), MINUTE, 10).await.unwrap().len(), 1);
     assert_eq!(states(&journal, "p").await.1, [AttemptState::Unknown]);
 }
 
@@ -193,7 +203,7 @@ async fn a_try_whose_task_was_lost_is_looked_at_in_the_end() {
 async fn not_found_counts_twice_in_a_row_and_late() {
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
-    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    journal.settle("p", Sending::first(n), seen(AttemptState::Unknown), 1, 1).await.unwrap();
     let ask = async |report, now_ms| {
         journal.told("p", (n, 1), report, seen(AttemptState::Unknown), at(now_ms)).await.unwrap()
     };
@@ -213,11 +223,11 @@ async fn sending_again_forgets_what_the_channel_did_not_know_and_is_for_one_at_a
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
     assert!(matches!(journal.send_again("p", n, 1).await, Err(Refusal::Standing)), "it is being sent");
-    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    journal.settle("p", Sending::first(n), seen(AttemptState::Unknown), 1, 1).await.unwrap();
     journal.told("p", (n, 1), Report::NotFound, seen(AttemptState::Unknown), at(2)).await.unwrap();
-    journal.send_again("p", n, 50_000).await.unwrap();
+    let again = journal.send_again("p", n, 50_000).await.unwrap();
     assert!(matches!(journal.send_again("p", n, 50_000).await, Err(Refusal::Standing)));
-    journal.settle("p", n, seen(AttemptState::Unknown), 50_001, 50_001).await.unwrap();
+    journal.settle("p", again, seen(AttemptState::Unknown), 50_001, 50_001).await.unwrap();
     let told = journal.told("p", (n, 2), Report::NotFound, seen(AttemptState::Unknown), at(109_999)).await.unwrap();
     assert_eq!(told, Step::Wait);
     assert_eq!(journal.view("p").await.unwrap().unwrap().attempts[0].sends, 2);
@@ -227,10 +237,10 @@ async fn sending_again_forgets_what_the_channel_did_not_know_and_is_for_one_at_a
 async fn a_success_of_what_was_closed_while_another_is_live_is_a_double_charge() {
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
-    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    journal.settle("p", Sending::first(n), seen(AttemptState::Unknown), 1, 1).await.unwrap();
     journal.told("p", (n, 1), Report::Closed, seen(AttemptState::Unknown), at(2)).await.unwrap();
     journal.begin(begin("p", "b"), 3).await.unwrap();
-    journal.settle("p", 2, seen(AttemptState::Succeeded), 4, 4).await.unwrap();
+    journal.settle("p", Sending::first(2), seen(AttemptState::Succeeded), 4, 4).await.unwrap();
     for expected in [Step::Alarm("DUPLICATE_CHARGE"), Step::Decided] {
         let step = journal.told("p", (n, 1), Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
         assert_eq!(step, expected);
@@ -248,7 +258,7 @@ async fn a_success_of_what_was_closed_while_another_is_live_is_a_double_charge()
 async fn a_late_success_with_nothing_else_live_is_a_success_that_somebody_sees() {
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
-    journal.settle("p", n, seen(AttemptState::DeclinedHard), 1, 1).await.unwrap();
+    journal.settle("p", Sending::first(n), seen(AttemptState::DeclinedHard), 1, 1).await.unwrap();
     let step = journal.told("p", (n, 1), Report::Succeeded, seen(AttemptState::Unknown), at(5)).await.unwrap();
     assert_eq!(step, Step::Alarm("LATE_SUCCESS"));
     assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
@@ -259,7 +269,7 @@ async fn a_late_success_with_nothing_else_live_is_a_success_that_somebody_sees()
 async fn a_person_decides_only_what_waits_for_one() {
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
-    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    journal.settle("p", Sending::first(n), seen(AttemptState::Unknown), 1, 1).await.unwrap();
     let decide = async |state| journal.decide("p", state, "asked the bank", 9).await;
     assert!(matches!(decide(PaymentState::Failed).await, Err(Refusal::Standing)));
     assert!(journal.give_up("p", n, "too long", 5).await.unwrap());
@@ -279,10 +289,10 @@ async fn tell(journal: &Journal, n: i64, report: Report, now_ms: i64) -> Step {
 async fn what_a_channel_said_before_a_further_sending_proves_nothing_about_that() {
     let (_dir, journal) = open();
     let n = journal.begin(begin("p", "a"), 0).await.unwrap();
-    journal.settle("p", n, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    journal.settle("p", Sending::first(n), seen(AttemptState::Unknown), 1, 1).await.unwrap();
     // The channel is told to close, and answers slowly; meanwhile the client sends again, with an unknown outcome.
-    journal.send_again("p", n, 70_000).await.unwrap();
-    journal.settle("p", n, seen(AttemptState::Unknown), 70_001, 70_001).await.unwrap();
+    let again = journal.send_again("p", n, 70_000).await.unwrap();
+    journal.settle("p", again, seen(AttemptState::Unknown), 70_001, 70_001).await.unwrap();
     for report in [Report::Closed, Report::DeclinedHard, Report::DeclinedSoft, Report::NotFound, Report::Pending] {
         assert_eq!(tell(&journal, n, report, 70_002).await, Step::Wait, "{report:?}");
         assert_eq!(states(&journal, "p").await.1, [AttemptState::Unknown], "{report:?}");
@@ -296,10 +306,10 @@ async fn what_a_channel_said_before_a_further_sending_proves_nothing_about_that(
 async fn a_late_charge_beside_a_live_try_is_remembered_when_that_ends() {
     let (_dir, journal) = open();
     journal.begin(begin("p", "a"), 0).await.unwrap();
-    journal.settle("p", 1, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    journal.settle("p", Sending::first(1), seen(AttemptState::Unknown), 1, 1).await.unwrap();
     tell(&journal, 1, Report::Closed, 2).await;
     journal.begin(begin("p", "b"), 3).await.unwrap();
-    journal.settle("p", 2, seen(AttemptState::Unknown), 4, 4).await.unwrap();
+    journal.settle("p", Sending::first(2), seen(AttemptState::Unknown), 4, 4).await.unwrap();
     assert_eq!(tell(&journal, 1, Report::Succeeded, 5).await, Step::Alarm("LATE_SUCCESS"));
     assert!(matches!(journal.begin(begin("p", "c"), 6).await, Err(Refusal::Standing)));
     assert_eq!(tell(&journal, 2, Report::Closed, 7).await, Step::Decided);
@@ -313,7 +323,7 @@ async fn a_person_s_word_stands_against_anything_but_a_charge() {
     for (decided, stays) in [(PaymentState::Succeeded, true), (PaymentState::Failed, false)] {
         let (_dir, journal) = open();
         journal.begin(begin("p", "a"), 0).await.unwrap();
-        journal.settle("p", 1, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+        journal.settle("p", Sending::first(1), seen(AttemptState::Unknown), 1, 1).await.unwrap();
         journal.give_up("p", 1, "too long", 2).await.unwrap();
         journal.decide("p", decided, "asked the bank", 3).await.unwrap();
         for report in [Report::Closed, Report::DeclinedHard, Report::NotFound] {
@@ -332,13 +342,13 @@ async fn an_answer_that_comes_after_everybody_gave_up_is_not_lost_if_it_is_a_cha
     let (_dir, journal) = open();
     journal.begin(begin("p", "a"), 0).await.unwrap();
     let late = millis(LONGEST_CALL) + 1;
-    journal.claim(late, Duration::from_secs(60), 10, &[]).await.unwrap();
+    journal.claim(&due(late, &[]), MINUTE, 10).await.unwrap();
     assert!(journal.give_up("p", 1, "too long", late).await.unwrap());
     assert!(matches!(
-        journal.settle("p", 1, seen(AttemptState::DeclinedHard), late, late).await,
+        journal.settle("p", Sending::first(1), seen(AttemptState::DeclinedHard), late, late).await,
         Err(Refusal::Standing)
     ));
-    journal.settle("p", 1, seen(AttemptState::Succeeded), late, late).await.unwrap();
+    journal.settle("p", Sending::first(1), seen(AttemptState::Succeeded), late, late).await.unwrap();
     assert_eq!(states(&journal, "p").await, (PaymentState::Succeeded, vec![AttemptState::Succeeded]));
     assert_eq!(journal.events("p").await.unwrap().last().unwrap().kind, "LATE_SUCCESS");
 }
@@ -347,13 +357,13 @@ async fn an_answer_that_comes_after_everybody_gave_up_is_not_lost_if_it_is_a_cha
 async fn a_payment_between_two_rounds_is_under_way_and_a_stop_ends_it() {
     let (dir, journal) = open();
     journal.begin(begin("p", "a"), 0).await.unwrap();
-    journal.rest("p", 1, seen(AttemptState::NotSent), 1).await.unwrap();
+    journal.rest("p", Sending::first(1), seen(AttemptState::NotSent), 1).await.unwrap();
     assert_eq!(states(&journal, "p").await, (PaymentState::Processing, vec![AttemptState::NotSent]));
     drop(journal);
     let journal = Journal::open(&Place::File(dir.path().join("payments.db")), 10).unwrap();
     assert_eq!(states(&journal, "p").await.0, PaymentState::Failed);
     assert!(journal.begin(begin("p", "a"), 11).await.is_ok(), "nothing was done, so it may be sent again");
-    journal.rest("p", 2, seen(AttemptState::NotSent), 12).await.unwrap();
+    journal.rest("p", Sending::first(2), seen(AttemptState::NotSent), 12).await.unwrap();
     journal.conclude("p", 13).await.unwrap();
     assert_eq!(states(&journal, "p").await.0, PaymentState::Failed);
 }
@@ -362,12 +372,12 @@ async fn a_payment_between_two_rounds_is_under_way_and_a_stop_ends_it() {
 async fn a_start_begins_patience_anew() {
     let (dir, journal) = open();
     journal.begin(begin("p", "a"), 0).await.unwrap();
-    journal.settle("p", 1, seen(AttemptState::Unknown), 1, 1).await.unwrap();
+    journal.settle("p", Sending::first(1), seen(AttemptState::Unknown), 1, 1).await.unwrap();
     for now_ms in [2, 100_000, 200_000] {
-        journal.claim(now_ms, Duration::from_secs(60), 10, &[]).await.unwrap();
+        journal.claim(&due(now_ms, &[]), MINUTE, 10).await.unwrap();
     }
     drop(journal);
     let journal = Journal::open(&Place::File(dir.path().join("payments.db")), 900_000).unwrap();
-    let due = journal.claim(900_000, Duration::from_secs(60), 10, &[]).await.unwrap();
-    assert_eq!(due.iter().map(|attempt| attempt.tries).collect::<Vec<_>>(), [1]);
+    let claimed = journal.claim(&due(900_000, &[]), MINUTE, 10).await.unwrap();
+    assert_eq!(claimed.iter().map(|attempt| attempt.tries).collect::<Vec<_>>(), [1]);
 }
