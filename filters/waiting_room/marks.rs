@@ -260,13 +260,7 @@ impl Marks {
     }
 
     /// Calls `each` with those of `from..to` who wait and have these ranks among them, from 0; ranks come in ascending order.
-    pub(super) fn at_ranks(
-        &self,
-        from: u64,
-        to: u64,
-        ranks: impl IntoIterator<Item = u64>,
-        mut each: impl FnMut(u64),
-    ) {
+    pub(super) fn at_ranks(&self, from: u64, to: u64, ranks: impl IntoIterator<Item = u64>, mut each: impl FnMut(u64)) {
         let mut ranks = ranks.into_iter().peekable();
         let mut before = 0;
         self.words(from, to, |start, mut bits| {

@@ -134,7 +134,9 @@ impl Delta {
     }
 
     fn lists_nothing(&self) -> bool {
-        let Delta { gaps, draws, moved, admissions, turns, missed, visits, ended, spent, picked, marks, notice, .. } = self;
+        let Delta {
+            gaps, draws, moved, admissions, turns, missed, visits, ended, spent, picked, marks, notice, ..
+        } = self;
         let numbers = missed.is_empty() && spent.is_empty() && picked.is_empty() && marks.is_empty();
         numbers
             && notice.is_none()

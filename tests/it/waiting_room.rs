@@ -4,6 +4,7 @@ mod browser;
 mod changes;
 pub(crate) mod desk;
 mod events;
+mod files;
 mod operators;
 mod promises;
 mod told;

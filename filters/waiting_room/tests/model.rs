@@ -199,17 +199,21 @@ impl World {
         numbers.get(at % numbers.len().max(1)).map(|number| self.passes[number])
     }
 
+    /// Whether somebody who is known by name holds this number, too: from before a kill, or for a turn that they missed.
+    fn owns(&self, number: u64, subject: u64) -> bool {
+        let inside = self.passes.get(&number).is_some_and(|held| held.2 == subject);
+        subject != 0 && (inside || self.tickets.contains(&(number, subject)))
+    }
+
     fn claimed(&mut self, number: u64, subject: u64, claim: Claim) {
         match claim {
             Claim::Pass(pass) => {
-                // A kill makes the room forget who is in line under which name; inside, one person has one number.
-                let other = subject != 0 && self.passes.get(&pass.number).is_some_and(|held| held.2 == subject);
-                assert!(pass.number == number || other, "{number} came in as {}", pass.number);
+                assert!(pass.number == number || self.owns(pass.number, subject), "{number} is {}", pass.number);
                 let (outlook, fifo) = (self.bench.room.outlook(), self.rules.limits.method == Method::Fifo);
                 assert!(!fifo || number <= outlook.frontier, "{number} came in before its turn");
                 self.pass(pass, subject);
             }
-            Claim::Wait(other) => assert_eq!(other, number),
+            Claim::Wait(other) => assert!(other == number || self.owns(other, subject), "{number} waits as {other}"),
             Claim::Moved(other) => {
                 // The answer may be lost.
                 let again = self.bench.room.claim(self.bench.now, number, subject);
