@@ -55,7 +55,7 @@ pub use aimd::{Aimd, Control, Health};
 pub use bypass::Bypass;
 pub use common::Common;
 pub use cookie::TICKET_HEADER;
-pub use line::{Admission, Claim, Entry, Line, Look, Outlook, Prediction, Proof, Reason, State, Visitor};
+pub use line::{Admission, Claim, Entry, Line, Look, Lottery, Outlook, Prediction, Proof, Reason, State, Visitor};
 pub use pace::{Estimate, poll_after};
 pub use public::{Level, Notice};
 pub use record::{Forgetful, History, Journal};

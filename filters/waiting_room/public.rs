@@ -92,7 +92,7 @@ pub(super) struct Frame {
 pub(super) struct News {
     /// Differs where it differs.
     pub(super) mark: u64,
-    /// Room time when it became so.
+    /// Room time when it was told. Who was told something before that may not know it.
     pub(super) since: u64,
     /// The process ends.
     pub(super) over: bool,
@@ -250,13 +250,13 @@ impl Room {
     }
 
     /// Tells those who listen how things stand, and those who wait whether anything is new; called by each tick.
-    pub(super) fn tell(&self) {
+    pub(super) fn tell(&self, now: u64) {
         let outlook = self.outlook_now();
         let mark = News::mark(&outlook, self.is_degraded(), self.public.notice.load().as_deref());
         self.public.news.send_if_modified(|news| {
             let new = news.mark != mark;
             if new {
-                (news.mark, news.since) = (mark, outlook.at);
+                (news.mark, news.since) = (mark, now);
             }
             new
         });

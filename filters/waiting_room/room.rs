@@ -148,7 +148,7 @@ impl Room {
             bypassed: Bypassed::default(),
         };
         room.bypassed.follow(&room.settings());
-        room.maintain(began);
+        room.maintain(|| began);
         room
     }
 
@@ -194,8 +194,9 @@ impl Room {
     }
 
     /// Lets time pass: ends what has ended, decides whose turn it is, writes it down, and then tells it. About ten times
-    /// a second, from one thread that may wait for the disk.
-    pub fn maintain(&self, now: u64) {
+    /// a second, from one thread that may wait for the disk; so `clock` is asked again when it has written.
+    pub fn maintain(&self, clock: impl Fn() -> u64) {
+        let now = clock();
         self.public.ticked(now);
         let mut writer = self.writer.lock();
         if writer.unwritten.is_none() {
@@ -215,17 +216,17 @@ impl Room {
             if written.is_err() {
                 self.counts.unwritten.fetch_add(1, Relaxed);
                 writer.unwritten = Some(unwritten);
-                self.tell();
+                self.tell(clock());
                 return;
             }
             let mut line = self.line.lock();
-            line.written(&unwritten.delta);
+            line.written(clock(), &unwritten.delta);
             self.outlook.store(Arc::new(line.outlook()));
             if let Some(notice) = unwritten.delta.notice {
                 self.publish_notice((!notice.text.is_empty()).then(|| Arc::new(notice)));
             }
         }
-        self.tell();
+        self.tell(clock());
     }
 
     /// Somebody comes who has no number.

@@ -155,7 +155,7 @@ pub(crate) fn spawn_ticks(gateway: Arc<Gateway>) -> io::Result<()> {
                 let healthy = !room.is_degraded();
                 let now = room.time(shared.clock.now());
                 room.follow_backends(now, &rests);
-                room.maintain(now);
+                room.maintain(|| room.time(shared.clock.now()));
                 match (healthy, room.is_degraded()) {
                     (true, true) => tracing::error!(
                         target: "tidegate::waiting_room", room = %room.name(), "the journal cannot be written: nobody is admitted"

@@ -24,7 +24,7 @@ mod tick;
 mod told;
 mod turns;
 
-pub use outlook::{Outlook, Prediction, State};
+pub use outlook::{Lottery, Outlook, Prediction, State};
 pub use proof::Proof;
 pub use turns::{Claim, Look};
 
@@ -174,6 +174,8 @@ pub struct Line {
     sold_out: bool,
     /// The backend says that nothing is left.
     gone: bool,
+    /// Pieces that it says are left; not known again before it says so after a restart.
+    stock: Option<u64>,
     /// An operator empties the room: nobody is let in, no visit is prolonged.
     draining: bool,
     /// Numbers by subject.
@@ -242,6 +244,7 @@ impl Line {
             admitted: 0,
             sold_out: false,
             gone: false,
+            stock: None,
             draining: false,
             subjects: HashMap::default(),
             waiting: 0,
@@ -369,6 +372,13 @@ impl Line {
         self.leases.confirm(number);
         self.leases.end_at(number, until);
         self.leases.get(number).map(|lease| admission(number, lease))
+    }
+
+    /// The same, for somebody who has ordered and goes to pay: what they take is not in the stock any more.
+    pub fn hold(&mut self, now: u64, number: u64, span: u64) -> Option<Admission> {
+        let held = self.extend(now, number, span)?;
+        self.leases.hold(number);
+        Some(held)
     }
 
     fn advance(&mut self, now: u64) {

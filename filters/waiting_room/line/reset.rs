@@ -21,6 +21,7 @@ impl Line {
         self.admitted = 0;
         self.sold_out = false;
         self.gone = false;
+        self.stock = None;
         self.draining = false;
     }
 

@@ -69,7 +69,8 @@ impl Line {
             self.marks.pick(*number);
         }
         for (number, began, until, subject) in &delta.visits {
-            let lease = Lease { began: *began, until: *until, durable: *until, short: false, subject: *subject };
+            let lease =
+                Lease { began: *began, until: *until, durable: *until, short: false, subject: *subject, held: false };
             self.turns.remove(number);
             self.use_up(*number);
             self.leases.put(*number, lease);

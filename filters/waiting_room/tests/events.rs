@@ -49,7 +49,7 @@ async fn a_stream_says_how_things_stand_then_what_changes_then_whose_turn_it_is(
     let told = said(&mut events).await.unwrap();
     assert!(told.contains(&format!("\"ticketNumber\":{number}")) && told.contains("event: turn\n"), "{told}");
     assert!(told.contains("/.tidegate/wr/demo/claim"), "{told}");
-    bench.room.reset(bench.now);
+    bench.room.reset(|| bench.now);
     assert!(said(&mut events).await.unwrap().contains("{\"state\":\"reset\"}"));
     assert_eq!(said(&mut events).await, None);
     drop(events);

@@ -67,6 +67,9 @@ struct World {
     /// An operator, and the backend, say that nothing is left.
     over: [bool; 2],
     counted: HashSet<u64>,
+    frontier: u64,
+    /// Whether the room's outlook is of this moment.
+    ticked: bool,
 }
 
 impl World {
@@ -80,6 +83,8 @@ impl World {
             admissions: Vec::new(),
             over: [false; 2],
             counted: HashSet::new(),
+            frontier: 0,
+            ticked: false,
         }
     }
 
@@ -113,13 +118,19 @@ impl World {
 
     fn run(&mut self, step: Step) {
         let now = self.bench.now;
+        let ticks = matches!(step, Step::Pass(_) | Step::SoldOut(_) | Step::Gone(_));
         match step {
             Step::Enter { subject, steady } => {
                 let subject = self.subject(subject);
                 let visitor = Visitor { subject, steady: steady || subject != 0 };
                 let before = self.given.len();
                 match self.bench.room.enter(now, visitor) {
-                    Entry::Pass(pass) => self.pass(pass, subject),
+                    Entry::Pass(pass) => {
+                        let (outlook, known) = (self.bench.room.outlook(), self.given.contains(&pass.number));
+                        let barged = self.ticked && !known && outlook.waiting + outlook.ready > 0;
+                        assert!(!barged, "{} walked in past {outlook:?}", pass.number);
+                        self.pass(pass, subject);
+                    }
                     Entry::Place(number) | Entry::Registered(number) => self.number(number, subject),
                     Entry::Pre | Entry::Busy | Entry::Rejected(_) => (),
                 }
@@ -135,13 +146,19 @@ impl World {
                 if let Some((number, subject)) = pick(&self.tickets, at) {
                     let claim = self.bench.room.claim(now, number, subject);
                     self.claimed(number, subject, claim);
+                    if matches!(claim, Claim::Pass(_)) {
+                        assert_eq!(self.bench.room.claim(now, number, subject), claim, "twice is once");
+                    }
                 }
             }
             Step::Visit(at) => {
                 let Some((pass, issued, subject)) = self.some_pass(at) else { return };
                 match self.bench.room.visit(now, pass.number, subject, issued, pass.until) {
                     Some(renewed) => drop(self.passes.insert(pass.number, (renewed, now, subject))),
-                    None => drop(self.passes.remove(&pass.number)),
+                    None => {
+                        assert!(pass.until <= now, "{} was let in until {} and sent away", pass.number, pass.until);
+                        self.passes.remove(&pass.number);
+                    }
                 }
             }
             Step::Leave(at) => {
@@ -173,7 +190,7 @@ impl World {
                 self.bench.pass(200);
             }
             Step::Gone(gone) => {
-                self.bench.room.set_gone(gone);
+                self.bench.room.set_stock(gone.then_some(0));
                 self.over[1] = gone;
                 self.bench.disk.broken.store(false, Relaxed);
                 self.bench.pass(200);
@@ -190,6 +207,7 @@ impl World {
                 self.bench.set_rules(self.rules.clone());
             }
         }
+        self.ticked = ticks;
         self.check();
     }
 
@@ -262,7 +280,11 @@ impl World {
         panic!("{:?} wait for ever, at {:?}", self.tickets, self.bench.room.outlook());
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        let outlook = self.bench.room.outlook();
+        assert!(outlook.frontier >= self.frontier, "a turn that was told is taken back");
+        assert!(outlook.active + outlook.ready <= u64::from(MOST), "{outlook:?}");
+        self.frontier = outlook.frontier;
         let inside = self.passes.values().filter(|(pass, ..)| pass.until > self.bench.now).count();
         assert!(inside <= MOST as usize, "{inside} are inside");
         let proof = self.bench.room.outlook().proof;
