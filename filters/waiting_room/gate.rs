@@ -179,7 +179,7 @@ impl Case<'_, '_> {
         let (issued, expires) = (u64::from(token.issued) * 1_000, u64::from(token.expires) * 1_000);
         let limits = self.room().outlook_now().limits;
         let plenty = if limits.renewal { limits.session / 2 } else { 0 };
-        let plain = token.flags & Token::SHORT == 0 && issued >= self.room().began();
+        let plain = token.flags & Token::SHORT == 0 && issued > self.room().began();
         if plain && self.now + plenty < expires && !self.room().is_ended(token.number) {
             self.remember(token.number, cx);
             return Some(Decision::Continue);

@@ -9,13 +9,14 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode, header, response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
 use smallvec::SmallVec;
 
 use super::command::{self, Command};
 use super::cookie;
 use super::gate::{Case, Gate, Inside};
 use super::line::Claim;
+use super::room::Room;
 use super::settings::Settings;
 use super::token::{Kind, Token};
 use crate::engine::{Decision, HeaderEdit, Reply, ReplyBody, RequestContext};
@@ -67,6 +68,17 @@ impl Gate {
                 cx.to_client.extend(value.map(|value| HeaderEdit::Set(REENTRY_HEADER, value)));
             }
             Command::Stock(_) => (),
+        }
+    }
+}
+
+impl Room {
+    /// What the backend answered when it was asked how much is left. Other commands are about visits, of which there is none.
+    pub fn hear_stock(&self, headers: &HeaderMap) {
+        for command in command::commands(headers, false) {
+            if let Command::Stock(left) = command {
+                self.set_stock(left);
+            }
         }
     }
 }

@@ -215,7 +215,7 @@ words!(
         Hold,
         /// The visitor is done.
         Complete,
-        /// Nothing is left, or something is `available` again.
+        /// Nothing is left, or something is `available` again; `available=37` says how much.
         SoldOut
     }
 );

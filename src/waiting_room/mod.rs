@@ -3,6 +3,7 @@
 mod journal;
 pub mod page;
 pub(crate) mod paths;
+pub(crate) mod probe;
 pub(crate) mod simulate;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ mod events;
 mod files;
 mod operators;
 mod promises;
+mod stock;
 mod told;
 
 use std::net::SocketAddr;

@@ -327,7 +327,7 @@ impl Line {
             self.proof.over(false);
             return Some(self.admit(number, subject, self.limits.session));
         }
-        if issued < self.began {
+        if issued <= self.began {
             self.keep_inside(number, subject, expires);
             if self.unknown.0 > 0 {
                 self.unknown.0 -= 1;

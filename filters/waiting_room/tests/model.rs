@@ -70,6 +70,7 @@ struct World {
     frontier: u64,
     /// Whether the room's outlook is of this moment.
     ticked: bool,
+    killed: bool,
 }
 
 impl World {
@@ -85,6 +86,7 @@ impl World {
             counted: HashSet::new(),
             frontier: 0,
             ticked: false,
+            killed: false,
         }
     }
 
@@ -156,7 +158,10 @@ impl World {
                 match self.bench.room.visit(now, pass.number, subject, issued, pass.until) {
                     Some(renewed) => drop(self.passes.insert(pass.number, (renewed, now, subject))),
                     None => {
-                        assert!(pass.until <= now, "{} was let in until {} and sent away", pass.number, pass.until);
+                        // A clock that was set back over a kill makes it look as if this process had never given it.
+                        let strange = issued > self.bench.room.began() && self.killed;
+                        let over = pass.until <= now || strange;
+                        assert!(over, "{} was let in until {} and sent away", pass.number, pass.until);
                         self.passes.remove(&pass.number);
                     }
                 }
@@ -244,6 +249,7 @@ impl World {
     }
 
     fn kill(&mut self, clock: i64) {
+        self.killed = true;
         let wall = self.bench.now.saturating_add_signed(clock);
         let fresh = Bench::new(self.rules.clone());
         let bench = std::mem::replace(&mut self.bench, fresh);
