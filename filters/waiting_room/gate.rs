@@ -117,7 +117,9 @@ impl Gate {
         if head.method == "OPTIONS" && head.header("access-control-request-method").is_some() {
             return Some(Why::Preflight);
         }
-        settings.bypass.iter().position(|rule| rule.condition.holds(head, cx)).map(Why::Rule)
+        let folded = settings.fold_paths.then(|| head.path.to_ascii_lowercase());
+        let head = RequestHead { path: folded.as_deref().unwrap_or(head.path), ..*head };
+        settings.bypass.iter().position(|rule| rule.condition.holds(&head, cx)).map(Why::Rule)
     }
 
     pub(super) fn token(&self, kind: Kind, number: u64, subject: u64, now: u64, until: u64) -> Token {

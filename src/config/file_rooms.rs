@@ -254,7 +254,7 @@ pub(super) struct RuleFile {
     /// `bypass_waiting_room`.
     #[serde(rename = "action")]
     pub(super) _action: ActionFile,
-    /// For which requests, in CEL.
+    /// For which requests, in CEL. With `path_case: insensitive`, `request.path` is in lower case here.
     pub(super) expression: At<String>,
     /// Whether it holds (default true).
     #[serde(default = "yes")]

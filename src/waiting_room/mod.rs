@@ -51,7 +51,11 @@ pub(crate) fn rooms(
 ) -> Result<Vec<ConfiguredRoom>, String> {
     let keys = Arc::new(Keyring::new(&config.room_keys));
     let one = |spec: &RoomSpec| {
-        let settings = Arc::new(settings(spec, &config.room_path, &keys, identities)?);
+        let settings = Settings {
+            fold_paths: config.server.path_case_insensitive,
+            ..settings(spec, &config.room_path, &keys, identities)?
+        };
+        let settings = Arc::new(settings);
         let key = WaitingRoom::key(&spec.name);
         let room = match shared.states.find(&key) {
             Some(room) => room,

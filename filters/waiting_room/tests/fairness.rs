@@ -55,3 +55,26 @@ fn the_draw_is_bound_before_it_and_can_be_recomputed_after_it_also_over_a_kill()
         assert_eq!(mine, number);
     }
 }
+
+#[test]
+fn who_is_known_by_name_keeps_the_one_number_that_was_drawn() {
+    let (prequeue, start, end) = (Some(START + 1_000), START + 10_000, START + 900_000);
+    let event = Event { name: "drop".to_owned(), prequeue, start, end, shuffle: true, overrides: Overrides::default() };
+    let mut bench = Bench::new(Rules { events: vec![event], ..Rules::new(30, 6_000, 300_000) });
+    bench.pass(2_000);
+    let who = |subject| Visitor { subject, steady: true };
+    let registered: Vec<(u64, u64)> = (1..=20)
+        .map(|subject| match bench.room.enter(bench.now, who(subject)) {
+            Entry::Registered(number) => (number, subject),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    bench.pass(10_000);
+    for (number, subject) in registered {
+        let Claim::Pass(pass) = bench.room.claim(bench.now, number, subject) else { panic!("there is room for all") };
+        assert!(pass.number > 20, "a drawn one");
+        assert_eq!(bench.room.enter(bench.now, who(subject)), Entry::Pass(pass), "known by name, too");
+    }
+    bench.pass(200);
+    assert_eq!((bench.room.outlook().active, bench.room.outlook().ready), (20, 0));
+}
