@@ -23,7 +23,7 @@ use super::bypass::Why;
 use super::cookie::{self, TICKET_HEADER};
 use super::document::{self, Document, Standing};
 use super::line::{Admission, Claim, Entry, Reason, State, Visitor};
-use super::room::Room;
+use super::room::{self, Room};
 use super::rules::Method;
 use super::settings::{Rendered, Settings};
 use super::token::{Kind, Token};
@@ -289,12 +289,17 @@ impl Case<'_, '_> {
         ]
     }
 
+    /// From 0 to 1, another for each visitor and look. Who has a number touches nothing for it that is shared.
+    pub(super) fn spread(&self, standing: Standing) -> f64 {
+        standing.number().map_or_else(|| self.room().spread(), |number| room::spread(number.wrapping_add(self.now)))
+    }
+
     /// The answer to somebody who waits, with the token they are to bring back.
     fn wait(&self, standing: Standing, token: Option<(Kind, u64, u64)>) -> Decision {
         if !self.settings.keys.can_sign(self.now / 1_000) {
             return Decision::Respond(Box::new(no_key()));
         }
-        let document = document::status(self.room(), standing, self.room().spread());
+        let document = document::status(self.room(), standing, self.spread(standing));
         let person = self.settings.page.as_ref().filter(|_| self.is_person());
         let mut reply = match person {
             Some(page) => {

@@ -42,6 +42,7 @@ mod record;
 mod room;
 pub mod rules;
 mod samples;
+mod seats;
 pub mod settings;
 pub mod simulation;
 mod spec;

@@ -328,10 +328,13 @@ impl Room {
 
     /// From 0 to 1, another each time: makes clients come at different times.
     pub(super) fn spread(&self) -> f64 {
-        // Steps of the golden ratio leave no gaps and no heaps (a Weyl sequence); nothing secret hangs on it.
-        let step = self.visits.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        step as f64 / u64::MAX as f64
+        spread(self.visits.fetch_add(1, Relaxed))
     }
+}
+
+/// From 0 to 1. Steps of the golden ratio leave no gaps and no heaps (a Weyl sequence); nothing secret hangs on it.
+pub(super) fn spread(step: u64) -> f64 {
+    step.wrapping_mul(0x9e37_79b9_7f4a_7c15) as f64 / u64::MAX as f64
 }
 
 impl Writer {
