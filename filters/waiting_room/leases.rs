@@ -41,12 +41,11 @@ impl Leases {
         self.held
     }
 
-    /// Notes that the visitor goes to pay.
-    pub(super) fn hold(&mut self, number: u64) {
-        if let Some(lease) = self.by_number.get_mut(&number) {
-            self.held += u64::from(!lease.held);
-            lease.held = true;
-        }
+    /// Notes that the visitor goes to pay. False when that was known.
+    pub(super) fn hold(&mut self, number: u64) -> bool {
+        let news = self.by_number.get_mut(&number).is_some_and(|lease| !std::mem::replace(&mut lease.held, true));
+        self.held += u64::from(news);
+        news
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Lease> {

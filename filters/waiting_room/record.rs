@@ -106,6 +106,9 @@ pub(super) struct Delta {
     /// Visits that began or were prolonged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) visits: Vec<Visit>,
+    /// Visits of those who go to pay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) held: Vec<u64>,
     /// Visits that ended before their time, with the moment until which a pass may exist.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) ended: Vec<(u64, u64)>,
@@ -135,7 +138,20 @@ impl Delta {
 
     fn lists_nothing(&self) -> bool {
         let Delta {
-            gaps, draws, moved, admissions, turns, missed, visits, ended, spent, picked, marks, notice, ..
+            gaps,
+            draws,
+            moved,
+            admissions,
+            turns,
+            missed,
+            visits,
+            held,
+            ended,
+            spent,
+            picked,
+            marks,
+            notice,
+            ..
         } = self;
         let numbers = missed.is_empty() && spent.is_empty() && picked.is_empty() && marks.is_empty();
         numbers
@@ -146,6 +162,7 @@ impl Delta {
             && admissions.is_empty()
             && turns.is_empty()
             && visits.is_empty()
+            && held.is_empty()
             && ended.is_empty()
     }
 

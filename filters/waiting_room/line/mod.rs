@@ -377,7 +377,9 @@ impl Line {
     /// The same, for somebody who has ordered and goes to pay: what they take is not in the stock any more.
     pub fn hold(&mut self, now: u64, number: u64, span: u64) -> Option<Admission> {
         let held = self.extend(now, number, span)?;
-        self.leases.hold(number);
+        if self.leases.hold(number) {
+            self.dirty.held.push(number);
+        }
         Some(held)
     }
 

@@ -69,14 +69,17 @@ impl Line {
             self.marks.pick(*number);
         }
         for (number, began, until, subject) in &delta.visits {
-            let lease =
-                Lease { began: *began, until: *until, durable: *until, short: false, subject: *subject, held: false };
+            let held = self.leases.get(*number).is_some_and(|lease| lease.held);
+            let lease = Lease { began: *began, until: *until, durable: *until, short: false, subject: *subject, held };
             self.turns.remove(number);
             self.use_up(*number);
             self.leases.put(*number, lease);
             if *subject != 0 {
                 self.subjects.insert(*subject, *number);
             }
+        }
+        for number in &delta.held {
+            self.leases.hold(*number);
         }
         for (number, until) in &delta.ended {
             self.leases.remove(*number);
@@ -149,6 +152,7 @@ impl Line {
             admissions: self.window.entries(),
             turns,
             visits: self.leases.all().map(visit).collect(),
+            held: self.leases.all().filter(|(_, lease)| lease.held).map(|(number, _)| number).collect(),
             ended: self.ended.iter().map(|(until, number)| (*number, *until)).collect(),
             picked: waiting.filter(|number| self.marks.is_picked(*number)).collect(),
             marks: self.marks.spent(self.tail),

@@ -53,6 +53,28 @@ fn no_more_are_let_in_than_have_a_chance_at_what_is_left_and_more_when_there_is_
 }
 
 #[test]
+fn who_goes_to_pay_is_in_nobodys_way_after_a_kill_either() {
+    let mut bench = Bench::new(two_each());
+    bench.room.set_stock(Some(2));
+    bench.pass(200);
+    for number in fill(&mut bench, 4) {
+        bench.room.hold(bench.now, number, std::time::Duration::from_secs(900));
+    }
+    let waiting: Vec<u64> = (0..3).map(|_| place(&bench)).collect();
+    bench.room.set_stock(Some(0));
+    bench.pass(200);
+    for _ in 0..2 {
+        // The second time from one line that says it all.
+        let wall = bench.now;
+        bench = bench.kill(wall);
+        bench.pass(200);
+    }
+    bench.room.set_stock(Some(1));
+    bench.pass(1_000);
+    assert_eq!(come_in(&bench, &waiting), waiting[..2], "two have a chance at the one that came back");
+}
+
+#[test]
 fn a_cap_that_is_used_up_is_lifted_by_the_operator_and_not_by_the_shop() {
     let mut bench = Bench::new(Rules { admission_cap: Some(1), ..two_each() });
     fill(&mut bench, 1);
