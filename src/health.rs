@@ -80,7 +80,7 @@ async fn round(upstream: &Arc<Upstream>, health: &Arc<Health>) {
     while probes.join_next().await.is_some() {}
 }
 
-fn address(peer: &HttpPeer) -> Option<SocketAddr> {
+pub(crate) fn address(peer: &HttpPeer) -> Option<SocketAddr> {
     peer.address().as_inet().copied()
 }
 
@@ -98,33 +98,45 @@ async fn probe(
     endpoint: &EndpointHealth,
     health: &Health,
 ) -> Result<(), String> {
+    let line = ask(address, tls, (&endpoint.address, &health.path), b"\n", LONGEST_LINE).await?;
+    let status = status(&line).ok_or("no HTTP/1 status line")?;
+    let good = health.expect.iter().any(|range| (range.from..=range.to).contains(&status));
+    if good { Ok(()) } else { Err(format!("status {status}")) }
+}
+
+/// The beginning of the answer to a plain `GET` of the path, up to where `end` has been read, or so many bytes.
+pub(crate) async fn ask(
+    address: SocketAddr,
+    tls: Option<Tls>,
+    (host, path): (&str, &str),
+    end: &[u8],
+    most: usize,
+) -> Result<Vec<u8>, String> {
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tidegate-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
     let stream = TcpStream::connect(address).await.map_err(|error| error.kind().to_string())?;
     match tls {
-        None => ask(stream, endpoint, health).await,
-        Some(tls) => ask(tls.over_h1().connect(stream).await?, endpoint, health).await,
+        None => exchange(stream, &head, end, most).await,
+        Some(tls) => exchange(tls.over_h1().connect(stream).await?, &head, end, most).await,
     }
 }
 
-async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    endpoint: &EndpointHealth,
-    health: &Health,
-) -> Result<(), String> {
-    let head = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: tidegate-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        health.path, endpoint.address
-    );
+    head: &str,
+    end: &[u8],
+    most: usize,
+) -> Result<Vec<u8>, String> {
     stream.write_all(head.as_bytes()).await.map_err(|error| error.kind().to_string())?;
-    let mut line = Vec::with_capacity(LONGEST_LINE);
-    while line.len() < LONGEST_LINE && !line.contains(&b'\n') {
-        let read = stream.read_buf(&mut line).await.map_err(|error| error.kind().to_string())?;
+    let mut said = Vec::with_capacity(LONGEST_LINE);
+    while said.len() < most && !said.windows(end.len()).any(|some| some == end) {
+        let read = stream.read_buf(&mut said).await.map_err(|error| error.kind().to_string())?;
         if read == 0 {
             break;
         }
     }
-    let status = status(&line).ok_or("no HTTP/1 status line")?;
-    let good = health.expect.iter().any(|range| (range.from..=range.to).contains(&status));
-    if good { Ok(()) } else { Err(format!("status {status}")) }
+    Ok(said)
 }
 
 /// The status of a status line: `HTTP/1.1 200 OK`.

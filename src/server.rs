@@ -210,6 +210,7 @@ fn spawn_admin(
             let _hangup = signal(SignalKind::hangup());
             let _ = ready.send(());
             let probing = tokio::spawn(health::run(gateway.clone()));
+            let asking = tokio::spawn(waiting_room::probe::run(gateway.clone()));
             let state = admin::AdminState { gateway, reloader: reloader.clone(), stopping, addresses };
             let watch = tokio::spawn(reloader.run());
             if let Err(error) = admin::serve(listener, state).await {
@@ -217,6 +218,7 @@ fn spawn_admin(
             }
             watch.abort();
             probing.abort();
+            asking.abort();
         });
     };
     let spawned = std::thread::Builder::new().name("admin".into()).spawn(run);

@@ -38,7 +38,7 @@ fn room(total: u32) -> Room {
 fn gate(bench: &mut Criterion) {
     let (states, hasher, identities) = (StateRegistry::new(), KeyHasher::fixed(), BTreeMap::new());
     let (room, _) = states.acquire(&WaitingRoom::key("bench"), || room(1_000));
-    room.maintain(room.time(Nanos(0)) + 100);
+    room.maintain(|| room.time(Nanos(0)) + 100);
     let (name, mode) = ("gate".into(), Mode::Enforce);
     let mut cx = BuildContext {
         name,
@@ -71,7 +71,7 @@ fn gate(bench: &mut Criterion) {
         if let Some(next) = ticket(&send(&pass, now)) {
             pass = next;
         }
-        room.maintain(room.time(now));
+        room.maintain(|| room.time(now));
     }
     bench.bench_function("waiting_room/valid_pass", |bench| {
         bench.iter(|| {
@@ -89,12 +89,12 @@ fn line(bench: &mut Criterion) {
         bench.iter(|| {
             joined += 1;
             if joined.is_multiple_of(16_384) {
-                room.maintain(start + joined / 100);
+                room.maintain(|| start + joined / 100);
             }
             black_box(room.enter(start + joined / 100, Visitor { subject: 0, steady: true }))
         });
     });
-    room.maintain(start + joined / 100 + 100);
+    room.maintain(|| start + joined / 100 + 100);
     let mut number = 1;
     bench.bench_function("waiting_room/poll", |bench| {
         bench.iter(|| {
@@ -111,11 +111,11 @@ fn told(bench: &mut Criterion) {
     let start = room.time(Nanos(0));
     for at in 0..100_000u64 {
         if at.is_multiple_of(16_384) {
-            room.maintain(start + 100 + at / 1_000);
+            room.maintain(|| start + 100 + at / 1_000);
         }
         room.enter(start + 100 + at / 1_000, Visitor { subject: 0, steady: true });
     }
-    room.maintain(start + 500);
+    room.maintain(|| start + 500);
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let ask = |ask: Ask, method: &str, ticket: Option<&[u8]>, now: Nanos| {
         let headers: Vec<(&[u8], &[u8])> =
@@ -153,7 +153,7 @@ fn crowd(bench: &mut Criterion) {
     let start = room.time(Nanos(0));
     for at in 0..1_000_000u64 {
         if at.is_multiple_of(16_384) {
-            room.maintain(start + at / 1_000);
+            room.maintain(|| start + at / 1_000);
         }
         room.enter(start + at / 1_000, Visitor { subject: 0, steady: true });
     }
@@ -161,7 +161,7 @@ fn crowd(bench: &mut Criterion) {
     bench.bench_function("waiting_room/tick_with_a_million", |bench| {
         bench.iter(|| {
             now += 100;
-            room.maintain(now);
+            room.maintain(|| now);
         });
     });
     let mut group = bench.benchmark_group("waiting_room");

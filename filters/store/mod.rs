@@ -222,6 +222,12 @@ impl Stores {
         Self { folder: Some(folder.to_owned()), epoch, ..Self::default() }
     }
 
+    /// Whether nothing is kept: a rehearsal reads files at most.
+    #[must_use]
+    pub fn are_stand_ins(&self) -> bool {
+        self.folder.is_none()
+    }
+
     /// The time since 1970 at zero of the gateway's clock.
     #[must_use]
     pub fn epoch(&self) -> Duration {

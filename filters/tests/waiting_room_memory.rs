@@ -38,7 +38,7 @@ fn a_million_in_line_who_poll_take_under_eight_mebibytes() {
     let mut numbers = 0;
     for at in 0..MILLION {
         if at % 10_000 == 0 {
-            room.maintain(start + at / 100);
+            room.maintain(|| start + at / 100);
         }
         let entry = room.enter(start + at / 100, Visitor { subject: 0, steady: true });
         numbers += u64::from(matches!(entry, Entry::Place(_)));
@@ -48,7 +48,7 @@ fn a_million_in_line_who_poll_take_under_eight_mebibytes() {
         for number in 2..=MILLION {
             assert_eq!(room.poll(start + 10_000, number, 0), None);
         }
-        room.maintain(start + 10_000 + round * 1_000);
+        room.maintain(|| start + 10_000 + round * 1_000);
     }
     let outlook = room.outlook();
     assert_eq!(outlook.waiting, MILLION - 1);

@@ -22,10 +22,8 @@ pub enum Command {
     Hold(u64, Option<String>),
     /// The visitor is done.
     Complete,
-    /// Nothing is left.
-    SoldOut,
-    /// Something is left again.
-    Available,
+    /// So many pieces are left: none for `sold_out`, some for `available`, 37 for `available=37`.
+    Stock(Option<u64>),
 }
 
 /// Longest order number.
@@ -42,13 +40,13 @@ pub fn parse(text: &str) -> Option<Command> {
     let order =
         parts.find_map(|part| part.strip_prefix("order=")).filter(|order| (1..=LONGEST_ORDER).contains(&order.len()));
     if word == "available" {
-        return Some(Command::Available);
+        return Some(Command::Stock(value));
     }
     let (_, kind) = CommandKind::ALL.into_iter().find(|(name, _)| *name == word)?;
     Some(match kind {
         CommandKind::Revoke => Command::Revoke,
         CommandKind::Complete => Command::Complete,
-        CommandKind::SoldOut => Command::SoldOut,
+        CommandKind::SoldOut => Command::Stock(Some(0)),
         CommandKind::Extend => Command::Extend(value?.min(LONGEST_HOLD)),
         CommandKind::Hold => Command::Hold(value?.min(LONGEST_HOLD), order.map(str::to_owned)),
     })
@@ -63,7 +61,7 @@ impl Command {
             Command::Extend(_) => CommandKind::Extend,
             Command::Hold(..) => CommandKind::Hold,
             Command::Complete => CommandKind::Complete,
-            Command::SoldOut | Command::Available => CommandKind::SoldOut,
+            Command::Stock(_) => CommandKind::SoldOut,
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Common {
     pub message: Option<String>,
     /// `info` or `warning`.
     pub message_level: Option<&'static str>,
+    /// How places are given, and how that can be checked.
+    pub fairness: Fairness,
     /// The gateway's clock.
     pub server_time: u64,
     status_url: String,
@@ -56,6 +58,52 @@ pub struct Common {
     pub refresh: u64,
     #[serde(skip)]
     json: Vec<u8>,
+}
+
+/// How places are given. Where a draw decides, `commit` is told before it and `draw` after it: whoever took part can work
+/// out their number from these, and see that the secret is the one that was committed to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fairness {
+    /// `fifo`, `random`, `reject`, `passthrough`; `shuffle` while people are collected for a draw, and for those it drew.
+    pub method: &'static str,
+    /// Hexadecimal; see [`crate::waiting_room::draw::commitment`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// What was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draw: Option<Drawn>,
+}
+
+/// A draw, opened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drawn {
+    /// What had been committed to, hexadecimal.
+    pub secret: String,
+    /// The first number that took part.
+    pub first_registered: u64,
+    /// How many took part.
+    pub registered: u32,
+    /// The first number that was drawn.
+    pub first_drawn: u64,
+}
+
+impl Fairness {
+    fn new(outlook: &Outlook) -> Self {
+        let hex = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let lottery = outlook.lottery;
+        let drawn = lottery.and_then(|lottery| lottery.opened);
+        Self {
+            method: if lottery.is_some() { "shuffle" } else { outlook.limits.method.as_str() },
+            commit: lottery.map(|lottery| hex(lottery.commit)),
+            draw: drawn.map(|(secret, first_registered, registered, first_drawn)| Drawn {
+                secret: hex(secret),
+                first_registered,
+                registered,
+                first_drawn,
+            }),
+        }
+    }
 }
 
 /// What it is made of.
@@ -97,6 +145,7 @@ impl Common {
             starts_at: outlook.event.map(|(start, _)| start).filter(|start| *start > outlook.at),
             message: notice.as_ref().map(|notice| notice.text.clone()),
             message_level: notice.as_ref().map(|notice| notice.level.as_str()),
+            fairness: Fairness::new(outlook),
             server_time: outlook.at,
             status_url: url("status"),
             frontier_url: url("frontier"),

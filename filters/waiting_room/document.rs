@@ -151,7 +151,7 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
     let near = |ahead: &u64| settings.events.is_some_and(|events| *ahead < events.below_position);
     Document {
         state: state(standing),
-        ticket_number: number(standing),
+        ticket_number: standing.number(),
         position: ahead.map(|ahead| ahead + 1),
         position_ahead: ahead,
         wait_time_seconds: estimate.map(|estimate| whole(estimate.expected)),
@@ -168,13 +168,15 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
     }
 }
 
-fn number(standing: Standing) -> Option<u64> {
-    match standing {
-        Standing::Registered(number)
-        | Standing::Waiting(number)
-        | Standing::Ready(number, _)
-        | Standing::Admitted(number, _) => Some(number),
-        Standing::Pre | Standing::Open | Standing::Left | Standing::Rejected(_) | Standing::Expired => None,
+impl Standing {
+    pub(super) fn number(self) -> Option<u64> {
+        match self {
+            Standing::Registered(number)
+            | Standing::Waiting(number)
+            | Standing::Ready(number, _)
+            | Standing::Admitted(number, _) => Some(number),
+            Standing::Pre | Standing::Open | Standing::Left | Standing::Rejected(_) | Standing::Expired => None,
+        }
     }
 }
 

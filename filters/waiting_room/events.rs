@@ -22,8 +22,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::line::{Look, Outlook, State};
-use super::public::{Frame, Notice, Seat};
+use super::public::{Frame, Notice};
 use super::room::Room;
+use super::seats::Seat;
 use crate::engine::ReplyStream;
 
 /// How often a stream speaks.

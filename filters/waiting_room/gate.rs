@@ -23,7 +23,7 @@ use super::bypass::Why;
 use super::cookie::{self, TICKET_HEADER};
 use super::document::{self, Document, Standing};
 use super::line::{Admission, Claim, Entry, Reason, State, Visitor};
-use super::room::Room;
+use super::room::{self, Room};
 use super::rules::Method;
 use super::settings::{Rendered, Settings};
 use super::token::{Kind, Token};
@@ -117,7 +117,9 @@ impl Gate {
         if head.method == "OPTIONS" && head.header("access-control-request-method").is_some() {
             return Some(Why::Preflight);
         }
-        settings.bypass.iter().position(|rule| rule.condition.holds(head, cx)).map(Why::Rule)
+        let folded = settings.fold_paths.then(|| head.path.to_ascii_lowercase());
+        let head = RequestHead { path: folded.as_deref().unwrap_or(head.path), ..*head };
+        settings.bypass.iter().position(|rule| rule.condition.holds(&head, cx)).map(Why::Rule)
     }
 
     pub(super) fn token(&self, kind: Kind, number: u64, subject: u64, now: u64, until: u64) -> Token {
@@ -179,7 +181,7 @@ impl Case<'_, '_> {
         let (issued, expires) = (u64::from(token.issued) * 1_000, u64::from(token.expires) * 1_000);
         let limits = self.room().outlook_now().limits;
         let plenty = if limits.renewal { limits.session / 2 } else { 0 };
-        let plain = token.flags & Token::SHORT == 0 && issued >= self.room().began();
+        let plain = token.flags & Token::SHORT == 0 && issued > self.room().began();
         if plain && self.now + plenty < expires && !self.room().is_ended(token.number) {
             self.remember(token.number, cx);
             return Some(Decision::Continue);
@@ -287,12 +289,17 @@ impl Case<'_, '_> {
         ]
     }
 
+    /// From 0 to 1, another for each visitor and look. Who has a number touches nothing for it that is shared.
+    pub(super) fn spread(&self, standing: Standing) -> f64 {
+        standing.number().map_or_else(|| self.room().spread(), |number| room::spread(number.wrapping_add(self.now)))
+    }
+
     /// The answer to somebody who waits, with the token they are to bring back.
     fn wait(&self, standing: Standing, token: Option<(Kind, u64, u64)>) -> Decision {
         if !self.settings.keys.can_sign(self.now / 1_000) {
             return Decision::Respond(Box::new(no_key()));
         }
-        let document = document::status(self.room(), standing, self.room().spread());
+        let document = document::status(self.room(), standing, self.spread(standing));
         let person = self.settings.page.as_ref().filter(|_| self.is_person());
         let mut reply = match person {
             Some(page) => {

@@ -17,6 +17,8 @@ pub(super) struct Lease {
     pub(super) short: bool,
     /// Whose it is; 0 when nobody is known.
     pub(super) subject: u64,
+    /// Whether the visitor has ordered and goes to pay.
+    pub(super) held: bool,
 }
 
 /// All visits, by number.
@@ -24,6 +26,7 @@ pub(super) struct Lease {
 pub(super) struct Leases {
     by_number: HashMap<u64, Lease, ahash::RandomState>,
     ends: Deadlines,
+    held: u64,
     /// Numbers whose `until` the journal does not know yet.
     changed: Vec<u64>,
 }
@@ -33,13 +36,27 @@ impl Leases {
         self.by_number.len() as u64
     }
 
+    /// Visits of those who go to pay.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Notes that the visitor goes to pay. False when that was known.
+    pub(super) fn hold(&mut self, number: u64) -> bool {
+        let news = self.by_number.get_mut(&number).is_some_and(|lease| !std::mem::replace(&mut lease.held, true));
+        self.held += u64::from(news);
+        news
+    }
+
     pub(super) fn get(&self, number: u64) -> Option<&Lease> {
         self.by_number.get(&number)
     }
 
     pub(super) fn put(&mut self, number: u64, lease: Lease) {
         self.ends.add(lease.until, number);
-        self.by_number.insert(number, lease);
+        self.held += u64::from(lease.held);
+        let before = self.by_number.insert(number, lease);
+        self.held -= u64::from(before.is_some_and(|before| before.held));
         self.changed.push(number);
     }
 
@@ -69,14 +86,16 @@ impl Leases {
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Lease> {
-        self.by_number.remove(&number)
+        let lease = self.by_number.remove(&number)?;
+        self.held -= u64::from(lease.held);
+        Some(lease)
     }
 
     /// Removes and returns one visit that has ended.
     pub(super) fn ended(&mut self, now: u64) -> Option<(u64, Lease)> {
         while let Some(number) = self.ends.due(now) {
             if self.by_number.get(&number).is_some_and(|lease| lease.until <= now) {
-                return self.by_number.remove(&number).map(|lease| (number, lease));
+                return self.remove(number).map(|lease| (number, lease));
             }
         }
         None

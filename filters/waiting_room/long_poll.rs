@@ -5,14 +5,13 @@
 //! that happens between two polls is missed. The answer is always a whole document, since the place has moved meanwhile.
 //!
 //! **Cost.** One change wakes all who wait; nobody is woken by a tick. Each looks at their turn twice a second, which sets
-//! their own bit and takes no lock, and so they count as present. So many may wait at once, and whoever is one too many is
-//! answered at once, like without the header.
+//! their own bit and takes no lock, and so they count as present. So many may wait at once, few of them for one number, and
+//! whoever is one too many is answered at once, like without the header.
 //!
 //! **Fails.** Who comes back sooner than asked waits at least until then, unless something has happened since their token
 //! was made: a client in a loop costs no more than one that keeps to its time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::{HeaderName, header};
@@ -35,25 +34,11 @@ const LOOK: Duration = Duration::from_millis(500);
 const SPARE: Duration = Duration::from_secs(2);
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// One of those who wait; gives the place back when dropped.
-struct Seat(Arc<Room>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.public.waiting.fetch_sub(1, Relaxed);
-    }
-}
-
 impl Room {
     /// How many long polls wait.
     #[must_use]
     pub fn long_polls(&self) -> usize {
-        self.public.waiting.load(Relaxed)
-    }
-
-    fn sit_down(self: &Arc<Self>, most: usize) -> Option<Seat> {
-        let taken = self.public.waiting.fetch_update(Relaxed, Relaxed, |taken| (taken < most).then_some(taken + 1));
-        taken.ok().map(|_| Seat(self.clone()))
+        self.public.waiting.taken()
     }
 }
 
@@ -99,7 +84,7 @@ pub(super) fn begin(room: &Arc<Room>, head: &RequestHead<'_>, cx: &RequestContex
     if waiter.has_news() {
         return Some(Decision::Respond(Box::new(waiter.answer())));
     }
-    let seat = room.sit_down(longest.max_waiting)?;
+    let seat = room.seat(|public| &public.waiting, waiter.token.number, longest.max_waiting)?;
     let until = Box::pin(async move {
         waiter.wait().await;
         let reply = waiter.answer();

@@ -9,13 +9,14 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode, header, response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
 use smallvec::SmallVec;
 
 use super::command::{self, Command};
 use super::cookie;
 use super::gate::{Case, Gate, Inside};
-use super::line::{Claim, State};
+use super::line::Claim;
+use super::room::Room;
 use super::settings::Settings;
 use super::token::{Kind, Token};
 use crate::engine::{Decision, HeaderEdit, Reply, ReplyBody, RequestContext};
@@ -41,17 +42,10 @@ impl Gate {
         let commands = command::commands(&response.headers, settings.cloudflare);
         for command in commands.into_iter().filter(|command| settings.commands.contains(&command.kind())) {
             match (&command, cx.recall::<Inside>()) {
-                (Command::SoldOut | Command::Available, _) => self.note_stock(command == Command::SoldOut),
+                (Command::Stock(left), _) => self.room.set_stock(*left),
                 (_, Some(&inside)) => self.obey(&command, &settings, inside, cx),
                 (_, None) => (),
             }
-        }
-    }
-
-    fn note_stock(&self, gone: bool) {
-        let told = self.room.outlook_now().state == State::SoldOut;
-        if told != gone {
-            self.room.set_gone(gone);
         }
     }
 
@@ -65,7 +59,7 @@ impl Gate {
             }
             Command::Extend(seconds) => drop(self.room.extend(now, number, Duration::from_secs(*seconds))),
             Command::Hold(seconds, order) => {
-                if self.room.extend(now, number, Duration::from_secs(*seconds)).is_none() {
+                if self.room.hold(now, number, Duration::from_secs(*seconds)).is_none() {
                     return;
                 }
                 let subject = order.as_ref().map_or(0, |order| self.room.subject(order.as_bytes()));
@@ -73,7 +67,18 @@ impl Gate {
                 let value = token.seal(&settings.keys, now / 1_000).and_then(|text| HeaderValue::from_str(&text).ok());
                 cx.to_client.extend(value.map(|value| HeaderEdit::Set(REENTRY_HEADER, value)));
             }
-            Command::SoldOut | Command::Available => (),
+            Command::Stock(_) => (),
+        }
+    }
+}
+
+impl Room {
+    /// What the backend answered when it was asked how much is left. Other commands are about visits, of which there is none.
+    pub fn hear_stock(&self, headers: &HeaderMap) {
+        for command in command::commands(headers, false) {
+            if let Command::Stock(left) = command {
+                self.set_stock(left);
+            }
         }
     }
 }

@@ -3,11 +3,12 @@
 //! All of it takes effect at the next tick, once the journal has it; [`Room::settle`] waits for that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::Guard;
 
 use super::aimd::Health;
-use super::line::Prediction;
+use super::line::{Admission, Prediction, State};
 use super::public::Notice;
 use super::room::Room;
 use super::rules::Rules;
@@ -17,10 +18,10 @@ use crate::channels::UpstreamFacts;
 impl Room {
     /// Begins anew: nobody waits, nobody is inside, tokens from before are good no more. False when that could not be
     /// written down yet; it takes effect as soon as it is. May wait for the disk.
-    pub fn reset(&self, now: u64) -> bool {
+    pub fn reset(&self, clock: impl Fn() -> u64) -> bool {
         let before = self.outlook_now().epoch;
-        self.line.lock().reset(now);
-        self.settle(now);
+        self.line.lock().reset(clock());
+        self.settle(clock);
         self.outlook_now().epoch != before
     }
 
@@ -59,16 +60,25 @@ impl Room {
 
     /// Has what was decided so far written down, and told. False when that could not be done yet; it takes effect as soon
     /// as it can. May wait for the disk.
-    pub fn settle(&self, now: u64) -> bool {
+    pub fn settle(&self, clock: impl Fn() -> u64) -> bool {
         // The first may still be busy with what was decided before.
-        self.maintain(now);
-        self.maintain(now);
+        self.maintain(&clock);
+        self.maintain(clock);
         !self.is_degraded()
     }
 
-    /// The backend says whether everything is gone. It cannot reopen what an operator closed.
-    pub fn set_gone(&self, gone: bool) {
-        self.line.lock().set_gone(gone);
+    /// The backend says how many pieces are left; `None`: some. It cannot reopen what an operator closed. Takes the lock only
+    /// where that is news.
+    pub fn set_stock(&self, left: Option<u64>) {
+        let outlook = self.outlook_now();
+        if outlook.stock != left || (outlook.state == State::SoldOut) != (left == Some(0)) {
+            self.line.lock().set_stock(left);
+        }
+    }
+
+    /// Keeps the visit of somebody who goes to pay for at least `span` from now.
+    pub fn hold(&self, now: u64, number: u64, span: Duration) -> Option<Admission> {
+        self.line.lock().hold(now, number, u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Lets admissions follow how the backends do, where the settings say so; about ten times a second. `rests` says of a

@@ -6,7 +6,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use super::common::Made;
 use super::document;
 use super::line::{Outlook, State};
 use super::room::Room;
+use super::seats::{Seat, Seats};
 
 /// A document is at least this old before it is made anew (milliseconds). It may be cached for as long.
 const FRESH: u64 = 1_000;
@@ -92,7 +93,7 @@ pub(super) struct Frame {
 pub(super) struct News {
     /// Differs where it differs.
     pub(super) mark: u64,
-    /// Room time when it became so.
+    /// Room time when it was told. Who was told something before that may not know it.
     pub(super) since: u64,
     /// The process ends.
     pub(super) over: bool,
@@ -126,23 +127,14 @@ pub(super) struct Public {
     making: Mutex<u64>,
     notice: ArcSwapOption<Notice>,
     frames: watch::Sender<Option<Arc<Frame>>>,
-    listeners: AtomicUsize,
+    listeners: Seats,
     pub(super) news: watch::Sender<News>,
-    pub(super) waiting: AtomicUsize,
+    pub(super) waiting: Seats,
     /// What documents share, as it was made last.
     pub(super) common: ArcSwapOption<Made>,
     /// Room time of the last tick, and milliseconds that it was late.
     ticked: AtomicU64,
     pub(super) lag: AtomicU64,
-}
-
-/// One of those who listen; gives the connection back when dropped.
-pub(super) struct Seat(Arc<Room>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.public.listeners.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Public {
@@ -160,9 +152,9 @@ impl Public {
             making: Mutex::new(0),
             notice: ArcSwapOption::new(notice),
             frames: watch::Sender::new(None),
-            listeners: AtomicUsize::new(0),
+            listeners: Seats::default(),
             news: watch::Sender::new(News::default()),
-            waiting: AtomicUsize::new(0),
+            waiting: Seats::default(),
             common: ArcSwapOption::empty(),
             ticked: AtomicU64::new(0),
             lag: AtomicU64::new(0),
@@ -196,7 +188,7 @@ impl Room {
     /// How many connections listen.
     #[must_use]
     pub fn listeners(&self) -> usize {
-        self.public.listeners.load(Relaxed)
+        self.public.listeners.taken()
     }
 
     /// The public document: at most a second older than the last tick, and younger where the state has changed.
@@ -231,11 +223,13 @@ impl Room {
         }
     }
 
-    /// A place among those who listen; `None` when there are `most`.
-    pub(super) fn listen(self: &Arc<Self>, most: usize) -> Option<(Seat, watch::Receiver<Option<Arc<Frame>>>)> {
-        let taken = self.public.listeners.fetch_update(Relaxed, Relaxed, |taken| (taken < most).then_some(taken + 1));
-        taken.ok()?;
-        let seat = Seat(self.clone());
+    /// A place among those who listen, for the holder of this number; `None` as for [`Room::seat`].
+    pub(super) fn listen(
+        self: &Arc<Self>,
+        number: u64,
+        most: usize,
+    ) -> Option<(Seat, watch::Receiver<Option<Arc<Frame>>>)> {
+        let seat = self.seat(|public| &public.listeners, number, most)?;
         Some((seat, self.public.frames.subscribe()))
     }
 
@@ -250,13 +244,13 @@ impl Room {
     }
 
     /// Tells those who listen how things stand, and those who wait whether anything is new; called by each tick.
-    pub(super) fn tell(&self) {
+    pub(super) fn tell(&self, now: u64) {
         let outlook = self.outlook_now();
         let mark = News::mark(&outlook, self.is_degraded(), self.public.notice.load().as_deref());
         self.public.news.send_if_modified(|news| {
             let new = news.mark != mark;
             if new {
-                (news.mark, news.since) = (mark, outlook.at);
+                (news.mark, news.since) = (mark, now);
             }
             new
         });

@@ -98,13 +98,16 @@ pub(super) struct Delta {
     pub(super) turns: Vec<(u64, bool)>,
     /// Turns that a kill left in doubt, and until when they are kept for those who may have taken them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) held: Vec<(u64, u64)>,
+    pub(super) doubtful: Vec<(u64, u64)>,
     /// Numbers whose turn is over unused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) missed: Vec<u64>,
     /// Visits that began or were prolonged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) visits: Vec<Visit>,
+    /// Visits of those who go to pay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) held: Vec<u64>,
     /// Visits that ended before their time, with the moment until which a pass may exist.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) ended: Vec<(u64, u64)>,
@@ -139,9 +142,10 @@ impl Delta {
             moved,
             admissions,
             turns,
-            held,
+            doubtful,
             missed,
             visits,
+            held,
             ended,
             spent,
             picked,
@@ -157,8 +161,9 @@ impl Delta {
             && moved.is_empty()
             && admissions.is_empty()
             && turns.is_empty()
-            && held.is_empty()
+            && doubtful.is_empty()
             && visits.is_empty()
+            && held.is_empty()
             && ended.is_empty()
     }
 

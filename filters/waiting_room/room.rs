@@ -148,7 +148,7 @@ impl Room {
             bypassed: Bypassed::default(),
         };
         room.bypassed.follow(&room.settings());
-        room.maintain(began);
+        room.maintain(|| began);
         room
     }
 
@@ -194,8 +194,9 @@ impl Room {
     }
 
     /// Lets time pass: ends what has ended, decides whose turn it is, writes it down, and then tells it. About ten times
-    /// a second, from one thread that may wait for the disk.
-    pub fn maintain(&self, now: u64) {
+    /// a second, from one thread that may wait for the disk; so `clock` is asked again when it has written.
+    pub fn maintain(&self, clock: impl Fn() -> u64) {
+        let now = clock();
         self.public.ticked(now);
         let mut writer = self.writer.lock();
         if writer.unwritten.is_none() {
@@ -215,17 +216,17 @@ impl Room {
             if written.is_err() {
                 self.counts.unwritten.fetch_add(1, Relaxed);
                 writer.unwritten = Some(unwritten);
-                self.tell();
+                self.tell(clock());
                 return;
             }
             let mut line = self.line.lock();
-            line.written(&unwritten.delta);
+            line.written(clock(), &unwritten.delta);
             self.outlook.store(Arc::new(line.outlook()));
             if let Some(notice) = unwritten.delta.notice {
                 self.publish_notice((!notice.text.is_empty()).then(|| Arc::new(notice)));
             }
         }
-        self.tell();
+        self.tell(clock());
     }
 
     /// Somebody comes who has no number.
@@ -327,10 +328,13 @@ impl Room {
 
     /// From 0 to 1, another each time: makes clients come at different times.
     pub(super) fn spread(&self) -> f64 {
-        // Steps of the golden ratio leave no gaps and no heaps (a Weyl sequence); nothing secret hangs on it.
-        let step = self.visits.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        step as f64 / u64::MAX as f64
+        spread(self.visits.fetch_add(1, Relaxed))
     }
+}
+
+/// From 0 to 1. Steps of the golden ratio leave no gaps and no heaps (a Weyl sequence); nothing secret hangs on it.
+pub(super) fn spread(step: u64) -> f64 {
+    step.wrapping_mul(0x9e37_79b9_7f4a_7c15) as f64 / u64::MAX as f64
 }
 
 impl Writer {

@@ -146,6 +146,9 @@ pub struct Rules {
     pub overflow: Overflow,
     /// People admitted in all, at most; `None`: no bound.
     pub admission_cap: Option<u64>,
+    /// People inside at once for each piece that the backend says is left, besides those who have ordered; `None`: how many
+    /// are left bounds nothing.
+    pub per_piece: Option<u64>,
     /// How often clients look.
     pub polling: Polling,
     /// How often a page without scripts looks.
@@ -174,6 +177,7 @@ impl Rules {
             max_queue_length: 2_000_000,
             overflow: Overflow::Reject,
             admission_cap: None,
+            per_piece: None,
             polling: Polling { min: 2_000, max: 60_000, divisor: 5 },
             refresh: 20_000,
         }

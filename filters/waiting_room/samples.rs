@@ -68,6 +68,9 @@ impl Room {
             let help = "Admissions a minute that the backends allow.";
             out.gauge("tidegate_waiting_room_backend_rate_per_minute", help, f64::from(rate));
         }
+        if let Some(stock) = outlook.stock {
+            out.gauge("tidegate_waiting_room_stock", "Pieces that the backend says are left.", stock as f64);
+        }
         if let Some(ratio) = outlook.proof.no_show_ratio() {
             let help = "Share of turns that nobody took, of about the last hundred.";
             out.gauge("tidegate_waiting_room_no_show_ratio", help, ratio);

@@ -128,6 +128,8 @@ pub struct Settings {
     pub identity: Vec<IdentityId>,
     /// Requests for which one of these holds pass, and are not counted.
     pub bypass: Vec<Bypass>,
+    /// Whether paths are routed whatever their case: rules then see them in lower case, or `/SALE` would go by.
+    pub fold_paths: bool,
     /// Commands that the backend may give.
     pub commands: Vec<CommandKind>,
     /// Whether answers also carry the object that Cloudflare's clients read, and its command header is understood.
@@ -161,6 +163,7 @@ impl Settings {
             same_site: SameSite::Lax,
             identity: Vec::new(),
             bypass: Vec::new(),
+            fold_paths: false,
             commands: Vec::new(),
             cloudflare: false,
             json: true,

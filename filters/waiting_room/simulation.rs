@@ -143,7 +143,7 @@ impl World<'_> {
             tick = tick.max(at.saturating_sub(60_000) / TICK * TICK);
             while tick + TICK <= at {
                 tick += TICK;
-                self.room.maintain(tick);
+                self.room.maintain(|| tick);
                 let outlook = self.room.outlook_now();
                 self.report.longest_line = self.report.longest_line.max(outlook.waiting);
                 self.report.most_inside = self.report.most_inside.max(outlook.active + outlook.ready);

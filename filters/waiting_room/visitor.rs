@@ -200,7 +200,8 @@ impl Case<'_, '_> {
         };
         let near =
             |events: &super::settings::Events| room.ahead(&room.outlook_now(), token.number) < events.below_position;
-        let seat = self.settings.events.filter(near).and_then(|events| room.listen(events.max_connections));
+        let seat =
+            self.settings.events.filter(near).and_then(|events| room.listen(token.number, events.max_connections));
         let Some(seat) = seat else {
             let mut problem = Problem::new("poll-instead", "Events are for those near the front; look at the status");
             problem.members.push(("pollAfterMs", POLL_INSTEAD.as_millis().to_string()));
@@ -224,7 +225,7 @@ impl Case<'_, '_> {
 
     /// How a visitor stands, with the token they are to bring next time.
     pub(super) fn tell(&self, status: StatusCode, standing: Standing, token: Option<(Kind, u64, u64)>) -> Reply {
-        let document = document::status(self.room(), standing, self.room().spread());
+        let document = document::status(self.room(), standing, self.spread(standing));
         let mut reply = empty(status);
         reply.body = ReplyBody::Whole(document.to_line().into());
         reply.headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));

@@ -143,7 +143,9 @@ const DEFERRED: &str = "tidegate-deferred";
 
 /// What is sold behind the waiting room.
 async fn on_sale(State(desk): Shared) -> Response {
-    axum::Json(json!({ "sku": desk.sale.sku() })).into_response()
+    let mut answer = axum::Json(json!({ "sku": desk.sale.sku() })).into_response();
+    say_what_is_left(&desk, &mut answer).await;
+    answer
 }
 
 async fn place(State(desk): Shared, User(user): User, headers: HeaderMap, body: Bytes) -> Answer {

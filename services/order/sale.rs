@@ -61,7 +61,7 @@ impl Sale {
         if product.stock == 0 {
             say(answer, "sold_out");
         } else if now_ms.saturating_sub(FRESH_MS) > self.gone_ms.load(Relaxed) {
-            say(answer, "available");
+            say(answer, &format!("available={}", product.stock));
         }
     }
 

@@ -166,9 +166,9 @@ fn router(state: AdminState, loopback: bool) -> Router {
 }
 
 fn rooms() -> Router<AdminState> {
-    let one = get(waiting_rooms::show).put(room_edits::replace).patch(room_edits::patch).delete(room_edits::remove);
+    let one = get(waiting_rooms::show).put(room_edits::edit).patch(room_edits::edit).delete(room_edits::edit);
     Router::new()
-        .route("/-/waiting_rooms", get(waiting_rooms::list).post(room_edits::create))
+        .route("/-/waiting_rooms", get(waiting_rooms::list).post(room_edits::edit))
         .route("/-/waiting_rooms/{room}", one)
         .route("/-/waiting_rooms/{room}/status", get(room_views::status))
         .route("/-/waiting_rooms/{room}/events", get(room_views::events))

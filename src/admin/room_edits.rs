@@ -6,7 +6,7 @@
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -28,50 +28,31 @@ pub(super) struct How {
 
 type Body = Result<Json<Map<String, Value>>, JsonRejection>;
 
-/// A room more.
-pub(super) async fn create(
+/// POST a room more, PUT all of its settings, PATCH some of them (`null` takes one away), DELETE it: its line is kept on disk.
+pub(super) async fn edit(
     State(state): State<AdminState>,
+    name: Option<Path<String>>,
+    method: Method,
     headers: HeaderMap,
     Asked(how): Asked<How>,
     body: Body,
 ) -> Response {
-    let Ok(Json(room)) = body else { return no_settings() };
-    let Some(name) = room.get("name").and_then(Value::as_str).map(str::to_owned) else { return no_settings() };
-    change(&state, &headers, &how, name, RoomEdit::Add(room)).await
-}
-
-/// All settings of a room.
-pub(super) async fn replace(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    Asked(how): Asked<How>,
-    body: Body,
-) -> Response {
-    let Ok(Json(room)) = body else { return no_settings() };
-    change(&state, &headers, &how, name.clone(), RoomEdit::Replace(name, room)).await
-}
-
-/// Some settings of a room; `null` takes one away.
-pub(super) async fn patch(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    Asked(how): Asked<How>,
-    body: Body,
-) -> Response {
-    let Ok(Json(settings)) = body else { return no_settings() };
-    change(&state, &headers, &how, name.clone(), RoomEdit::Change(name, settings)).await
-}
-
-/// No such room any more. Its line is kept on disk.
-pub(super) async fn remove(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    Asked(how): Asked<How>,
-) -> Response {
-    change(&state, &headers, &how, name.clone(), RoomEdit::Remove(name)).await
+    let settings = body.map(|Json(settings)| settings);
+    let edit = match (name, settings) {
+        (None, Ok(room)) => RoomEdit::Add(room),
+        (Some(Path(name)), _) if method == Method::DELETE => RoomEdit::Remove(name),
+        (Some(Path(name)), Ok(room)) if method == Method::PUT => RoomEdit::Replace(name, room),
+        (Some(Path(name)), Ok(settings)) => RoomEdit::Change(name, settings),
+        (_, Err(_)) => return no_settings(),
+    };
+    let name = match &edit {
+        RoomEdit::Add(room) => room.get("name").and_then(Value::as_str).map(str::to_owned),
+        RoomEdit::Replace(name, _) | RoomEdit::Change(name, _) | RoomEdit::Remove(name) => Some(name.clone()),
+    };
+    match name {
+        Some(name) => change(&state, &headers, &how, name, edit).await,
+        None => no_settings(),
+    }
 }
 
 fn no_settings() -> Response {

@@ -87,8 +87,8 @@ pub(super) async fn drain(State(state): State<AdminState>, Path(name): Path<Stri
 /// Begins anew: nobody waits, nobody is inside, tokens from before are good no more.
 pub(super) async fn reset(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
     let Some(room) = room(&state, &name) else { return unknown() };
-    let now = room.time(state.gateway.shared.clock.now());
-    let written = in_time(&room, move |room| room.reset(now)).await;
+    let clock = state.gateway.shared.clock;
+    let written = in_time(&room, move |room| room.reset(|| room.time(clock.now()))).await;
     tracing::warn!(target: "tidegate::waiting_room", room = name, written, "reset by an operator");
     let status = if written { StatusCode::OK } else { StatusCode::ACCEPTED };
     (status, Json(standing(&room))).into_response()
@@ -130,8 +130,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Has a room written down; false when that takes too long. This thread serves everybody who asks, and a disk may hang.
 pub(super) async fn settled(state: &AdminState, room: &Arc<Room>) -> bool {
-    let now = room.time(state.gateway.shared.clock.now());
-    in_time(room, move |room| room.settle(now)).await
+    let clock = state.gateway.shared.clock;
+    in_time(room, move |room| room.settle(|| room.time(clock.now()))).await
 }
 
 async fn in_time(room: &Arc<Room>, write: impl FnOnce(&Room) -> bool + Send + 'static) -> bool {
@@ -182,6 +182,7 @@ pub(super) fn standing(room: &Room) -> Value {
         "frontier": outlook.frontier,
         "tail": outlook.tail,
         "admitted": outlook.admitted,
+        "stock": outlook.stock,
         "admitted_last_minute": outlook.last_minute,
         "last_in_line_waits_seconds": outlook.estimate(outlook.waiting).map(|wait| wait.expected.ceil() as u64),
         "admission_control": control,

@@ -5,9 +5,12 @@ use std::time::Duration;
 use tidegate_filters::waiting_room::Aimd;
 
 use super::check::Checker;
-use super::file_admission::AdmissionFile;
+use super::check_rooms::MOST;
+use super::file_admission::{AdmissionFile, CapFile, StockProbeFile};
+use super::file_rooms::CommandFile;
 use super::placed::At;
 use super::tree::Id;
+use super::types::StockProbe;
 
 impl Checker<'_, '_> {
     /// `most`: what the room admits in a minute.
@@ -28,6 +31,38 @@ impl Checker<'_, '_> {
             max_error_ratio: file.max_error_ratio.value,
             increase: file.increase.value,
             decrease: file.decrease.value,
+        }
+    }
+
+    /// The most admissions in all, and how many may be inside for each piece that is left.
+    pub(super) fn cap(&self, cap: &At<CapFile>, commands: &[CommandFile]) -> (Option<u64>, u64) {
+        let CapFile { inventory, multiplier, probe } = &cap.value;
+        let each = self.count(multiplier, cap.at, 1, 1_000) as u64;
+        if inventory.is_none() && probe.is_none() && !commands.contains(&CommandFile::SoldOut) {
+            let help = Some("say `inventory`, or `probe`, or allow `sold_out` in `enabled_origin_commands`".to_owned());
+            self.wrong_with_help(cap.at, "nothing says how much there is to sell", help);
+        }
+        let all = inventory.as_ref().map(|inventory| self.count(inventory, cap.at, 1, MOST) as u64);
+        (all.map(|all| all.saturating_mul(each)), each)
+    }
+
+    pub(super) fn stock_probe(&self, probe: &At<StockProbeFile>) -> StockProbe {
+        let StockProbeFile { upstream, path, interval } = &probe.value;
+        let upstreams = self.names("upstreams");
+        if !upstreams.contains(&upstream.value.as_str()) {
+            self.unresolved(upstream.at, "upstream", &upstream.value, &upstreams);
+        }
+        self.probe_path(path, probe.at);
+        let interval = self.span(interval, probe.at, Duration::from_millis(100), Duration::from_secs(3_600));
+        StockProbe { upstream: upstream.value.clone(), path: path.value.clone(), interval }
+    }
+
+    /// The path of a question that the gateway asks by itself.
+    pub(super) fn probe_path(&self, path: &At<String>, holder: Id) {
+        let plain = path.value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        if !path.value.starts_with('/') || !plain {
+            let help = Some("write a path, as in `/healthz`".to_owned());
+            self.wrong_with_help(path.or(holder), "a path begins with `/` and has no blanks", help);
         }
     }
 

@@ -23,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Most people that any limit may speak of.
-const MOST: u64 = 100_000_000;
+pub(super) const MOST: u64 = 100_000_000;
 /// People are told of an event this long before it begins, or hardly anybody comes to the draw.
 const EARLY: u64 = 300_000;
 const STATUSES: [u64; 4] = [200, 202, 429, 503];
@@ -82,6 +82,11 @@ impl Checker<'_, '_> {
                 let most = u32::try_from(file.new_users_per_minute.value).unwrap_or(u32::MAX);
                 self.admission(control, most)
             }),
+            probe: file
+                .admission_cap
+                .as_ref()
+                .and_then(|cap| cap.value.probe.as_ref())
+                .map(|probe| self.stock_probe(probe)),
             page: self.page(room),
         }
     }
@@ -103,6 +108,7 @@ impl Checker<'_, '_> {
             queue_all: file.queue_all,
             suspended: file.suspended,
         };
+        let cap = file.admission_cap.as_ref().map(|cap| self.cap(cap, &file.enabled_origin_commands));
         let polling = &file.polling.value;
         let holder = file.polling.or(at);
         let (half, ten) = (Duration::from_millis(500), 10 * MINUTE);
@@ -123,10 +129,8 @@ impl Checker<'_, '_> {
                 OverflowFile::Reject => Overflow::Reject,
                 OverflowFile::RandomDrop => Overflow::RandomDrop,
             },
-            admission_cap: file.admission_cap.as_ref().map(|cap| {
-                let inventory = self.count(&cap.value.inventory, cap.at, 1, MOST) as u64;
-                inventory.saturating_mul(self.count(&cap.value.multiplier, cap.at, 1, 1_000) as u64)
-            }),
+            admission_cap: cap.and_then(|(all, _)| all),
+            per_piece: cap.map(|(_, each)| each),
             polling: Polling {
                 min: millis(min),
                 max: millis(max),

@@ -60,11 +60,7 @@ impl Checker<'_, '_> {
 
     fn health(&self, health: &At<HealthFile>) -> Health {
         let HealthFile { path, interval, timeout, unhealthy_after, healthy_after, expect } = &health.value;
-        let plain = path.value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-        if !path.value.starts_with('/') || !plain {
-            let help = Some("write a path, as in `/healthz`".to_owned());
-            self.wrong_with_help(path.or(health.at), "a path begins with `/` and has no blanks", help);
-        }
+        self.probe_path(path, health.at);
         let milliseconds = Duration::from_millis;
         let interval_value = self.span(interval, health.at, milliseconds(100), milliseconds(3_600_000));
         let timeout_value = self.span(timeout, health.at, milliseconds(10), milliseconds(60_000));

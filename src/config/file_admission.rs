@@ -48,17 +48,39 @@ pub(super) enum AdmissionMode {
     Aimd,
 }
 
-/// `admission_cap:` `inventory` times `multiplier` are admitted in all.
+/// `admission_cap:` people are let in by what there is to sell. With `inventory`, `multiplier` times as many in all. Where
+/// the backend says how much is left (`X-Tidegate-Waiting-Room: available=37`), no more than `multiplier` times that are
+/// inside at once, besides those who have ordered and go to pay.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CapFile {
-    /// What there is to sell; at least 1.
-    pub(super) inventory: At<u64>,
+    /// What there is to sell in all; at least 1 (default: what the backend says is left counts alone).
+    pub(super) inventory: Option<At<u64>>,
     /// How many are admitted for each piece (default 4; 1 to 1000).
     #[serde(default = "four")]
     pub(super) multiplier: At<u64>,
+    /// Asks the backend how much is left (default: its answers to visitors say so, where `sold_out` is among
+    /// `enabled_origin_commands`).
+    pub(super) probe: Option<At<StockProbeFile>>,
+}
+
+/// `probe:` a plain `GET` over HTTP/1.1 whose answer has `X-Tidegate-Waiting-Room: available=37`, or `sold_out`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StockProbeFile {
+    /// The upstream that is asked.
+    pub(super) upstream: At<String>,
+    /// The path that is asked for.
+    pub(super) path: At<String>,
+    /// How often (default 1s; 100ms to 1h).
+    #[serde(default = "a_second")]
+    pub(super) interval: At<TimeSpan>,
 }
 
 fn four() -> At<u64> {
     4.into()
+}
+
+fn a_second() -> At<TimeSpan> {
+    TimeSpan(std::time::Duration::from_secs(1)).into()
 }

@@ -215,7 +215,7 @@ words!(
         Hold,
         /// The visitor is done.
         Complete,
-        /// Nothing is left, or something is `available` again.
+        /// Nothing is left, or something is `available` again; `available=37` says how much.
         SoldOut
     }
 );
@@ -254,7 +254,7 @@ pub(super) struct RuleFile {
     /// `bypass_waiting_room`.
     #[serde(rename = "action")]
     pub(super) _action: ActionFile,
-    /// For which requests, in CEL.
+    /// For which requests, in CEL. With `path_case: insensitive`, `request.path` is in lower case here.
     pub(super) expression: At<String>,
     /// Whether it holds (default true).
     #[serde(default = "yes")]

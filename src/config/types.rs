@@ -296,8 +296,21 @@ pub struct RoomSpec {
     pub json: bool,
     /// How admissions follow the upstreams; `None`: not at all.
     pub admission: Option<Aimd>,
+    /// Where the gateway asks how much is left; `None`: nowhere.
+    pub probe: Option<StockProbe>,
     /// What people see.
     pub page: PageSpec,
+}
+
+/// A question about the stock that the gateway asks by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockProbe {
+    /// Who is asked.
+    pub upstream: String,
+    /// What for.
+    pub path: String,
+    /// How often.
+    pub interval: Duration,
 }
 
 /// What a waiting room shows.

@@ -1,7 +1,8 @@
 //! Changes of the file that operators ask for over the admin side: written down, then taken over like any other.
 //!
 //! The new text is checked and compiled before the file is touched, and put in its place whole. The file stays what the
-//! gateway runs on: nothing is lost by a restart, and nothing is true that does not stand in it.
+//! gateway runs on: nothing is lost by a restart, and nothing is true that does not stand in it. What went well in the
+//! rehearsal may still fail in earnest (a name that does not resolve any more, a full disk): the old text is put back then.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -58,8 +59,25 @@ impl Reloader {
             return Err(ReloadError::NotWritten("somebody has changed it meanwhile; ask again".to_owned()));
         }
         replace(&self.file, plan.text.as_bytes()).map_err(|error| ReloadError::NotWritten(error.to_string()))?;
-        let result = self.take_file(Source::Admin);
+        let result = self.take_file(Source::Admin).map_err(|error| self.put_back(&plan, error));
         self.conclude(Source::Admin, result)
+    }
+
+    /// The file as it was, unless somebody has written something else since.
+    fn put_back(&self, plan: &Plan, why: ReloadError) -> ReloadError {
+        let put = self.read().and_then(|text| match text == plan.text {
+            true => {
+                replace(&self.file, plan.before.as_bytes()).map_err(|error| ReloadError::NotWritten(error.to_string()))
+            }
+            false => Err(ReloadError::NotWritten("somebody has changed it meanwhile".to_owned())),
+        });
+        match put {
+            Ok(()) => {
+                self.memory.lock().refused = false;
+                why
+            }
+            Err(left) => ReloadError::NotWritten(format!("{why}; and the text before could not be put back: {left}")),
+        }
     }
 }
 

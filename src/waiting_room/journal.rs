@@ -68,19 +68,33 @@ impl Journal for FileJournal {
 
 /// A secret of 32 bytes that is made once and kept in a file.
 pub(super) fn kept_secret(path: &Path) -> io::Result<[u8; 32]> {
+    if let Some(secret) = read_secret(path)? {
+        return Ok(secret);
+    }
+    let secret: [u8; 32] = rand::random();
+    let fresh = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&fresh)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)?;
+    sync_folder(path)?;
+    Ok(secret)
+}
+
+fn read_secret(path: &Path) -> io::Result<Option<[u8; 32]>> {
     match std::fs::read(path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| io::Error::other("not the 32 bytes that were kept here")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let secret: [u8; 32] = rand::random();
-            let fresh = path.with_extension("new");
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&fresh)?;
-            file.write_all(&secret)?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, path)?;
-            sync_folder(path)?;
-            Ok(secret)
-        }
+        Ok(bytes) => bytes.try_into().map(Some).map_err(|_| io::Error::other("not the 32 bytes that were kept here")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// What can be said of a room's files without making or changing any: the secret, made up where there is none yet.
+pub(super) fn rehearse(secret: &Path, journal: &Path) -> io::Result<[u8; 32]> {
+    let secret = read_secret(secret)?;
+    match File::open(journal).and_then(|mut file| file.read(&mut [0; 1])) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(secret.unwrap_or_else(rand::random)),
     }
 }
 
@@ -118,5 +132,20 @@ mod tests {
         assert_eq!(kept_secret(&path).unwrap(), secret);
         std::fs::write(&path, b"short").unwrap();
         assert!(kept_secret(&path).is_err());
+    }
+
+    #[test]
+    fn a_rehearsal_finds_what_would_fail_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (secret, journal) = (folder.path().join("drop.secret"), folder.path().join("drop.journal"));
+        rehearse(&secret, &journal).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let kept = kept_secret(&secret).unwrap();
+        assert_eq!(rehearse(&secret, &journal).unwrap(), kept);
+        std::fs::create_dir(&journal).unwrap();
+        assert!(rehearse(&secret, &journal).is_err(), "a folder is no journal");
+        std::fs::remove_dir(&journal).unwrap();
+        std::fs::write(&secret, b"short").unwrap();
+        assert!(rehearse(&secret, &journal).is_err());
     }
 }

@@ -3,6 +3,7 @@
 mod journal;
 pub mod page;
 pub(crate) mod paths;
+pub(crate) mod probe;
 pub(crate) mod simulate;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use tidegate_filters::condition::Condition;
 use tidegate_filters::engine::{IdentityId, Nanos};
 use tidegate_filters::waiting_room::keys::Keyring;
 use tidegate_filters::waiting_room::settings::Settings;
-use tidegate_filters::waiting_room::{Bypass, Opening, Room, WaitingRoom};
+use tidegate_filters::waiting_room::{Bypass, Forgetful, History, Journal, Opening, Room, WaitingRoom};
 
 use crate::config::{Config, RoomSpec};
 use crate::gateway::{Gateway, Shared};
@@ -41,7 +42,8 @@ impl ConfiguredRoom {
     }
 }
 
-/// The rooms of a configuration, found among the states or opened from their files. Changes none that runs.
+/// The rooms of a configuration, found among the states or opened from their files. Changes none that runs. Where stores
+/// are stand-ins, files are looked at and left as they are.
 pub(crate) fn rooms(
     config: &Config,
     identities: &BTreeMap<String, IdentityId>,
@@ -49,7 +51,11 @@ pub(crate) fn rooms(
 ) -> Result<Vec<ConfiguredRoom>, String> {
     let keys = Arc::new(Keyring::new(&config.room_keys));
     let one = |spec: &RoomSpec| {
-        let settings = Arc::new(settings(spec, &config.room_path, &keys, identities)?);
+        let settings = Settings {
+            fold_paths: config.server.path_case_insensitive,
+            ..settings(spec, &config.room_path, &keys, identities)?
+        };
+        let settings = Arc::new(settings);
         let key = WaitingRoom::key(&spec.name);
         let room = match shared.states.find(&key) {
             Some(room) => room,
@@ -66,14 +72,21 @@ pub(crate) fn rooms(
 
 fn open(spec: &RoomSpec, settings: &Arc<Settings>, data_dir: &Path, shared: &Shared) -> io::Result<Room> {
     let folder = data_dir.join("waiting_rooms");
-    std::fs::create_dir_all(&folder)?;
-    let seed = journal::kept_secret(&folder.join(format!("{}.secret", spec.name)))?;
-    let (journal, history) = FileJournal::open(folder.join(format!("{}.journal", spec.name)))?;
+    let (secret, lines) = (folder.join(format!("{}.secret", spec.name)), folder.join(format!("{}.journal", spec.name)));
+    // A second room on the files of one that runs would take them away from it.
+    let (seed, journal, history): (_, Box<dyn Journal>, _) = if shared.states.stores().are_stand_ins() {
+        (journal::rehearse(&secret, &lines)?, Box::new(Forgetful), History::default())
+    } else {
+        std::fs::create_dir_all(&folder)?;
+        let seed = journal::kept_secret(&secret)?;
+        let (journal, history) = FileJournal::open(lines)?;
+        (seed, Box::new(journal), history)
+    };
     Ok(Room::open(Opening {
         name: spec.name.clone(),
         seed,
         settings: settings.clone(),
-        journal: Box::new(journal),
+        journal,
         history,
         epoch: shared.clock.unix(Nanos(0)),
         now: shared.clock.now(),
@@ -147,7 +160,7 @@ pub(crate) fn spawn_ticks(gateway: Arc<Gateway>) -> io::Result<()> {
                 let healthy = !room.is_degraded();
                 let now = room.time(shared.clock.now());
                 room.follow_backends(now, &rests);
-                room.maintain(now);
+                room.maintain(|| room.time(shared.clock.now()));
                 match (healthy, room.is_degraded()) {
                     (true, true) => tracing::error!(
                         target: "tidegate::waiting_room", room = %room.name(), "the journal cannot be written: nobody is admitted"

@@ -4,8 +4,10 @@ mod browser;
 mod changes;
 pub(crate) mod desk;
 mod events;
+mod files;
 mod operators;
 mod promises;
+mod stock;
 mod told;
 
 use std::net::SocketAddr;

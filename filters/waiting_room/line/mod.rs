@@ -25,7 +25,7 @@ mod tick;
 mod told;
 mod turns;
 
-pub use outlook::{Outlook, Prediction, State};
+pub use outlook::{Lottery, Outlook, Prediction, State};
 pub use proof::Proof;
 pub use turns::{Claim, Look};
 
@@ -177,6 +177,8 @@ pub struct Line {
     sold_out: bool,
     /// The backend says that nothing is left.
     gone: bool,
+    /// Pieces that it says are left; not known again before it says so after a restart.
+    stock: Option<u64>,
     /// An operator empties the room: nobody is let in, no visit is prolonged.
     draining: bool,
     /// Numbers by subject.
@@ -245,6 +247,7 @@ impl Line {
             admitted: 0,
             sold_out: false,
             gone: false,
+            stock: None,
             draining: false,
             subjects: HashMap::default(),
             waiting: 0,
@@ -327,7 +330,7 @@ impl Line {
             self.proof.over(false);
             return Some(self.admit(number, subject, self.limits.session));
         }
-        if issued < self.began {
+        if issued <= self.began {
             self.keep_inside(number, subject, expires);
             if !self.unknown.found() {
                 self.admitted += 1;
@@ -370,6 +373,15 @@ impl Line {
         self.leases.confirm(number);
         self.leases.end_at(number, until);
         self.leases.get(number).map(|lease| admission(number, lease))
+    }
+
+    /// The same, for somebody who has ordered and goes to pay: what they take is not in the stock any more.
+    pub fn hold(&mut self, now: u64, number: u64, span: u64) -> Option<Admission> {
+        let held = self.extend(now, number, span)?;
+        if self.leases.hold(number) {
+            self.dirty.held.push(number);
+        }
+        Some(held)
     }
 
     fn advance(&mut self, now: u64) {

@@ -83,6 +83,12 @@ pub struct Outlook {
     pub allowed_rate: f64,
     /// Whether people are put into an order drawn by chance when the event begins.
     pub shuffles: bool,
+    /// How many more may be let in at all, as far as that is known.
+    pub left: Option<u64>,
+    /// Pieces that the backend says are left.
+    pub stock: Option<u64>,
+    /// What binds the draw of an event, or opens it.
+    pub lottery: Option<Lottery>,
     /// Start and end of the event that is on or being prepared.
     pub event: Option<(u64, u64)>,
     /// How often clients look.
@@ -90,6 +96,17 @@ pub struct Outlook {
     /// How often a page without scripts looks.
     pub refresh: u64,
     sums: Vec<u32>,
+}
+
+/// A draw as it can be checked by those who take part. The commitment is published before the first of them can know how
+/// many there will be; what it commits to, once the draw is made: `order` of [`crate::waiting_room::draw`] gives everybody
+/// the same ranks then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lottery {
+    /// [`crate::waiting_room::draw::commitment`] of the secret.
+    pub commit: [u8; 32],
+    /// The secret, the first number that took part, how many did, and the first number that was drawn.
+    pub opened: Option<([u8; 32], u64, u32, u64)>,
 }
 
 /// What other limits would do to those who wait.
@@ -145,6 +162,9 @@ impl Line {
             rate: self.pace.per_second().filter(|_| moving),
             allowed_rate: if moving { self.rate_under(self.limits) } else { 0.0 },
             shuffles: self.shuffles(),
+            left: self.left(),
+            stock: if self.gone { Some(0) } else { self.stock },
+            lottery: self.lottery(),
             event,
             polling: self.rules.polling,
             refresh: self.rules.refresh,
@@ -207,9 +227,13 @@ impl Outlook {
             State::SoldOut => Some(f64::INFINITY),
             _ => self.rough_wait(ahead),
         };
-        // While nothing is known or nothing moves, a long line looks more rarely than a short one.
-        let crowd = if wait.is_none() { 1 + self.waiting / CROWD } else { 1 };
-        let wanted = pace::poll_after(self.polling, wait, spread).saturating_mul(crowd).min(self.longest_pause());
+        // Who stands behind the last piece waits to hear that it is gone, which is sooner than a turn would be.
+        let decided = self.left.filter(|left| *left < ahead && self.state != State::SoldOut);
+        let decided = decided.and_then(|left| self.rough_wait(left));
+        // While nothing is known, nothing moves or all hear of it at once, a long line looks more rarely than a short one.
+        let crowd = if wait.is_none() || decided.is_some() { 1 + self.waiting / CROWD } else { 1 };
+        let wanted = pace::poll_after(self.polling, decided.or(wait), spread).saturating_mul(crowd);
+        let wanted = wanted.min(self.longest_pause());
         let soonest = ahead.saturating_mul(60_000) / u64::from(self.limits.new_users_per_minute.max(1));
         wanted.min(soonest.saturating_add(self.refresh))
     }

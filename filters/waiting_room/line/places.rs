@@ -122,7 +122,7 @@ impl Line {
     /// Lets somebody in, for `span` milliseconds without a request.
     pub(super) fn admit(&mut self, number: u64, subject: u64, span: u64) -> Admission {
         let until = self.now + span;
-        let lease = Lease { began: self.now, until, durable: until, short: false, subject };
+        let lease = Lease { began: self.now, until, durable: until, short: false, subject, held: false };
         self.leases.put(number, lease);
         self.count_admission();
         self.marks.cover(number, self.now);
@@ -141,7 +141,7 @@ impl Line {
 
     /// Takes somebody in again whose pass is good and whom the journal did not know.
     pub(super) fn keep_inside(&mut self, number: u64, subject: u64, until: u64) {
-        let lease = Lease { began: self.now, until, durable: until, short: false, subject };
+        let lease = Lease { began: self.now, until, durable: until, short: false, subject, held: false };
         self.leases.put(number, lease);
         self.marks.cover(number, self.now);
         self.marks.spend(number);

@@ -22,6 +22,7 @@ impl Line {
         self.admitted = 0;
         self.sold_out = false;
         self.gone = false;
+        self.stock = None;
         self.draining = false;
     }
 

@@ -58,7 +58,7 @@ impl Line {
         for (number, second) in &delta.turns {
             self.turns.insert(*number, Turn { until: 0, show_up: 0, second: *second, doubtful: true });
         }
-        for (number, until) in &delta.held {
+        for (number, until) in &delta.doubtful {
             if let Some(turn) = self.turns.get_mut(number) {
                 turn.until = *until;
             }
@@ -75,13 +75,17 @@ impl Line {
             self.marks.pick(*number);
         }
         for (number, began, until, subject) in &delta.visits {
-            let lease = Lease { began: *began, until: *until, durable: *until, short: false, subject: *subject };
+            let held = self.leases.get(*number).is_some_and(|lease| lease.held);
+            let lease = Lease { began: *began, until: *until, durable: *until, short: false, subject: *subject, held };
             self.turns.remove(number);
             self.use_up(*number);
             self.leases.put(*number, lease);
             if *subject != 0 {
                 self.subjects.insert(*subject, *number);
             }
+        }
+        for number in &delta.held {
+            self.leases.hold(*number);
         }
         for (number, until) in &delta.ended {
             self.leases.remove(*number);
@@ -106,7 +110,7 @@ impl Line {
             turn.until = if turn.until == 0 { until } else { turn.until };
             turn.show_up = turn.until;
             self.turn_ends.add(turn.until, *number);
-            self.dirty.held.push((*number, turn.until));
+            self.dirty.doubtful.push((*number, turn.until));
         }
         let claim = self.now + self.rules.claim_window.min(self.limits.session);
         self.unknown = Doubts::carried(&last.doubt, self.now, (u64::from(last.credit), claim));
@@ -147,7 +151,7 @@ impl Line {
         let mut turns: Vec<_> = self.turns.iter().map(|(number, turn)| (*number, turn.second)).collect();
         turns.extend(&self.staged);
         turns.sort_unstable();
-        let held = self.turns.iter().filter(|(_, turn)| turn.doubtful).map(|(number, turn)| (*number, turn.until));
+        let doubtful = self.turns.iter().filter(|(_, turn)| turn.doubtful).map(|(number, turn)| (*number, turn.until));
         let waiting = self.frontier + 1..self.tail;
         Delta {
             gaps: self.gaps.clone(),
@@ -155,8 +159,9 @@ impl Line {
             draws: self.draws.iter().map(|draw| (draw.first, draw.ranks.len() as u32, draw.base)).collect(),
             admissions: self.window.entries(),
             turns,
-            held: held.collect(),
+            doubtful: doubtful.collect(),
             visits: self.leases.all().map(visit).collect(),
+            held: self.leases.all().filter(|(_, lease)| lease.held).map(|(number, _)| number).collect(),
             ended: self.ended.iter().map(|(until, number)| (*number, *until)).collect(),
             picked: waiting.filter(|number| self.marks.is_picked(*number)).collect(),
             marks: self.marks.spent(self.tail),

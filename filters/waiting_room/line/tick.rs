@@ -1,6 +1,6 @@
 //! What time does to a line: visits and turns end, places become free, turns begin.
 
-use super::{Draw, Line, Turn};
+use super::{Draw, Line, Lottery, Turn};
 use crate::waiting_room::draw;
 use crate::waiting_room::record::Delta;
 use crate::waiting_room::rules::{Method, Missed, Phase};
@@ -46,8 +46,9 @@ impl Line {
         self.delta()
     }
 
-    /// What a tick decided was written: it takes effect.
-    pub(in crate::waiting_room) fn written(&mut self, delta: &Delta) {
+    /// What a tick decided was written, which may have taken a while: it takes effect now.
+    pub(in crate::waiting_room) fn written(&mut self, now: u64, delta: &Delta) {
+        self.advance(now);
         self.reserved = self.reserved.max(delta.reserved);
         if delta.epoch != self.epoch {
             // The room was reset meanwhile; what the tick decided concerns nobody any more.
@@ -180,9 +181,23 @@ impl Line {
         self.draws.push(Draw { first, base, ranks, told: false });
     }
 
+    fn draw_secret(&self, first: u64) -> [u8; 32] {
+        Sha256::new().chain_update(self.seed).chain_update(first.to_be_bytes()).finalize().into()
+    }
+
+    /// What binds the draw that is coming, or opens the last one that was made.
+    pub(super) fn lottery(&self) -> Option<Lottery> {
+        let drawn = self.draws.last().filter(|draw| draw.told);
+        let first = self.collecting.or(drawn.map(|draw| draw.first))?;
+        let secret = self.draw_secret(first);
+        let opened = drawn.filter(|_| self.collecting.is_none());
+        let opened = opened.map(|draw| (secret, draw.first, draw.ranks.len() as u32, draw.base));
+        Some(Lottery { commit: draw::commitment(&secret), opened })
+    }
+
     /// The rank of each registration.
     pub(super) fn ranks(&self, first: u64, count: u32) -> Vec<u32> {
-        let secret = Sha256::new().chain_update(self.seed).chain_update(first.to_be_bytes()).finalize().into();
+        let secret = self.draw_secret(first);
         let roster = Sha256::digest(u64::from(count).to_be_bytes()).into();
         let order = draw::order(&draw::seed(&secret, &[0; 32], &roster), &self.room, count);
         let mut ranks = vec![0; order.len()];
@@ -221,8 +236,17 @@ impl Line {
         let places = u64::from(self.limits.total_active_users).saturating_sub(taken);
         let minute = self.window.sum(self.now) + open;
         let rate = u64::from(self.limits.new_users_per_minute).saturating_sub(minute);
-        let left = self.rules.admission_cap.map_or(u64::MAX, |cap| cap.saturating_sub(self.admitted + open));
-        places.min(rate).min(left).min(most)
+        places.min(rate).min(self.left().unwrap_or(u64::MAX)).min(most)
+    }
+
+    /// How many more the cap and the stock allow to be let in; `None`: neither is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        let open = (self.turns.len() + self.staged.len()) as u64;
+        let cap = self.rules.admission_cap.map(|cap| cap.saturating_sub(self.admitted + open));
+        let looking = self.leases.len() - self.leases.held() + open + self.unknown.places();
+        let stock = self.stock.zip(self.rules.per_piece);
+        let stock = stock.map(|(left, each)| left.saturating_mul(each).saturating_sub(looking));
+        cap.into_iter().chain(stock).min()
     }
 
     /// Gives free places to those who wait: first to those who missed their turn and came back, then in order or by chance.
@@ -304,7 +328,7 @@ impl Line {
             return 0;
         }
         let total = self.limits.total_active_users;
-        let left = self.rules.admission_cap.map_or(u64::MAX, |cap| cap.saturating_sub(self.admitted));
+        let left = self.left().unwrap_or(u64::MAX);
         let few = u32::try_from((left / 16).max(4).min(left)).unwrap_or(u32::MAX);
         (total / 4).max(4).min(total).min(few)
     }

@@ -14,9 +14,9 @@ impl Line {
         self.gone &= sold_out;
     }
 
-    /// The backend says whether everything is gone; the same follows from it.
-    pub fn set_gone(&mut self, gone: bool) {
-        self.gone = gone;
+    /// The backend says how much is left: of nothing the same follows. `None`: something, it does not say how much.
+    pub fn set_stock(&mut self, left: Option<u64>) {
+        (self.gone, self.stock) = (left == Some(0), left);
     }
 
     /// Takes somebody out of the line. False when they are not in it.

@@ -89,7 +89,7 @@ impl Line {
     /// A person has one place. Who is inside under another number gives this turn back; who is in line under another
     /// leaves that.
     fn inside_elsewhere(&mut self, number: u64, subject: u64) -> Option<Admission> {
-        let other = *self.subjects.get(&subject).filter(|other| **other != number)?;
+        let other = self.subjects.get(&subject).map(|other| self.resolve(*other)).filter(|other| *other != number)?;
         let Some(inside) = self.leases.get(other).map(|lease| admission(other, lease)) else {
             self.leave(self.now, other);
             return None;

@@ -164,7 +164,7 @@ fn after_a_reset_old_tokens_are_good_no_more_and_no_number_is_given_twice() {
     let mut visitor = Client::default();
     let number = visitor.joins(&bench);
     bench.room.set_sold_out(true);
-    assert!(bench.room.reset(bench.now));
+    assert!(bench.room.reset(|| bench.now));
     let outlook = bench.room.outlook();
     assert_eq!((outlook.epoch, outlook.active, outlook.waiting), (2, 0, 0));
     assert_eq!(visitor.asks(&bench, Ask::Status), (409, "room-was-reset".into()));
@@ -182,7 +182,7 @@ fn after_a_reset_old_tokens_are_good_no_more_and_no_number_is_given_twice() {
 fn a_reset_that_cannot_be_written_down_waits_for_the_disk() {
     let (mut bench, _holder) = full();
     bench.disk.broken.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert!(!bench.room.reset(bench.now));
+    assert!(!bench.room.reset(|| bench.now));
     assert_eq!(bench.room.outlook().epoch, 1, "what is not on disk is not told");
     assert_eq!(Client::default().asks(&bench, Ask::Join).0, 202);
     bench.disk.broken.store(false, std::sync::atomic::Ordering::Relaxed);

@@ -49,7 +49,7 @@ async fn a_stream_says_how_things_stand_then_what_changes_then_whose_turn_it_is(
     let told = said(&mut events).await.unwrap();
     assert!(told.contains(&format!("\"ticketNumber\":{number}")) && told.contains("event: turn\n"), "{told}");
     assert!(told.contains("/.tidegate/wr/demo/claim"), "{told}");
-    bench.room.reset(bench.now);
+    bench.room.reset(|| bench.now);
     assert!(said(&mut events).await.unwrap().contains("{\"state\":\"reset\"}"));
     assert_eq!(said(&mut events).await, None);
     drop(events);
@@ -57,7 +57,7 @@ async fn a_stream_says_how_things_stand_then_what_changes_then_whose_turn_it_is(
 }
 
 fn paced(bench: &Bench, number: u64, last: &str, rhythm: Rhythm) -> Box<dyn ReplyStream> {
-    let seat = bench.room.listen(10).unwrap();
+    let seat = bench.room.listen(number, 10).unwrap();
     Box::new(Stream::new(&bench.room, seat, (number, 0), rhythm, Some(last)))
 }
 
@@ -130,4 +130,18 @@ fn who_is_far_away_or_one_too_many_polls_instead() {
     bench.pass(15_000);
     assert!(line[1].asks(&bench, Ask::Status).1["eventsUrl"].is_string());
     assert!(line[3].asks(&bench, Ask::Status).1["eventsUrl"].is_null());
+}
+
+#[test]
+fn one_ticket_does_not_take_all_connections() {
+    let (bench, _holder) = full();
+    let (mut greedy, mut other) = (Client::default(), Client::default());
+    greedy.joins(&bench);
+    other.joins(&bench);
+    let mut streams: Vec<Reply> = (0..20).map(|_| listen(&bench, &greedy, "")).collect();
+    assert_eq!(streams.iter().filter(|reply| reply.status == 200).count(), 4);
+    assert_eq!(listen(&bench, &other, "").status, 200);
+    streams.clear();
+    assert_eq!(bench.room.listeners(), 0);
+    assert_eq!(listen(&bench, &greedy, "").status, 200);
 }

@@ -218,6 +218,18 @@ fn what_a_rule_lets_through_never_waits() {
 }
 
 #[test]
+fn a_path_in_capitals_does_not_go_by_where_routes_do_not_mind_case() {
+    for fold_paths in [false, true] {
+        let rule = Condition::compile("request.path != \"/drop\"", |_| None).unwrap();
+        let bypass = vec![Bypass { name: "the rest".into(), condition: rule }];
+        let mut stage = Stage::new(Settings { bypass, fold_paths, ..one_place() });
+        stage.full();
+        let seen = stage.send(&mut Client { target: "/DROP".to_owned(), ..client() });
+        assert_eq!(matches!(seen, Seen::Answered(_)), fold_paths);
+    }
+}
+
+#[test]
 fn a_known_person_needs_no_cookie_and_has_one_place() {
     let mut settings = one_place();
     settings.identity.push(USER);

@@ -13,7 +13,7 @@ use crate::engine::{Decision, Nanos, Reply, ReplyBody, RequestContext, RequestHe
 use crate::waiting_room::desk::{Ask, answer};
 use crate::waiting_room::{Level, Notice};
 
-fn look(bench: &Bench, client: &Client, tag: &str) -> Decision {
+pub(super) fn look(bench: &Bench, client: &Client, tag: &str) -> Decision {
     let headers =
         [("X-Tidegate-Ticket", client.ticket.as_deref().unwrap()), ("Prefer", "wait=2"), ("If-None-Match", tag)];
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
@@ -23,7 +23,7 @@ fn look(bench: &Bench, client: &Client, tag: &str) -> Decision {
     answer(&bench.room, Ask::Status, &head, &cx, Duration::from_secs(60))
 }
 
-fn at_once(decision: Decision) -> Option<Reply> {
+pub(super) fn at_once(decision: Decision) -> Option<Reply> {
     if let Decision::Respond(reply) = decision { Some(*reply) } else { None }
 }
 
@@ -44,7 +44,7 @@ async fn waits(bench: &mut Bench, decision: Decision, patience: u32) -> Option<R
     None
 }
 
-fn document(reply: &Reply) -> Value {
+pub(super) fn document(reply: &Reply) -> Value {
     let ReplyBody::Whole(bytes) = &reply.body else { panic!("not a document") };
     serde_json::from_slice::<Value>(bytes).unwrap()["waitingRoom"].clone()
 }
@@ -127,7 +127,7 @@ async fn after_a_reset_who_waits_is_told_and_one_too_many_is_answered_at_once() 
     bench.pass(12_000);
     let waiting = look(&bench, &line[0], "");
     assert!(at_once(look(&bench, &line[1], "")).is_some_and(|reply| reply.status == 200));
-    bench.room.reset(bench.now);
+    bench.room.reset(|| bench.now);
     let told = waits(&mut bench, waiting, 2).await.expect("a reset is news");
     assert_eq!((told.status.as_u16(), told.code()), (409, Some("room-was-reset")));
 }

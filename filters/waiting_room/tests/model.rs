@@ -67,6 +67,10 @@ struct World {
     /// An operator, and the backend, say that nothing is left.
     over: [bool; 2],
     counted: HashSet<u64>,
+    frontier: u64,
+    /// Whether the room's outlook is of this moment.
+    ticked: bool,
+    killed: bool,
 }
 
 impl World {
@@ -80,6 +84,9 @@ impl World {
             admissions: Vec::new(),
             over: [false; 2],
             counted: HashSet::new(),
+            frontier: 0,
+            ticked: false,
+            killed: false,
         }
     }
 
@@ -113,13 +120,19 @@ impl World {
 
     fn run(&mut self, step: Step) {
         let now = self.bench.now;
+        let ticks = matches!(step, Step::Pass(_) | Step::SoldOut(_) | Step::Gone(_));
         match step {
             Step::Enter { subject, steady } => {
                 let subject = self.subject(subject);
                 let visitor = Visitor { subject, steady: steady || subject != 0 };
                 let before = self.given.len();
                 match self.bench.room.enter(now, visitor) {
-                    Entry::Pass(pass) => self.pass(pass, subject),
+                    Entry::Pass(pass) => {
+                        let (outlook, known) = (self.bench.room.outlook(), self.given.contains(&pass.number));
+                        let barged = self.ticked && !known && outlook.waiting + outlook.ready > 0;
+                        assert!(!barged, "{} walked in past {outlook:?}", pass.number);
+                        self.pass(pass, subject);
+                    }
                     Entry::Place(number) | Entry::Registered(number) => self.number(number, subject),
                     Entry::Pre | Entry::Busy | Entry::Rejected(_) => (),
                 }
@@ -135,13 +148,22 @@ impl World {
                 if let Some((number, subject)) = pick(&self.tickets, at) {
                     let claim = self.bench.room.claim(now, number, subject);
                     self.claimed(number, subject, claim);
+                    if matches!(claim, Claim::Pass(_)) {
+                        assert_eq!(self.bench.room.claim(now, number, subject), claim, "twice is once");
+                    }
                 }
             }
             Step::Visit(at) => {
                 let Some((pass, issued, subject)) = self.some_pass(at) else { return };
                 match self.bench.room.visit(now, pass.number, subject, issued, pass.until) {
                     Some(renewed) => drop(self.passes.insert(pass.number, (renewed, now, subject))),
-                    None => drop(self.passes.remove(&pass.number)),
+                    None => {
+                        // A clock that was set back over a kill makes it look as if this process had never given it.
+                        let strange = issued > self.bench.room.began() && self.killed;
+                        let over = pass.until <= now || strange;
+                        assert!(over, "{} was let in until {} and sent away", pass.number, pass.until);
+                        self.passes.remove(&pass.number);
+                    }
                 }
             }
             Step::Leave(at) => {
@@ -173,7 +195,7 @@ impl World {
                 self.bench.pass(200);
             }
             Step::Gone(gone) => {
-                self.bench.room.set_gone(gone);
+                self.bench.room.set_stock(gone.then_some(0));
                 self.over[1] = gone;
                 self.bench.disk.broken.store(false, Relaxed);
                 self.bench.pass(200);
@@ -190,6 +212,7 @@ impl World {
                 self.bench.set_rules(self.rules.clone());
             }
         }
+        self.ticked = ticks;
         self.check();
     }
 
@@ -199,17 +222,21 @@ impl World {
         numbers.get(at % numbers.len().max(1)).map(|number| self.passes[number])
     }
 
+    /// Whether somebody who is known by name holds this number, too: from before a kill, or for a turn that they missed.
+    fn owns(&self, number: u64, subject: u64) -> bool {
+        let inside = self.passes.get(&number).is_some_and(|held| held.2 == subject);
+        subject != 0 && (inside || self.tickets.contains(&(number, subject)))
+    }
+
     fn claimed(&mut self, number: u64, subject: u64, claim: Claim) {
         match claim {
             Claim::Pass(pass) => {
-                // A kill makes the room forget who is in line under which name; inside, one person has one number.
-                let other = subject != 0 && self.passes.get(&pass.number).is_some_and(|held| held.2 == subject);
-                assert!(pass.number == number || other, "{number} came in as {}", pass.number);
+                assert!(pass.number == number || self.owns(pass.number, subject), "{number} is {}", pass.number);
                 let (outlook, fifo) = (self.bench.room.outlook(), self.rules.limits.method == Method::Fifo);
                 assert!(!fifo || number <= outlook.frontier, "{number} came in before its turn");
                 self.pass(pass, subject);
             }
-            Claim::Wait(other) => assert_eq!(other, number),
+            Claim::Wait(other) => assert!(other == number || self.owns(other, subject), "{number} waits as {other}"),
             Claim::Moved(other) => {
                 // The answer may be lost.
                 let again = self.bench.room.claim(self.bench.now, number, subject);
@@ -222,6 +249,7 @@ impl World {
     }
 
     fn kill(&mut self, clock: i64) {
+        self.killed = true;
         let wall = self.bench.now.saturating_add_signed(clock);
         let fresh = Bench::new(self.rules.clone());
         let bench = std::mem::replace(&mut self.bench, fresh);
@@ -258,7 +286,11 @@ impl World {
         panic!("{:?} wait for ever, at {:?}", self.tickets, self.bench.room.outlook());
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        let outlook = self.bench.room.outlook();
+        assert!(outlook.frontier >= self.frontier, "a turn that was told is taken back");
+        assert!(outlook.active + outlook.ready <= u64::from(MOST), "{outlook:?}");
+        self.frontier = outlook.frontier;
         let inside = self.passes.values().filter(|(pass, ..)| pass.until > self.bench.now).count();
         assert!(inside <= MOST as usize, "{inside} are inside");
         let proof = self.bench.room.outlook().proof;

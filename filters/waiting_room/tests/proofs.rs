@@ -95,7 +95,7 @@ fn a_word_to_all_survives_a_kill_and_so_does_that_it_was_taken_back() {
     let word = Notice { text: "The second half opens at noon".to_owned(), level: Level::Warning };
     bench.room.set_notice(Some(word.clone()));
     assert_eq!(bench.room.notice(), None, "not before it is written");
-    assert!(bench.room.settle(bench.now));
+    assert!(bench.room.settle(|| bench.now));
     assert_eq!(bench.room.notice().as_deref(), Some(&word));
     let wall = bench.now;
     bench = bench.kill(wall);
@@ -105,7 +105,7 @@ fn a_word_to_all_survives_a_kill_and_so_does_that_it_was_taken_back() {
     bench = bench.kill(wall);
     assert_eq!(bench.room.notice().as_deref(), Some(&word));
     bench.room.set_notice(None);
-    bench.room.settle(bench.now);
+    bench.room.settle(|| bench.now);
     let wall = bench.now;
     bench = bench.kill(wall);
     assert_eq!(bench.room.notice(), None);
@@ -116,10 +116,10 @@ fn a_word_that_cannot_be_written_is_not_told() {
     let bench = Bench::new(places(1));
     bench.disk.broken.store(true, std::sync::atomic::Ordering::Relaxed);
     bench.room.set_notice(Some(Notice { text: "soon".to_owned(), level: Level::Info }));
-    assert!(!bench.room.settle(bench.now + 100));
+    assert!(!bench.room.settle(|| bench.now + 100));
     assert_eq!(bench.room.notice(), None);
     bench.disk.broken.store(false, std::sync::atomic::Ordering::Relaxed);
-    assert!(bench.room.settle(bench.now + 200));
+    assert!(bench.room.settle(|| bench.now + 200));
     assert!(bench.room.notice().is_some());
 }
 

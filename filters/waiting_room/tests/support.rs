@@ -96,7 +96,7 @@ impl Bench {
         let tick = (span / 100).max(100);
         while self.now < end {
             self.now = (self.now + tick).min(end);
-            self.room.maintain(self.now);
+            self.room.maintain(|| self.now);
         }
     }
 }

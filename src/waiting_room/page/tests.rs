@@ -105,7 +105,7 @@ fn without_scripts_a_visitor_sees_the_same_and_can_stop_the_reloading() {
 fn what_others_wrote_is_text() {
     let (page, room) = (RoomPage::new(None, Language::En), room());
     room.set_notice(Some(Notice { text: "</script><b>\"now\"".to_owned(), level: Level::Info }));
-    room.settle(room.began());
+    room.settle(|| room.began());
     let told = render(&page, "/?\"><i>&lang=\"", &[], Standing::Waiting(1), &room);
     let html = String::from_utf8(told.bytes.to_vec()).unwrap();
     assert!(

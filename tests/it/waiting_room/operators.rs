@@ -10,30 +10,30 @@ use super::desk::Guest;
 use super::file_with;
 use crate::support::{Answer, Gateway, Origin, eventually, exchange};
 
-const ROOM: &str = "/-/waiting_rooms/drop";
+pub(super) const ROOM: &str = "/-/waiting_rooms/drop";
 
-struct Stage {
-    gateway: Gateway,
+pub(super) struct Stage {
+    pub(super) gateway: Gateway,
     file: PathBuf,
-    folder: TempDir,
+    pub(super) folder: TempDir,
     _origin: Origin,
 }
 
 impl Stage {
-    fn new(settings: &str) -> Self {
+    pub(super) fn new(settings: &str) -> Self {
         let (origin, folder) = (Origin::ok(), tempfile::tempdir().unwrap());
         let file = folder.path().join("tidegate.yaml");
         std::fs::write(&file, file_with(origin.address, settings, folder.path())).unwrap();
         Self { gateway: Gateway::start_on(&file), file, folder, _origin: origin }
     }
 
-    fn sends(&self, method: &str, target: &str, body: &Value) -> Answer {
+    pub(super) fn sends(&self, method: &str, target: &str, body: &Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json");
         exchange(self.gateway.address("admin"), &format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         std::fs::read_to_string(&self.file).unwrap()
     }
 

@@ -33,7 +33,7 @@ async fn until_said(caller: &Caller, words: &str) {
 async fn a_waiting_room_is_told_to_hold_to_close_and_to_open_again() {
     let street = Street::open(1, |settings| settings.sale = "card".to_owned()).await;
     let caller = &street.caller;
-    until_said(caller, "available").await;
+    until_said(caller, "available=1").await;
     let wanted = json!({ "sku": "card", "qty": 1, "query_password": "secret-99" });
     let placed = ask(caller, Method::POST, "/api/sale/orders", wanted.clone()).await;
     let words = said(&placed).expect("words");
@@ -45,10 +45,12 @@ async fn a_waiting_room_is_told_to_hold_to_close_and_to_open_again() {
     let late = ask(caller, Method::POST, "/api/sale/orders", wanted.clone()).await;
     assert_eq!((late.status().as_u16(), said(&late).as_deref()), (409, Some("sold_out")));
     let listed = ask(caller, Method::GET, "/api/products", Value::Null).await;
-    assert_ne!(said(&listed).as_deref(), Some("available"), "an old catalogue knows no better");
+    assert_ne!(said(&listed).as_deref(), Some("available=1"), "an old catalogue knows no better");
     until_said(caller, "sold_out").await;
     ask(caller, Method::POST, &format!("/api/orders/{number}/cancel"), Value::Null).await;
-    until_said(caller, "available").await;
+    until_said(caller, "available=1").await;
+    let asked = ask(caller, Method::GET, "/api/sale", Value::Null).await;
+    assert_eq!(said(&asked).as_deref(), Some("available=1"), "who only wants to know asks here");
     let several = json!({ "sku": "card", "qty": 2, "query_password": "secret-99" });
     let several = ask(caller, Method::POST, "/api/sale/orders", several).await;
     assert_eq!((several.status().as_u16(), said(&several)), (409, None), "one is left for somebody else");
