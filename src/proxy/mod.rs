@@ -23,6 +23,7 @@ mod paced;
 mod park;
 pub(crate) mod pay;
 pub(crate) mod reply;
+pub(crate) mod shield;
 mod sound;
 pub(crate) mod stage;
 mod view;
@@ -151,10 +152,14 @@ impl ProxyHttp for Adapter {
         {
             return Ok(true);
         }
-        match pay::plan(flow) {
-            Some(plan) => pay::pay(session, flow, plan).await,
-            None => pay::note_callback(session, flow).await,
+        let answered = match pay::plan(flow) {
+            Some(plan) => pay::pay(session, flow, plan).await?,
+            None => pay::note_callback(session, flow).await?,
+        };
+        if !answered {
+            shield::raise(session, flow);
         }
+        Ok(answered)
     }
 
     async fn request_body_filter(
@@ -297,6 +302,12 @@ impl ProxyHttp for Adapter {
         // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.
         let whole = flow.conn.as_ref().is_some_and(crate::door::conn::Conn::at_request_boundary);
         let mut reusable = whole && flow.keep_alive.is_some() && *error.esource() != ErrorSource::Downstream;
+        if let Some(client) = &flow.client {
+            reusable &= !client.is_deaf();
+            if !reusable {
+                client.close();
+            }
+        }
         if sound::begun(session).is_none()
             && let Some(reply) = Fault::of(error, flow).reply(flow)
         {
@@ -324,8 +335,12 @@ impl ProxyHttp for Adapter {
         }
         let begun = sound::begun(session);
         let status = begun.unwrap_or(499);
-        let gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-        if error.is_some() && begun.is_some() && flow.decision == "proxied" {
+        let deaf = flow.client.as_ref().is_some_and(|client| client.is_deaf());
+        let gone = deaf || error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        if deaf && flow.decision == "proxied" {
+            flow.decision = "cut";
+        }
+        if error.is_some() && begun.is_some() && matches!(flow.decision, "proxied" | "cut") {
             flow.decision = "cut";
             flow.known = flow.known.or(Some(Known::Unknown));
         }

@@ -219,54 +219,6 @@ fn answers_without_a_body_and_in_chunks_are_given_again() {
 }
 
 #[test]
-fn a_client_that_leaves_finds_its_answer_when_it_comes_back() {
-    let origin = shop(Duration::from_millis(400));
-    let gateway = Gateway::start(&with(origin.address, "sqlite", ""));
-    let first = asked(&gateway, "k", "{}");
-    eventually("it is under way", PATIENCE, || !origin.seen().is_empty());
-    drop(first);
-    eventually("it is over", PATIENCE, || gateway.metric("tidegate_idempotency_in_flight") < 0.5);
-    let again = order(&gateway, "k", "{}");
-    assert_eq!((again.status, again.text().as_str()), (201, "{\"order\":1}"), "{again:?}");
-    assert_eq!(origin.seen().len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_http2_that_leaves_and_comes_back_is_not_served_twice() {
-    let origin = shop(Duration::from_millis(400));
-    let gateway = Gateway::start(&with(origin.address, "sqlite", ""));
-    let url = format!("http://{}/api/orders", gateway.public());
-    let send = || {
-        let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
-        client.post(&url).header("idempotency-key", "k").body("{}").send()
-    };
-    let first = tokio::spawn(send());
-    let asked = async {
-        while origin.seen().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asked).await.expect("it is under way");
-    // Its connection goes with it.
-    first.abort();
-    let over = async {
-        while gateway.metric("tidegate_idempotency_in_flight") > 0.5 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, over).await.expect("it is over");
-    // A stream that was reset takes its upstream connection along: the answer, or that nobody knows.
-    let again = send().await.expect("an answer");
-    let status = again.status().as_u16();
-    let body = again.text().await.expect("a body");
-    assert!(
-        (status == 201 && body == "{\"order\":1}") || (status == 409 && body.contains("outcome-unknown")),
-        "{status} {body}"
-    );
-    assert_eq!(origin.seen().len(), 1);
-}
-
-#[test]
 fn a_shadow_repeats_nothing_and_counts() {
     let origin = shop(Duration::ZERO);
     let yaml = with(origin.address, "sqlite", "").replace("once: {", "once: {mode: shadow, ");
