@@ -230,16 +230,15 @@ impl CustomSession for Shield {
         self.is_whole()
     }
 
-    /// A deaf client must not take what it got for the whole.
+    /// Ends the answer; it may be called more than once. A deaf client must not take what it got for the whole.
     async fn finish(&mut self) -> Result<()> {
         if self.client.is_deaf() {
             self.inner.shutdown().await;
             return Ok(());
         }
-        let inner = std::mem::replace(&mut self.inner, ServerSession::new_custom(Box::new(())));
-        if inner.finish().await?.is_some()
-            && let Some(conn) = &self.conn
-        {
+        self.inner.finish_body().await?;
+        if let Some(conn) = self.conn.as_ref().filter(|_| self.inner.get_keepalive().is_some()) {
+            // pingora keeps no connection of a session that is not its own; the door does.
             conn.set_whole();
         }
         Ok(())

@@ -147,3 +147,22 @@ fn a_client_that_leaves_before_its_body_is_there_has_asked_for_nothing() {
     gateway.access_log(2);
     assert_eq!((origin.seen().len(), gateway.metric("tidegate_idempotency_records")), (0, 0.0));
 }
+
+#[test]
+fn a_gateway_that_is_asked_to_stop_sees_to_the_end_of_what_nobody_waits_for() {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let origin = slow_speaker(begun.clone());
+    for leaving in LEAVINGS {
+        let mut gateway = Gateway::start(&with(origin.address, "sqlite", ""));
+        let before = begun.load(SeqCst);
+        let client = leaving.ask(&gateway, "k");
+        eventually("it is under way", PATIENCE, || begun.load(SeqCst) > before);
+        let rest = leaving.leave(client);
+        gateway.signal("TERM");
+        assert!(gateway.ended_within(PATIENCE).is_some_and(|status| status.success()), "{leaving:?}");
+        drop(rest);
+        gateway.kill_and_start();
+        let again = order(&gateway, "k", "{}");
+        assert_eq!((again.status, again.header("idempotent-replayed")), (201, Some("true")), "{leaving:?} {again:?}");
+    }
+}

@@ -238,3 +238,21 @@ fn a_reload_forgets_no_answer() {
     gateway.reload(&with(origin.address, "memory", ", coalesce: 1s, keep: 1h"));
     assert_eq!(order(&gateway, "k", "{}").text(), "{\"order\":1}");
 }
+
+#[test]
+fn a_connection_is_kept_behind_what_was_recorded_and_behind_what_failed() {
+    const YES: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes";
+    const CHUNKS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n0\r\n\r\n";
+    let (origin, _) = script(&[YES, CHUNKS, "", YES]);
+    let gateway = Gateway::start(&with(origin.address, "memory", ""));
+    let mut raw = Raw::connect(gateway.public());
+    for (key, status) in [("a", 200), ("b", 200), ("c", 502), ("d", 200), ("a", 200)] {
+        assert!(raw.send(request(key, "{}")));
+        let answer = raw.answer().unwrap_or_else(|| panic!("no answer for {key}"));
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("keep-alive")), "{key} {answer:?}");
+    }
+    raw.send(request("e", "{}").replace("Host:", "Connection: close\r\nHost:"));
+    assert_eq!(raw.answer().expect("an answer").header("connection"), Some("close"));
+    assert!(raw.closed_within(Duration::from_secs(2)).is_some());
+    assert_eq!(origin.seen().len(), 5);
+}
