@@ -47,6 +47,7 @@ pub(crate) use exchange::Next;
 pub(crate) use h2::Progress;
 pub use hello::Hello;
 pub use seats::Seats;
+pub(crate) use seats::Seat;
 
 /// How long a connection that is being closed may take to read what it was sent.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -133,7 +134,7 @@ impl Door {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, proxy: HttpProxy<Adapter>, seats: Arc<Seats>, settings: &DoorSettings) -> Self {
         let proxy = Arc::new(proxy);
-        let h2 = Arc::new(h2::StreamApp::new(gateway.clone(), proxy.clone()));
+        let h2 = Arc::new(h2::StreamApp::new(gateway.clone(), proxy.clone(), seats.clone()));
         Self { gateway, listener: settings.listener, proxy, h2, seats, h1: settings.h1, h2c: settings.h2c }
     }
 

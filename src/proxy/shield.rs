@@ -5,8 +5,12 @@
 //! write to it fails. So it is given this session instead, which hides that from it: when the client is gone nothing is read
 //! from it and everything that is written to it is thrown away. A client that does not read counts as gone, too. `h1` does
 //! the same for what it forwards itself.
+//!
+//! A client of HTTP/2 that left still takes a seat for each request that goes on without it. When it has no more seats, what
+//! it leaves behind ends with it.
 
 use std::future::pending;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -26,7 +30,9 @@ use pingora::{Error, ErrorType, Result};
 use tokio::sync::Notify;
 
 use super::flow::Flow;
+use crate::config::Limits;
 use crate::door::conn::Conn;
+use crate::door::{Progress, Seat, Seats};
 
 /// What others know of a shielded client.
 #[derive(Default)]
@@ -67,7 +73,9 @@ pub(super) fn raise(session: &mut Session, flow: &mut Flow) {
     flow.client = Some(client.clone());
     let session = session.as_downstream_mut();
     let inner = std::mem::replace(session, ServerSession::new_custom(Box::new(())));
-    let shield = Shield { inner, client, conn: flow.conn.clone(), whole: false, head: None };
+    let limits = flow.snapshot.config.server.limits.clone();
+    let seats = Progress::seats().map(|seats| (seats, flow.arrival.peer, limits));
+    let shield = Shield { inner, client, conn: flow.conn.clone(), seats, seat: None, whole: false, head: None };
     *session = ServerSession::new_custom(Box::new(shield));
 }
 
@@ -75,6 +83,9 @@ struct Shield {
     inner: ServerSession,
     client: Arc<Client>,
     conn: Option<Conn>,
+    /// Where to take a seat for a client without a connection.
+    seats: Option<(Arc<Seats>, IpAddr, Limits)>,
+    seat: Option<Seat>,
     /// The request was read to its end. A client that leaves before takes its request along.
     whole: bool,
     /// The head that a deaf client did not get.
@@ -96,12 +107,21 @@ impl Shield {
     /// A write that failed because the client is gone has not failed. `otherwise`: what it came to.
     fn heard<T>(&mut self, written: Result<T>, otherwise: T) -> Result<T> {
         match written {
-            Err(error) if is_gone(&error) && self.is_whole() => {
-                self.client.deaf.store(true, Relaxed);
-                Ok(otherwise)
-            }
+            Err(error) if is_gone(&error) && self.is_whole() && self.goes_on() => Ok(otherwise),
             written => written,
         }
+    }
+
+    /// The client is gone; whether its request goes on without it.
+    fn goes_on(&mut self) -> bool {
+        if let Some((seats, peer, limits)) = self.seats.take() {
+            self.seat = seats.take(peer, &limits).ok();
+            if self.seat.is_none() {
+                return false;
+            }
+        }
+        self.client.deaf.store(true, Relaxed);
+        true
     }
 
     fn keep_head(&mut self, head: &ResponseHeader) {
@@ -252,7 +272,7 @@ impl CustomSession for Shield {
         let whole = no_body_expected || self.is_whole();
         if !self.client.is_deaf() {
             match self.inner.read_body_or_idle(no_body_expected).await {
-                Err(error) if whole && is_gone(&error) => self.client.deaf.store(true, Relaxed),
+                Err(error) if whole && is_gone(&error) && self.goes_on() => (),
                 read => return read,
             }
         }

@@ -22,19 +22,28 @@ enum Leaving {
 const LEAVINGS: [Leaving; 4] =
     [Leaving::Http1Closes, Leaving::Http1Resets, Leaving::Http2Closes, Leaving::Http2ResetsItsStream];
 
-/// The same request over HTTP/2.
-fn asked_over_http2(gateway: &Gateway, key: &str, body: &str) -> Raw {
-    let head = fields(&[
+/// The same request's head over HTTP/2.
+fn head(key: &str) -> Vec<u8> {
+    fields(&[
         (":method", "POST"),
         (":scheme", "http"),
         (":authority", "shop.test"),
         (":path", "/api/orders?b=2&a=1"),
         ("idempotency-key", key),
         ("content-type", "application/json"),
-    ]);
+    ])
+}
+
+fn asked_over_http2(gateway: &Gateway, key: &str, body: &str) -> Raw {
     let mut raw = Raw::connect(gateway.public());
-    raw.send([OPENING, &frame(HEADERS, END_HEADERS, &head), &frame(DATA, END_STREAM, body.as_bytes())].concat());
+    raw.send([OPENING, &frame(HEADERS, END_HEADERS, &head(key)), &frame(DATA, END_STREAM, body.as_bytes())].concat());
     raw
+}
+
+/// The frame on another stream.
+fn with_stream(stream: u32, mut frame: Vec<u8>) -> Vec<u8> {
+    frame[5..9].copy_from_slice(&stream.to_be_bytes());
+    frame
 }
 
 impl Leaving {
@@ -159,10 +168,34 @@ fn a_gateway_that_is_asked_to_stop_sees_to_the_end_of_what_nobody_waits_for() {
         eventually("it is under way", PATIENCE, || begun.load(SeqCst) > before);
         let rest = leaving.leave(client);
         gateway.signal("TERM");
-        assert!(gateway.ended_within(PATIENCE).is_some_and(|status| status.success()), "{leaving:?}");
         drop(rest);
+        assert!(gateway.ended_within(PATIENCE).is_some_and(|status| status.success()), "{leaving:?}");
         gateway.kill_and_start();
         let again = order(&gateway, "k", "{}");
         assert_eq!((again.status, again.header("idempotent-replayed")), (201, Some("true")), "{leaving:?} {again:?}");
     }
+}
+
+#[test]
+fn a_client_cannot_leave_more_behind_than_it_may_have_connections() {
+    let origin = shop(Duration::from_millis(1_500));
+    let file = with(origin.address, "memory", "");
+    let gateway = Gateway::start(&file.replace("server:", "server:\n  limits: {max_connections_per_client: 3}"));
+    let mut raw = asked_over_http2(&gateway, "k-1", "{}");
+    // The same client opens and leaves streams of one connection.
+    for number in 0..8_u32 {
+        eventually("it is under way", PATIENCE, || origin.seen().len() > number as usize);
+        raw.send(with_stream(1 + 2 * number, frame(RST_STREAM, 0, &CANCEL)));
+        let head = head(&format!("k-{}", number + 2));
+        let next = [frame(HEADERS, END_HEADERS, &head), frame(DATA, END_STREAM, b"{}")];
+        next.into_iter().for_each(|frame| _ = raw.send(with_stream(3 + 2 * number, frame)));
+    }
+    // Its connection has one of three seats, so two go on without it and the others end.
+    let log = gateway.access_log(6);
+    assert!(log.iter().take(6).all(|line| line["outcome"] == "unknown"), "{log:?}");
+    drop(raw);
+    eventually("the others are over", PATIENCE, || !in_flight(&gateway));
+    let log = gateway.access_log(9);
+    let known: Vec<_> = log.iter().filter(|line| line["outcome"] == "final").collect();
+    assert!((2..=4).contains(&known.len()), "{log:?}");
 }
