@@ -65,12 +65,12 @@ impl Checker<'_, '_> {
 
     fn journal(&self, journal: &At<String>, stores: &BTreeMap<String, StoreSpec>) {
         match stores.get(&journal.value) {
-            Some(StoreSpec::Sqlite) => (),
-            Some(StoreSpec::Memory) => {
+            Some(StoreSpec::Sqlite(_)) => (),
+            Some(StoreSpec::Memory(_)) => {
                 let help = Some("a store of type `sqlite` outlives the process".to_owned());
                 self.wrong_with_help(journal.at, "a journal must outlive the process", help);
             }
-            Some(StoreSpec::Postgres(_)) => {
+            Some(StoreSpec::Postgres(..)) => {
                 let help = Some("name a store of type `sqlite`".to_owned());
                 self.wrong_with_help(journal.at, "a journal is this gateway's own, in a file", help);
             }

@@ -49,6 +49,10 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     for (name, spec) in &config.stores {
         stores.push((name.clone(), store_kind(spec)?));
     }
+    for (name, spec) in &config.stores {
+        let (StoreSpec::Memory(most) | StoreSpec::Sqlite(most) | StoreSpec::Postgres(_, most)) = spec;
+        shared.states.stores().bound(name, *most);
+    }
     shared.states.stores().declare(stores).map_err(|error| SnapshotError(error.to_string()))?;
     let rooms = waiting_room::rooms(&config, identities.ids(), shared).map_err(SnapshotError)?;
     let mut built = Vec::with_capacity(config.filters.len());
@@ -108,16 +112,16 @@ fn upstreams(config: &Config, shared: &Shared) -> Result<BTreeMap<String, Arc<Up
 
 fn store_kind(spec: &StoreSpec) -> Result<StoreKind, SnapshotError> {
     match spec {
-        StoreSpec::Memory => Ok(StoreKind::Memory),
-        StoreSpec::Sqlite => Ok(StoreKind::Sqlite),
+        StoreSpec::Memory(_) => Ok(StoreKind::Memory),
+        StoreSpec::Sqlite(_) => Ok(StoreKind::Sqlite),
         #[cfg(feature = "postgres")]
-        StoreSpec::Postgres(database) => Ok(StoreKind::Postgres(tidegate_filters::store::Shared {
+        StoreSpec::Postgres(database, _) => Ok(StoreKind::Postgres(tidegate_filters::store::Shared {
             url: database.url.clone(),
             password: database.password.clone(),
             key: database.key,
         })),
         #[cfg(not(feature = "postgres"))]
-        StoreSpec::Postgres(_) => Err(SnapshotError("this gateway was built without Postgres".to_owned())),
+        StoreSpec::Postgres(..) => Err(SnapshotError("this gateway was built without Postgres".to_owned())),
     }
 }
 
