@@ -56,8 +56,17 @@ impl Pace {
 
     /// When the next one may go, at today's rate: another rate counts from the latest one on.
     pub(super) fn next(&self, rate: Rate, now: Duration) -> Duration {
-        let interval = rate.interval().div_f64(self.factor(now));
-        (self.slot + interval).max(self.since).max(self.paused_until)
+        (self.slot + self.interval(rate, now)).max(self.since).max(self.paused_until)
+    }
+
+    /// The turn of the latest one.
+    pub(super) fn slot(&self) -> Duration {
+        self.slot
+    }
+
+    /// The time between two at today's rate.
+    pub(super) fn interval(&self, rate: Rate, now: Duration) -> Duration {
+        rate.interval().div_f64(self.factor(now))
     }
 
     /// Something waits that did not before: the time without it is not caught up.
@@ -72,7 +81,7 @@ impl Pace {
 
     /// One does not go after all.
     pub(super) fn give_back(&mut self, rate: Rate, now: Duration) {
-        self.slot = self.slot.saturating_sub(rate.interval().div_f64(self.factor(now)));
+        self.slot = self.slot.saturating_sub(self.interval(rate, now));
     }
 
     /// The channel has too much to do.
