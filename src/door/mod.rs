@@ -46,8 +46,8 @@ pub(crate) use answer::{Sending, date, give};
 pub(crate) use exchange::Next;
 pub(crate) use h2::Progress;
 pub use hello::Hello;
-pub use seats::Seats;
 pub(crate) use seats::Seat;
+pub use seats::Seats;
 
 /// How long a connection that is being closed may take to read what it was sent.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -148,7 +148,8 @@ fn a_client_that_leaves_before_its_body_is_there_has_asked_for_nothing() {
     let mut raw = Raw::connect(gateway.public());
     raw.send(request("k", "{}").replace("Content-Length: 2", "Content-Length: 20"));
     drop(raw);
-    let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/"), ("idempotency-key", "k")];
+    let head =
+        [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/"), ("idempotency-key", "k")];
     let mut raw = Raw::connect(gateway.public());
     let part = [OPENING, &frame(HEADERS, END_HEADERS, &fields(&head)), &frame(DATA, 0, b"{")].concat();
     raw.send(part);
