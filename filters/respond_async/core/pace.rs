@@ -1,8 +1,8 @@
 //! How fast one channel is sent to: a leaky bucket that becomes slower when the channel says that it has too much.
 //!
-//! One number, the moment the next one may go (GCRA without a burst). Who wakes up late while something waits may catch up
-//! 40 ms, so that every second has its count within 5 %: a busy machine's timers must not cost throughput, and idleness
-//! saves up nothing.
+//! One number, the moment of the next one's turn (GCRA without a burst). Who wakes up late while something waits may catch
+//! up 250 ms: a busy machine's timers must not cost throughput, and idleness saves up nothing. That is no burst at the
+//! channel: those who were called together leave as far from each other as their turns were (`release`).
 //! A busy or slow answer takes 30 % off the pace, once a second at most; two seconds behind the last of them the pace
 //! comes back by 5 % of the full rate a second. Multiplicative down, additive up, as TCP does, since that is what lets
 //! several senders find a fair share without knowing of each other.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::engine::Rate;
 
 /// What may be caught up.
-const SLACK: Duration = Duration::from_millis(40);
+const SLACK: Duration = Duration::from_millis(250);
 /// What is left of the pace at a sign of overload.
 const CUT: f64 = 0.7;
 /// Between two cuts.

@@ -1,8 +1,8 @@
 //! When each one really leaves. A request is called at its turn, written down as running, and then sent: how long the disk
 //! takes for that differs, and a channel must not be sent in a burst what a slow disk has held up.
 //!
-//! So all of a line leave by the same time behind their turns, the longest that the disk has taken lately, and keep the
-//! distance that their turns had. What comes later still is not made up for at once: the distance is never less than 96 % of
+//! So all of a line leave by the same time behind their turns, the longest that it took in the last minutes to call them and
+//! to write them down, and keep the distance that their turns had. What comes later still is not made up for at once: the distance is never less than 96 % of
 //! the pace's, which is within the 5 % that a channel's limit has to bear. Who has nobody behind leaves at once.
 
 use std::time::Duration;
@@ -10,8 +10,8 @@ use std::time::Duration;
 /// What the disk may take without anybody being late for it. Costs as many requests that were written down and not sent
 /// when the process dies.
 const LONGEST: Duration = Duration::from_millis(250);
-/// The delay becomes less by so much each second: who follows leaves up to two per cent faster.
-const FADES: f64 = 0.02;
+/// The delay becomes less by so much each second: slowly, because each time that it grows there is a gap at the channel.
+const FADES: f64 = 0.001;
 /// Least distance, as a share of the pace's.
 const CLOSEST: f64 = 0.96;
 

@@ -61,8 +61,11 @@ fn a_pause_is_not_made_up_for_by_a_burst() {
         join(&mut book, seq, Class::Normal, 1, START);
     }
     assert_eq!(book.due(START).send.len(), 1, "idleness has saved up nothing");
-    let late = book.due(START + Duration::from_secs(60)).send.len();
-    assert_eq!(late, 21, "what 40 ms let through, and the one whose time it is");
+    let now = START + Duration::from_secs(60);
+    let late = book.due(now).send;
+    assert_eq!(late.len(), 126, "what 250 ms let through, and the one whose time it is");
+    let leave = book.leave_at(late.iter().map(|entry| entry.seq), now);
+    assert!(leave.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_micros(1_920)), "{leave:?}");
 }
 
 #[test]
