@@ -12,6 +12,8 @@ mod kept;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_room;
 pub(crate) mod seal;
 mod sqlite;
 #[cfg(test)]

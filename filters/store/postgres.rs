@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
+use super::postgres_room::{Room, count, drop_answers, forget};
 use super::seal::Seal;
 use super::verdict::{DONE, Found, RUNNING, Row, Sealed, SealedEnd, UNKNOWN, Verdict, ms};
 use super::{Answer, Bounds, Claim, Claimed, Kept, RecordId, RecordStore, Settle, Shared, StoreError};
@@ -36,8 +37,6 @@ const QUEUE: usize = 1_024;
 const LONGEST: Duration = Duration::from_secs(5);
 /// A row can go between two statements; then the claim begins anew.
 const ROUNDS: u32 = 5;
-/// Records forgotten in one go.
-const PURGED_AT_ONCE: i64 = 2_000;
 /// How long a count of everything is good.
 const COUNTED_EVERY: Duration = Duration::from_secs(600);
 /// Any number that nobody else uses: held while the table is made.
@@ -80,13 +79,6 @@ pub struct PostgresRecords {
     queues: Vec<mpsc::Sender<Job>>,
     seal: Arc<Seal>,
     room: Arc<Room>,
-}
-
-/// What is kept and what may be.
-struct Room {
-    /// As of the last count, with what was done here since.
-    kept: Kept,
-    bounds: Arc<Bounds>,
 }
 
 impl PostgresRecords {
@@ -331,13 +323,7 @@ impl Line {
             forget(&mut all, &room, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&*store).bind(ms(now))).await?;
         }
         if room.kept.bytes() > room.bounds.bytes() {
-            // Their records stay.
-            let sql = "WITH oldest AS (SELECT id, octet_length(answer) AS size FROM tidegate_record
-                WHERE store = $1 AND answer IS NOT NULL ORDER BY fence LIMIT $2 FOR UPDATE SKIP LOCKED)
-                UPDATE tidegate_record SET answer = NULL FROM oldest
-                WHERE store = $1 AND tidegate_record.id = oldest.id RETURNING oldest.size";
-            let rows = sqlx::query(sql).bind(&*store).bind(PURGED_AT_ONCE).fetch_all(&mut *all).await?;
-            room.kept.less(0, sizes(&rows)?);
+            drop_answers(&mut all, &store, &room).await?;
         }
         let counted = if count_anew { Some(count(&mut all, &store).await?) } else { None };
         all.commit().await?;
@@ -347,22 +333,6 @@ impl Line {
         }
         Ok(())
     }
-}
-
-async fn forget(all: &mut PgConnection, room: &Room, delete: Query<'_, Postgres, PgArguments>) -> Outcome<()> {
-    let rows = delete.bind(PURGED_AT_ONCE).fetch_all(all).await?;
-    room.kept.less(rows.len(), sizes(&rows)?);
-    Ok(())
-}
-
-fn sizes(rows: &[PgRow]) -> Outcome<u64> {
-    rows.iter().map(|row| Ok(u64::from(row.try_get::<i32, _>(0)?.unsigned_abs()))).sum()
-}
-
-async fn count(all: &mut PgConnection, store: &str) -> Outcome<(usize, u64)> {
-    let sql = "SELECT count(*), coalesce(sum(octet_length(answer)), 0)::bigint FROM tidegate_record WHERE store = $1";
-    let row = sqlx::query(sql).bind(store).fetch_one(all).await?;
-    Ok((usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0), row.try_get::<i64, _>(1)?.unsigned_abs()))
 }
 
 /// The claim's number; `None` when there is a row.
