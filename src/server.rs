@@ -271,8 +271,7 @@ impl ShutdownSignalWatch for Signals {
         let (seats, gateway, deadline) = (self.seats.clone(), self.gateway.clone(), Instant::now() + self.drain);
         std::thread::spawn(move || {
             // pingora sleeps its whole grace period; this ends it when nobody is left.
-            let busy =
-                || seats.taken() > 0 || gateway.shared.payments.running() > 0 || gateway.shared.deferred.running() > 0;
+            let busy = || seats.any() || gateway.shared.payments.running() > 0 || gateway.shared.deferred.running() > 0;
             while busy() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(20));
             }

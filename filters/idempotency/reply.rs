@@ -23,8 +23,9 @@ pub(crate) fn is_kept(name: &HeaderName) -> bool {
 
 /// The answer once more, or that it cannot be given.
 pub(crate) fn replay(stored: &Stored, location: Option<HeaderValue>) -> Reply {
+    // It was too long, or it made room for others.
     let Some(body) = stored.body.clone() else {
-        let title = "This request was carried out; its answer was too long to be kept";
+        let title = "This request was carried out; its answer is not kept";
         return located(Reply::problem(StatusCode::CONFLICT, "idempotency-unreplayable", title), location);
     };
     let mut headers: SmallVec<_> = stored.headers.iter().cloned().collect();

@@ -115,6 +115,11 @@ impl<T> Inner<T> {
         self.limits = limits;
     }
 
+    /// By how much everybody's turn has been put off so far; `None` for a queue with places, where nothing is promised.
+    pub(super) fn slipped(&self) -> Option<Duration> {
+        self.pace.as_ref().map(Pace::slipped)
+    }
+
     /// Takes what is free, if anything is.
     fn take(&mut self, now: Nanos) -> Option<Slot> {
         match (self.limits.source, &mut self.pace) {

@@ -73,7 +73,7 @@ impl<T> Line<T> {
     }
 
     /// How many leave before one who joined now. Exact while one flow waits alone in its class; else at most so many, as
-    /// long as nobody more important joins later.
+    /// long as nobody more important and no further flow joins later.
     pub(super) fn ahead(&self, class: Priority, flow: Key) -> usize {
         let above = self.classes[class as usize + 1..].iter().map(|class| class.length).sum::<usize>();
         let class = &self.classes[class as usize];

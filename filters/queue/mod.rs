@@ -1,6 +1,6 @@
 //! Holds a request until its turn: until one of so many places is free, or until its time in a steady pace has come.
 //!
-//! **Stage.** Request, behind the limits and before anything that stores. Nobody reads the body of one who waits, so a
+//! **Stage.** Request, behind the limits and before anything that stores. Nobody reads a large body of one who waits, so a
 //! client that sends one is held up by its own socket. Finish, to note the wait in the log.
 //!
 //! **Method.** With `rate` a leaky bucket (what Sentinel calls queueing and nginx a delay): requests leave a fixed interval
@@ -17,7 +17,10 @@
 //! **Units.** Requests; waits in nanoseconds, told in seconds rounded up.
 //!
 //! **Fails.** Nothing here can: it is this process's memory. A client that leaves is out of the line at once (over
-//! HTTP/1 with an unread body only at its deadline), and a place that was just given to it goes to the next.
+//! HTTP/1 with a body of more than 8 KiB only at its deadline), and a place that was just given to it goes to the next.
+//! A process that stands still is late for everybody: who has been let into a pace is called all the same, and the pace
+//! is kept instead of made up for. Only somebody more important, or of an identity whose turn it is, who comes later can
+//! make a wait too long that was not when it began.
 //!
 //! **Wrong for.** Waits of minutes (use a waiting room, which holds no connection); one line over several gateways; a
 //! bound that finds itself.
@@ -44,12 +47,14 @@ use crate::engine::{
     Decision, Filter, IdentityId, Key, Outcome, Permit, Reply, RequestContext, RequestHead, Resume, Stages, Verdict,
     Wait,
 };
-use state::{Entered, Limits, Reason, Refusal, Turn};
+use state::{Entered, Limits, Reason, Refusal, Source, Turn};
 
 /// Note of a request that waited: for how long, in milliseconds.
 const QUEUE_WAIT_MS: &str = "queue_wait_ms";
 /// A turn that comes at the last moment is not lost to a timer that is a little early.
 const GRACE: Duration = Duration::from_millis(50);
+/// Behind a process that stood still for this long nobody is waiting any more.
+const LONGEST_STALL: Duration = Duration::from_secs(30);
 
 /// The runtime half of `queue`.
 struct QueueFilter {
@@ -86,9 +91,14 @@ impl QueueFilter {
             }
         };
         let late = reply(Refusal { reason: Reason::Timeout, wait: self.limits.max_wait });
+        let stall = match self.limits.source {
+            // A turn in a pace knows itself when it is too late.
+            Source::Rate(..) => LONGEST_STALL,
+            Source::Concurrency(_) => Duration::ZERO,
+        };
         Decision::Wait(Box::new(Wait {
             reason: "line",
-            max: self.limits.max_wait + GRACE,
+            max: self.limits.max_wait + GRACE + stall,
             late: Box::new(late),
             until: Box::pin(until),
             shadow: false,

@@ -28,11 +28,14 @@ pub(super) struct Pace {
     last: Option<Nanos>,
     /// Nanoseconds of warmth, from 0 to the period.
     warmth: u64,
+    /// Nanoseconds by which all later places have been put off, because somebody was too late for theirs.
+    slipped: u64,
 }
 
 impl Pace {
     pub(super) fn new(rate: Rate, warm_up: Option<WarmUp>) -> Self {
-        Self { interval: nanos(rate.interval()), warm_up, next_at: Nanos(0), given: None, last: None, warmth: 0 }
+        let interval = nanos(rate.interval());
+        Self { interval, warm_up, next_at: Nanos(0), given: None, last: None, warmth: 0, slipped: 0 }
     }
 
     /// Another rate from now on. Who waits for the next place waits no longer than one new interval.
@@ -50,6 +53,11 @@ impl Pace {
         // The rate grows evenly from 1/factor of the full one: interval = full / (1/factor + (1 - 1/factor) * warm).
         let slow = u128::from(self.interval) * factor * period / (period + (factor - 1) * warm);
         u64::try_from(slow).unwrap_or(u64::MAX)
+    }
+
+    /// By how much everybody's place has been put off so far. What was told at an entry holds plus what came on top since.
+    pub(super) fn slipped(&self) -> Duration {
+        Duration::from_nanos(self.slipped)
     }
 
     /// When the next place falls due; may lie in the past.
@@ -70,6 +78,7 @@ impl Pace {
         let before = self.next_at;
         self.warm(now);
         let floor = Nanos(now.0.saturating_sub(nanos(LARGEST_DEBT)));
+        self.slipped += nanos(floor.since(self.next_at));
         self.next_at = Nanos(self.next_at.max(floor).0.saturating_add(self.interval()));
         self.given = Some(before);
         Some(before)

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::GRACE;
 use super::inner::{Called, Entry, Inner, Slot};
 pub(super) use super::inner::{Limits, Reason, Refusal, Source};
 use super::line::Place;
@@ -92,10 +93,10 @@ impl Queue {
             receiver = Some(made);
             sender
         };
-        let (entry, held) = {
+        let (entry, held, slipped) = {
             let mut inner = self.inner.lock();
             let held = matches!(inner.limits().source, Source::Concurrency(_));
-            (inner.enter(class, flow, now, wake), held)
+            (inner.enter(class, flow, now, wake), held, inner.slipped())
         };
         match (entry, receiver) {
             (Entry::Now, _) => {
@@ -110,7 +111,7 @@ impl Queue {
                 if let Some((wake, refusal)) = displaced {
                     self.refuse(wake, refusal);
                 }
-                Entered::Waits(Turn { queue: self.clone(), place, since: now, call: receiver })
+                Entered::Waits(Turn { queue: self.clone(), place, since: now, slipped, call: receiver })
             }
         }
     }
@@ -245,20 +246,35 @@ pub(super) struct Turn {
     queue: Arc<Queue>,
     place: Place,
     since: Nanos,
+    /// By how much turns had been put off by then; `None` in a queue with places.
+    slipped: Option<Duration>,
     call: Option<oneshot::Receiver<Call>>,
 }
 
 impl Turn {
     /// Waits to be called. The wait, and what is held from now on, or why it was in vain.
     pub(super) async fn wait(mut self) -> (Duration, Result<Option<Permit>, Refusal>) {
+        let queue = self.queue.clone();
         let told = loop {
-            self.queue.keep_pace();
+            queue.keep_pace();
+            let left = self.left();
             let Some(call) = &mut self.call else { break None };
             tokio::select! {
                 biased;
-                told = call => break told.ok(),
+                told = &mut *call => break told.ok(),
                 // A queue with places may have got a pace instead.
-                () = self.queue.retuned.notified() => (),
+                () = queue.retuned.notified() => continue,
+                () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => (),
+            }
+            // Who was told a time gets it, however late this process is with it.
+            queue.call(queue.now());
+            if let Ok(told) = call.try_recv() {
+                break Some(told);
+            }
+            if self.left() == Some(Duration::ZERO) && queue.inner.lock().leave(self.place) {
+                queue.refused(Reason::Timeout);
+                let wait = queue.inner.lock().limits().max_wait;
+                break Some(Call::Refused(Refusal { reason: Reason::Timeout, wait }));
             }
         };
         self.call = None;
@@ -275,6 +291,18 @@ impl Turn {
             None => Err(Refusal { reason: Reason::Shed, wait: waited }),
         };
         (waited, result)
+    }
+}
+
+impl Turn {
+    /// Time until it has waited for too long: longer than anybody may, and the time by which its turn was put off since it
+    /// came. `None` in a queue with places, where nobody can be told a time.
+    fn left(&self) -> Option<Duration> {
+        let (slipped, most) = {
+            let inner = self.queue.inner.lock();
+            (inner.slipped()?.saturating_sub(self.slipped?), inner.limits().max_wait)
+        };
+        Some((most + GRACE + slipped).saturating_sub(self.queue.now().since(self.since)))
     }
 }
 

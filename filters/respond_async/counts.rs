@@ -77,7 +77,7 @@ impl Counts {
         filter: &Arc<str>,
         figures: &Figures,
         passing: usize,
-        disk: Stats,
+        (disk, (over, bytes)): (Stats, (usize, u64)),
         out: &mut Vec<Sample>,
     ) {
         let label = || ("filter", filter.to_string());
@@ -94,6 +94,10 @@ impl Counts {
         }
         let help = "Bytes of bodies that wait on the disk.";
         push("tidegate_deferred_bytes", help, gauge, vec![label()], figures.bytes as f64);
+        let help = "Deferred requests of the store that are over and still known.";
+        push("tidegate_deferred_over", help, gauge, vec![label()], over as f64);
+        let help = "Bytes of their answers.";
+        push("tidegate_deferred_answer_bytes", help, gauge, vec![label()], bytes as f64);
         let help = "Age of the oldest request that waits.";
         push("tidegate_deferred_oldest_seconds", help, gauge, vec![label()], figures.oldest.as_secs_f64());
         let help = "Requests that were let through at once and are under way.";

@@ -14,6 +14,9 @@ use super::state::Deferred;
 use crate::engine::RequestContext;
 use crate::store::StoreError;
 
+/// What may be forgotten is, by then.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(15);
+
 /// What a request is, for finding it again.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
@@ -87,6 +90,12 @@ impl Deferral {
         }
         if self.only_known {
             return Ok(Submitted::Pass);
+        }
+        if shelf.is_full() {
+            // No sooner than one is forgotten, which is looked after now and then.
+            let next = shelf.next_forgotten().await?.unwrap_or_default();
+            let wait = Duration::from_millis(next).saturating_sub(now) + FORGOTTEN_WITHIN;
+            return Ok(Submitted::Refused(Refused::Full { wait }));
         }
         let (ask, size) = (&self.ask, letter.size());
         let mut random = [0; 20];

@@ -94,7 +94,7 @@ pub fn standing(view: &View) -> Reply {
 #[must_use]
 pub fn answer(stored: Stored, again: bool) -> Reply {
     let Some(body) = stored.body else {
-        let title = "The request was carried out; its answer was too long to be kept";
+        let title = "The request was carried out; its answer is not kept";
         let reply = Reply::problem(StatusCode::CONFLICT, "answer-not-kept", title);
         // Where the upstream says that what was made can be looked at.
         let place = stored.headers.into_iter().find(|(name, _)| name == header::LOCATION);

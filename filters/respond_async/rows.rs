@@ -43,6 +43,14 @@ ALTER TABLE answer ADD COLUMN whole INTEGER NOT NULL DEFAULT 1;
 UPDATE answer SET whole = sealed IS NOT NULL;
 ";
 
+/// Which answers there are, the oldest first, and how long each is.
+pub(super) const SCHEMA_3: &str = "
+CREATE INDEX answer_size ON answer (seq, length(sealed)) WHERE sealed IS NOT NULL;
+";
+
+/// Answers that make room for one.
+const DROPPED_AT_ONCE: i64 = 64;
+
 /// Rows forgotten in one go: some tens of milliseconds of the writer's time.
 pub(super) const PURGED_AT_ONCE: usize = 5_000;
 
@@ -304,6 +312,9 @@ pub(super) fn twins(connection: &Connection, filter: &str, mut each: impl FnMut(
 pub(super) struct Purged {
     /// The keys that are free again.
     pub(super) twins: Vec<Vec<u8>>,
+    /// How many records, and how many bytes of answers.
+    pub(super) records: usize,
+    pub(super) bytes: u64,
     /// There may be more to forget.
     pub(super) more: bool,
 }
@@ -317,10 +328,46 @@ pub(super) fn purge(connection: &Connection, filter: &str, now: u64) -> rusqlite
             Ok((row.get(0)?, row.get(1)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
+    let mut bytes = 0;
     for (seq, _) in &rows {
-        connection.prepare_cached("DELETE FROM answer WHERE seq = ?1")?.execute([seq])?;
+        let sql = "DELETE FROM answer WHERE seq = ?1 RETURNING coalesce(length(sealed), 0)";
+        let size = connection.prepare_cached(sql)?.query_row([seq], |row| row.get::<_, i64>(0)).optional()?;
+        bytes += size.unwrap_or(0).unsigned_abs();
         connection.prepare_cached("DELETE FROM request WHERE seq = ?1")?.execute([seq])?;
     }
     let more = rows.len() == PURGED_AT_ONCE;
-    Ok(Purged { more, twins: rows.into_iter().filter_map(|(_, twin)| twin).collect() })
+    let records = rows.len();
+    Ok(Purged { more, records, bytes, twins: rows.into_iter().filter_map(|(_, twin)| twin).collect() })
+}
+
+/// How many records are over, and the bytes of their answers.
+pub(super) fn over(connection: &Connection) -> rusqlite::Result<(usize, u64)> {
+    let records = "SELECT count(*) FROM request WHERE state >= 6";
+    let bytes = "SELECT coalesce(sum(length(sealed)), 0) FROM answer INDEXED BY answer_size WHERE sealed IS NOT NULL";
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    Ok((usize::try_from(number(records)?).unwrap_or(0), number(bytes)?.unsigned_abs()))
+}
+
+/// When the next record may be forgotten; `None` when none is over.
+pub(super) fn next_forgotten(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let sql = "SELECT min(until_ms) FROM request WHERE state >= 6";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(unsigned))
+}
+
+/// Lets answers go, the oldest first, until `excess` bytes are free or many are gone; the bytes that became free. Their
+/// records stay.
+pub(super) fn drop_answers(connection: &Connection, excess: u64) -> rusqlite::Result<u64> {
+    let sql = "SELECT seq, length(sealed) FROM answer INDEXED BY answer_size WHERE sealed IS NOT NULL
+               ORDER BY seq LIMIT ?1";
+    let mut oldest = connection.prepare_cached(sql)?;
+    let oldest = oldest.query_map([DROPPED_AT_ONCE], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let mut freed = 0;
+    for (seq, size) in oldest.collect::<rusqlite::Result<Vec<_>>>()? {
+        if freed >= excess {
+            break;
+        }
+        connection.prepare_cached("UPDATE answer SET sealed = NULL, whole = 0 WHERE seq = ?1")?.execute([seq])?;
+        freed += size.unsigned_abs();
+    }
+    Ok(freed)
 }

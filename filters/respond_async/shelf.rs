@@ -4,6 +4,9 @@
 //! One file a store, `<name>.deferred.sqlite` in the data folder, with the key its bodies and answers are sealed with: they
 //! hold tokens on the way in and card keys on the way out. One writer thread with group commit, so a promise costs a share
 //! of one fsync. A lock beside the file, which ends with its process, keeps a second gateway out.
+//!
+//! What is over is kept for its time and counted. When there are as many as may be, nothing new is taken: to forget one
+//! would be to carry it out twice. When their answers are too many bytes, the oldest answers go.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,7 +19,7 @@ use super::core::{Entry, Id, State};
 use super::letter::Letter;
 use super::rows::{self, Appended, Change, Known, New, Purged};
 use crate::store::seal::Seal;
-use crate::store::{RecordId, StoreError, Stored, codec, lock};
+use crate::store::{Bounds, Kept, RecordId, StoreError, Stored, codec, lock};
 
 /// What is sealed, in the name under which it is.
 const LETTER: u8 = 1;
@@ -30,6 +33,9 @@ pub struct Shelf {
     store: Store,
     seal: Arc<Seal>,
     path: PathBuf,
+    /// Records that are over, and the bytes of their answers.
+    over: Arc<Kept>,
+    bounds: Arc<Bounds>,
     _lock: File,
 }
 
@@ -50,16 +56,40 @@ impl Shelf {
     ///
     /// # Errors
     /// When the file or its key cannot be used.
-    pub fn open(folder: &Path, name: &str, synchronous: Synchronous) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        folder: &Path,
+        name: &str,
+        synchronous: Synchronous,
+        bounds: Arc<Bounds>,
+    ) -> Result<Self, StoreError> {
         let failed = |what: &str, why: &dyn std::fmt::Display| failed(&format!("store `{name}`: {what}: {why}"));
         let lock = lock(&folder.join(format!("{name}.deferred.lock"))).map_err(|why| failed("its lock", &why))?;
         let seal =
             Seal::from_file(&folder.join(format!("{name}.deferred.key"))).map_err(|why| failed("its key", &why))?;
         let path = folder.join(format!("{name}.deferred.sqlite"));
         let options = Options { synchronous, queue: QUEUE, ..Options::default() };
-        let store =
-            Store::open(&path, &[rows::SCHEMA, rows::SCHEMA_2], options).map_err(|why| failed("its file", &why))?;
-        Ok(Self { store, seal: Arc::new(seal), path, _lock: lock })
+        let schema = [rows::SCHEMA, rows::SCHEMA_2, rows::SCHEMA_3];
+        let store = Store::open(&path, &schema, options).map_err(|why| failed("its file", &why))?;
+        let counted = Connection::open(&path).and_then(|connection| rows::over(&connection));
+        let (records, bytes) = counted.map_err(|why| failed("its file", &why))?;
+        let over = Arc::new(Kept::default());
+        over.set(records, bytes);
+        Ok(Self { store, seal: Arc::new(seal), path, over, bounds, _lock: lock })
+    }
+
+    /// Whether it keeps as many records that are over as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.over.records() >= self.bounds.records()
+    }
+
+    /// When the next record may be forgotten, in milliseconds since 1970; `None` when none is over.
+    pub(super) async fn next_forgotten(&self) -> Result<Option<u64>, StoreError> {
+        self.read(rows::next_forgotten).await
+    }
+
+    /// Records that are over, and the bytes of their answers.
+    pub(super) fn over(&self) -> (usize, u64) {
+        (self.over.records(), self.over.bytes())
     }
 
     /// Commits and operations so far.
@@ -136,8 +166,25 @@ impl Shelf {
         let status = answer.map(|answer| answer.status.as_u16());
         let sealed = answer.and_then(codec::encode).and_then(|plain| self.seal.close(named(entry.id, ANSWER), &plain));
         let whole = answer.is_some_and(|answer| answer.body.is_some());
+        let size = sealed.as_ref().map_or(0, Vec::len);
         let change = Change { entry: entry.clone(), until, status, whole, answer: sealed, why: why.to_owned() };
-        self.write(move |connection| rows::change(connection, &change)).await
+        self.write(move |connection| rows::change(connection, &change)).await?;
+        if entry.state.is_over() {
+            self.over.more(1, size);
+            self.make_room();
+        }
+        Ok(())
+    }
+
+    fn make_room(&self) {
+        let (over, bounds) = (self.over.clone(), self.bounds.clone());
+        if over.bytes() > bounds.bytes() {
+            self.store.post(move |connection| {
+                let freed = rows::drop_answers(connection, over.bytes().saturating_sub(bounds.bytes()))?;
+                over.less(0, freed);
+                Ok::<(), rusqlite::Error>(())
+            });
+        }
     }
 
     /// The bodies of these records, as far as they are there and whole.
@@ -181,6 +228,12 @@ impl Shelf {
     /// Forgets some of what is over and old; `freed` learns what.
     pub(super) fn purge(&self, filter: &str, now: u64, freed: impl FnOnce(Purged) + Send + 'static) {
         let filter = filter.to_owned();
-        self.store.post(move |connection| rows::purge(connection, &filter, now).map(freed));
+        let over = self.over.clone();
+        self.store.post(move |connection| {
+            let purged = rows::purge(connection, &filter, now)?;
+            over.less(purged.records, purged.bytes);
+            freed(purged);
+            Ok::<(), rusqlite::Error>(())
+        });
     }
 }

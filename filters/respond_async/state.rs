@@ -354,6 +354,8 @@ impl State for Deferred {
     fn samples(&self, out: &mut Vec<Sample>) {
         let now = self.unix(*self.swept_at.lock());
         let figures = self.figures(now);
-        self.counts.samples(&self.name, &figures, self.passing(), self.disk().unwrap_or_default(), out);
+        let over = self.shelf.as_ref().map(|shelf| shelf.over()).unwrap_or_default();
+        let disk = (self.disk().unwrap_or_default(), over);
+        self.counts.samples(&self.name, &figures, self.passing(), disk, out);
     }
 }

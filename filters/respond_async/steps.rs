@@ -39,7 +39,7 @@ impl Deferred {
     }
 
     /// Writes down that these are being sent, and reads what is to be sent. On an error nothing may be sent; the records
-    /// wait on.
+    /// wait on. Behind it [`Deferred::leave_at`] says when.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -51,6 +51,15 @@ impl Deferred {
             self.watchers.tell(entry.id, entry.version);
         }
         Ok(letters)
+    }
+
+    /// When each of these, which are written down as running, is to be sent.
+    #[must_use]
+    pub fn leave_at(&self, entries: &[Entry], now: Duration) -> Vec<Duration> {
+        let leave_at = self.book.lock().leave_at(entries.iter().map(|entry| entry.seq), now);
+        // There is room on the way out.
+        self.wake.notify_one();
+        leave_at
     }
 
     /// The bodies of these, as far as they can be read.

@@ -1,30 +1,27 @@
 //! Records in this process: gone with it, so a repeat behind a restart is a new request. For a first look and for what an
 //! upstream protects by itself.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Answer, Claim, Claimed, End, Fingerprint, RecordId, RecordStore, Settle, StoreError, Stored};
+use super::{
+    Answer, Bounds, Claim, Claimed, End, Fingerprint, Kept, Most, RecordId, RecordStore, Settle, StoreError, Stored,
+};
 
 /// Parts with a lock each.
 const SHARDS: usize = 16;
-/// Records at most. One more is refused: to forget one would be to carry it out twice.
-const MOST_RECORDS: usize = 500_000;
-/// Bytes of answers at most.
-const MOST_BYTES: usize = 256 << 20;
-
 struct Row {
     fingerprint: Fingerprint,
     token: u128,
     state: State,
     /// When a running claim counts as lost.
     lease: Duration,
-    /// When it may be forgotten, unless it runs.
+    /// When it may be forgotten.
     until: Duration,
 }
 
@@ -48,22 +45,51 @@ fn size(stored: &Stored) -> usize {
     headers + stored.body.as_ref().map_or(0, bytes::Bytes::len)
 }
 
-/// Records in memory.
 #[derive(Default)]
+struct Shard {
+    rows: HashMap<RecordId, Row>,
+    /// Those that have an answer, the oldest first; by id and token.
+    answered: VecDeque<(RecordId, u128)>,
+}
+
+/// Records in memory.
 pub struct MemoryRecords {
-    shards: [Mutex<HashMap<RecordId, Row>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     fence: AtomicU64,
-    records: AtomicUsize,
-    bytes: AtomicUsize,
+    kept: Kept,
+    bounds: Arc<Bounds>,
+}
+
+impl Default for MemoryRecords {
+    fn default() -> Self {
+        Self::new(Arc::new(Bounds::new(Most::IN_MEMORY)))
+    }
 }
 
 impl MemoryRecords {
-    fn shard(&self, id: RecordId) -> &Mutex<HashMap<RecordId, Row>> {
+    pub(crate) fn new(bounds: Arc<Bounds>) -> Self {
+        Self { shards: Default::default(), fence: AtomicU64::new(0), kept: Kept::default(), bounds }
+    }
+
+    fn shard(&self, id: RecordId) -> &Mutex<Shard> {
         &self.shards[usize::from(id.0[0]) % SHARDS]
     }
 
+    /// Lets answers of this shard go, the oldest first, until there is room.
+    fn make_room(&self, Shard { rows, answered }: &mut Shard) {
+        while self.kept.bytes() > self.bounds.bytes()
+            && let Some((id, token)) = answered.pop_front()
+        {
+            let Some(row) = rows.get_mut(&id).filter(|row| row.token == token) else { continue };
+            self.kept.less(0, row.size() as u64);
+            if let State::Done(stored) = &mut row.state {
+                *stored = Arc::new(Stored { status: stored.status, headers: Vec::new(), body: None });
+            }
+        }
+    }
+
     fn claim_now(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        let mut rows = self.shard(claim.id).lock();
+        let rows = &mut self.shard(claim.id).lock().rows;
         let row = || Row {
             fingerprint: claim.fingerprint,
             token: claim.token,
@@ -74,10 +100,10 @@ impl MemoryRecords {
         let fence = || self.fence.fetch_add(1, Relaxed) + 1;
         match rows.entry(claim.id) {
             Entry::Vacant(place) => {
-                if self.records.load(Relaxed) >= MOST_RECORDS || self.bytes.load(Relaxed) >= MOST_BYTES {
+                if self.kept.records() >= self.bounds.records() {
                     return Err(StoreError::Full);
                 }
-                self.records.fetch_add(1, Relaxed);
+                self.kept.more(1, 0);
                 place.insert(row());
                 Ok(Claimed::New { fence: fence() })
             }
@@ -87,7 +113,7 @@ impl MemoryRecords {
                     known.state = State::Unknown;
                 }
                 if !matches!(known.state, State::Running) && known.until <= claim.now {
-                    self.bytes.fetch_sub(known.size(), Relaxed);
+                    self.kept.less(0, known.size() as u64);
                     *known = row();
                     return Ok(Claimed::New { fence: fence() });
                 }
@@ -108,8 +134,8 @@ impl MemoryRecords {
     }
 
     fn settle_now(&self, settle: Settle) {
-        let mut rows = self.shard(settle.id).lock();
-        let Entry::Occupied(mut place) = rows.entry(settle.id) else { return };
+        let shard = &mut *self.shard(settle.id).lock();
+        let Entry::Occupied(mut place) = shard.rows.entry(settle.id) else { return };
         let row = place.get_mut();
         let open = matches!(row.state, State::Running | State::Unknown);
         if row.token != settle.token || !open {
@@ -120,13 +146,15 @@ impl MemoryRecords {
             // What was given up as unknown may have been done: it does not become free again.
             End::Released if matches!(row.state, State::Running) => {
                 place.remove();
-                self.records.fetch_sub(1, Relaxed);
+                self.kept.less(1, 0);
             }
             End::Released => (),
             End::Unknown => row.state = State::Unknown,
             End::Done(stored) => {
-                self.bytes.fetch_add(size(&stored), Relaxed);
+                self.kept.more(0, size(&stored));
                 row.state = State::Done(stored);
+                shard.answered.push_back((settle.id, settle.token));
+                self.make_room(shard);
             }
         }
     }
@@ -148,18 +176,20 @@ impl RecordStore for MemoryRecords {
 
     fn purge(&self, now: Duration) {
         for shard in &self.shards {
-            shard.lock().retain(|_, row| {
-                let stays = row.until > now || matches!(row.state, State::Running);
+            let Shard { rows, answered } = &mut *shard.lock();
+            rows.retain(|_, row| {
+                // One that runs has its lease on top.
+                let stays = row.until > now;
                 if !stays {
-                    self.records.fetch_sub(1, Relaxed);
-                    self.bytes.fetch_sub(row.size(), Relaxed);
+                    self.kept.less(1, row.size() as u64);
                 }
                 stays
             });
+            answered.retain(|(id, token)| rows.get(id).is_some_and(|row| row.token == *token));
         }
     }
 
     fn len(&self) -> usize {
-        self.records.load(Relaxed)
+        self.kept.records()
     }
 }

@@ -6,11 +6,14 @@
 //!
 //! Times are durations since 1970, given by the caller: records outlive the process, and a process's clock does not.
 
+mod bounds;
 pub(crate) mod codec;
 mod kept;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_room;
 pub(crate) mod seal;
 mod sqlite;
 #[cfg(test)]
@@ -33,6 +36,8 @@ use tidegate_durable::Synchronous;
 
 use crate::respond_async::Shelf;
 
+pub use bounds::Most;
+pub(crate) use bounds::{Bounds, Kept};
 pub use kept::is_kept;
 pub use memory::MemoryRecords;
 #[cfg(feature = "postgres")]
@@ -212,6 +217,7 @@ pub struct Stores {
     epoch: Duration,
     open: Mutex<Open>,
     named: Mutex<BTreeMap<String, StoreKind>>,
+    bounds: Mutex<BTreeMap<String, Arc<Bounds>>>,
     shelves: Mutex<BTreeMap<String, Arc<Shelf>>>,
 }
 
@@ -250,13 +256,24 @@ impl Stores {
         Ok(())
     }
 
+    /// Bounds the store of that name, also while it is open.
+    pub fn bound(&self, name: &str, most: Most) {
+        self.bounds_of(name, most).set(most);
+    }
+
+    fn bounds_of(&self, name: &str, usual: Most) -> Arc<Bounds> {
+        self.bounds.lock().entry(name.to_owned()).or_insert_with(|| Arc::new(Bounds::new(usual))).clone()
+    }
+
     fn make(&self, name: &str, kind: &StoreKind) -> Result<Arc<dyn RecordStore>, StoreError> {
-        let Some(folder) = &self.folder else { return Ok(Arc::new(MemoryRecords::default())) };
+        let usual = if *kind == StoreKind::Memory { Most::IN_MEMORY } else { Most::ON_DISK };
+        let bounds = self.bounds_of(name, usual);
+        let Some(folder) = &self.folder else { return Ok(Arc::new(MemoryRecords::new(bounds))) };
         Ok(match kind {
-            StoreKind::Memory => Arc::new(MemoryRecords::default()),
-            StoreKind::Sqlite => Arc::new(SqliteRecords::open(folder, name)?),
+            StoreKind::Memory => Arc::new(MemoryRecords::new(bounds)),
+            StoreKind::Sqlite => Arc::new(SqliteRecords::open(folder, name, bounds)?),
             #[cfg(feature = "postgres")]
-            StoreKind::Postgres(shared) => Arc::new(PostgresRecords::open(shared, name)?),
+            StoreKind::Postgres(shared) => Arc::new(PostgresRecords::open(shared, name, bounds)?),
         })
     }
 
@@ -287,7 +304,7 @@ impl Stores {
         if let Some(shelf) = shelves.get(name) {
             return Ok(Some(shelf.clone()));
         }
-        let shelf = Arc::new(Shelf::open(folder, name, Synchronous::Full)?);
+        let shelf = Arc::new(Shelf::open(folder, name, Synchronous::Full, self.bounds_of(name, Most::ON_DISK))?);
         shelves.insert(name.to_owned(), shelf.clone());
         Ok(Some(shelf))
     }

@@ -8,11 +8,13 @@
 //! A few connections with a queue each; a record always takes the same one, so what is asked about it is done in that
 //! order. A connection that broke is opened again for the next job. When it broke during a commit, nobody knows whether
 //! that was made: the caller hears an error, and the record tells later.
+//!
+//! How much is kept is counted every ten minutes and at the beginning; in between each gateway knows what it has added
+//! itself. So several of them may go beyond the bounds by what they write in that time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
@@ -22,9 +24,10 @@ use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
+use super::postgres_room::{Room, count, drop_answers, forget};
 use super::seal::Seal;
 use super::verdict::{DONE, Found, RUNNING, Row, Sealed, SealedEnd, UNKNOWN, Verdict, ms};
-use super::{Answer, Claim, Claimed, RecordId, RecordStore, Settle, Shared, StoreError};
+use super::{Answer, Bounds, Claim, Claimed, Kept, RecordId, RecordStore, Settle, Shared, StoreError};
 
 /// Connections of one gateway.
 const CONNECTIONS: usize = 8;
@@ -34,12 +37,12 @@ const QUEUE: usize = 1_024;
 const LONGEST: Duration = Duration::from_secs(5);
 /// A row can go between two statements; then the claim begins anew.
 const ROUNDS: u32 = 5;
-/// Records forgotten in one go.
-const PURGED_AT_ONCE: i64 = 2_000;
+/// How long a count of everything is good.
+const COUNTED_EVERY: Duration = Duration::from_secs(600);
 /// Any number that nobody else uses: held while the table is made.
 const MAKING: i64 = 0x7469_6465;
 
-const SCHEMA: [&str; 2] = [
+const SCHEMA: [&str; 4] = [
     "CREATE TABLE IF NOT EXISTS tidegate_record (
         fence       BIGINT GENERATED ALWAYS AS IDENTITY,
         store       TEXT   NOT NULL,
@@ -54,6 +57,9 @@ const SCHEMA: [&str; 2] = [
         PRIMARY KEY (store, id)
     )",
     "CREATE INDEX IF NOT EXISTS tidegate_record_until ON tidegate_record (store, until_ms) WHERE state <> 0",
+    // What a gateway left running when it died, and nobody has asked for since.
+    "CREATE INDEX IF NOT EXISTS tidegate_record_running ON tidegate_record (store, until_ms) WHERE state = 0",
+    "CREATE INDEX IF NOT EXISTS tidegate_record_answer ON tidegate_record (store, fence) WHERE answer IS NOT NULL",
 ];
 
 type Outcome<T> = Result<T, sqlx::Error>;
@@ -61,7 +67,8 @@ type Ready = std::sync::mpsc::Sender<Result<(), String>>;
 type Told<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Job {
-    Claim(Claim, Told<Found>),
+    /// `None`: there is no room for a new one.
+    Claim(Claim, Told<Option<Found>>),
     Settle(Sealed, Option<Told<()>>),
     Purge(Duration),
 }
@@ -71,8 +78,7 @@ pub struct PostgresRecords {
     /// One for each connection.
     queues: Vec<mpsc::Sender<Job>>,
     seal: Arc<Seal>,
-    /// As of the last purge, with what was done here since.
-    records: Arc<AtomicUsize>,
+    room: Arc<Room>,
 }
 
 impl PostgresRecords {
@@ -80,16 +86,16 @@ impl PostgresRecords {
     ///
     /// # Errors
     /// When the database cannot be reached or does not let us in.
-    pub fn open(shared: &Shared, name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn open(shared: &Shared, name: &str, bounds: Arc<Bounds>) -> Result<Self, StoreError> {
         let failed = |why: String| StoreError::Failed(format!("store `{name}`: its database: {why}"));
         let options: PgConnectOptions = shared.url.parse().map_err(|_| failed("the address is not one".to_owned()))?;
         let options = match &shared.password {
             Some(password) => options.password(password),
             None => options,
         };
-        let records = Arc::new(AtomicUsize::new(0));
+        let room = Arc::new(Room { kept: Kept::default(), bounds });
         let (queues, waiting): (Vec<_>, Vec<_>) = (0..CONNECTIONS).map(|_| mpsc::channel(QUEUE)).unzip();
-        let line = Line { options, store: name.into(), records: records.clone(), connection: None };
+        let line = Line { options, store: name.into(), room: room.clone(), connection: None, counted: None };
         let (ready, opened) = std::sync::mpsc::channel();
         let run = move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -100,7 +106,7 @@ impl PostgresRecords {
         };
         thread::Builder::new().name(format!("store-{name}")).spawn(run).map_err(|error| failed(error.to_string()))?;
         opened.recv().unwrap_or_else(|_| Err("its thread has ended".to_owned())).map_err(failed)?;
-        Ok(Self { queues, seal: Arc::new(Seal::new(&shared.key)), records })
+        Ok(Self { queues, seal: Arc::new(Seal::new(&shared.key)), room })
     }
 
     fn queue(&self, id: RecordId) -> &mpsc::Sender<Job> {
@@ -112,7 +118,10 @@ impl RecordStore for PostgresRecords {
     fn claim(&self, claim: Claim) -> Answer<Claimed> {
         let (id, seal, (tell, told)) = (claim.id, self.seal.clone(), oneshot::channel());
         let sent = self.queue(id).try_send(Job::Claim(claim, tell));
-        Answer::Later(Box::pin(async move { Ok(heard(sent.is_ok(), told).await?.open(id, &seal)) }))
+        Answer::Later(Box::pin(async move {
+            let found = heard(sent.is_ok(), told).await?.ok_or(StoreError::Full)?;
+            Ok(found.open(id, &seal))
+        }))
     }
 
     fn settle(&self, settle: Settle) -> Answer<()> {
@@ -131,7 +140,7 @@ impl RecordStore for PostgresRecords {
     }
 
     fn len(&self) -> usize {
-        self.records.load(Relaxed)
+        self.room.kept.records()
     }
 }
 
@@ -146,8 +155,10 @@ async fn heard<T>(sent: bool, told: oneshot::Receiver<Result<T, StoreError>>) ->
 struct Line {
     options: PgConnectOptions,
     store: Arc<str>,
-    records: Arc<AtomicUsize>,
+    room: Arc<Room>,
     connection: Option<PgConnection>,
+    /// When everything was counted last.
+    counted: Option<Instant>,
 }
 
 /// Prepares the database, says so, and works until the store is dropped.
@@ -162,8 +173,8 @@ async fn work(mut first: Line, queues: Vec<mpsc::Receiver<Job>>, ready: &Ready) 
     }
     let mut lines = JoinSet::new();
     for queue in queues {
-        let (options, store, records) = (first.options.clone(), first.store.clone(), first.records.clone());
-        lines.spawn(Line { options, store, records, connection: None }.serve(queue));
+        let (options, store, room) = (first.options.clone(), first.store.clone(), first.room.clone());
+        lines.spawn(Line { options, store, room, connection: None, counted: Some(Instant::now()) }.serve(queue));
     }
     while lines.join_next().await.is_some() {}
 }
@@ -177,9 +188,9 @@ impl Line {
         for statement in SCHEMA {
             sqlx::query(statement).execute(&mut *all).await?;
         }
-        let count = count(&mut all, &store).await?;
+        let (records, bytes) = count(&mut all, &store).await?;
         all.commit().await?;
-        self.records.store(count, Relaxed);
+        self.room.kept.set(records, bytes);
         Ok(())
     }
 
@@ -235,16 +246,22 @@ impl Line {
         }
     }
 
-    async fn claim(&mut self, claim: &Claim) -> Outcome<Found> {
-        let (store, records) = (self.store.clone(), self.records.clone());
+    async fn claim(&mut self, claim: &Claim) -> Outcome<Option<Found>> {
+        let (store, room) = (self.store.clone(), self.room.clone());
+        let full = room.kept.records() >= room.bounds.records();
         let mut all = self.begin().await?;
         for _ in 0..ROUNDS {
-            if let Some(fence) = insert(&mut all, &store, claim).await? {
+            if !full && let Some(fence) = insert(&mut all, &store, claim).await? {
                 all.commit().await?;
-                records.fetch_add(1, Relaxed);
-                return Ok(Found::Plain(Claimed::New { fence }));
+                room.kept.more(1, 0);
+                return Ok(Some(Found::Plain(Claimed::New { fence })));
             }
-            let Some(row) = find(&mut all, &store, claim.id).await? else { continue };
+            let Some(row) = find(&mut all, &store, claim.id).await? else {
+                if full {
+                    return Ok(None);
+                }
+                continue;
+            };
             let found = match row.judge(claim) {
                 Verdict::Found(found) => found,
                 Verdict::Lost(found) => {
@@ -254,14 +271,15 @@ impl Line {
                 Verdict::Replaced => Found::Plain(Claimed::New { fence: replace(&mut all, &store, claim).await? }),
             };
             all.commit().await?;
-            return Ok(found);
+            return Ok(Some(found));
         }
         Err(sqlx::Error::RowNotFound)
     }
 
     async fn settle(&mut self, sealed: &Sealed) -> Outcome<()> {
-        let (store, records) = (self.store.clone(), self.records.clone());
+        let (store, room) = (self.store.clone(), self.room.clone());
         let mut all = self.begin().await?;
+        let mut added = 0;
         let (id, token, until) = (sealed.id.0.as_slice(), sealed.token.to_le_bytes(), ms(sealed.until));
         let gone = match &sealed.end {
             // What was given up as unknown may have been done: it does not become free again.
@@ -281,36 +299,40 @@ impl Line {
                 let sql = "UPDATE tidegate_record SET state = $4, until_ms = $5, status = $6, answer = $7
                     WHERE store = $1 AND id = $2 AND token = $3 AND state <> $4";
                 let done = sqlx::query(sql).bind(&*store).bind(id).bind(token.as_slice()).bind(DONE).bind(until);
-                done.bind(i32::from(*status)).bind(answer.as_deref()).execute(&mut *all).await?;
+                let done = done.bind(i32::from(*status)).bind(answer.as_deref()).execute(&mut *all).await?;
+                added = if done.rows_affected() > 0 { answer.as_ref().map_or(0, Vec::len) } else { 0 };
                 0
             }
         };
         all.commit().await?;
-        less(&records, gone);
+        room.kept.more(0, added);
+        room.kept.less(usize::try_from(gone).unwrap_or(usize::MAX), 0);
         Ok(())
     }
 
     async fn purge(&mut self, now: Duration) -> Outcome<()> {
-        let (store, records) = (self.store.clone(), self.records.clone());
+        let (store, room) = (self.store.clone(), self.room.clone());
+        let count_anew = self.counted.is_none_or(|counted| counted.elapsed() >= COUNTED_EVERY);
         let mut all = self.begin().await?;
-        let sql = "DELETE FROM tidegate_record WHERE store = $1 AND id IN (SELECT id FROM tidegate_record
-            WHERE store = $1 AND state <> 0 AND until_ms <= $2 LIMIT $3 FOR UPDATE SKIP LOCKED)";
-        let done = sqlx::query(sql).bind(&*store).bind(ms(now)).bind(PURGED_AT_ONCE).execute(&mut *all).await?;
+        for state in ["state <> 0", "state = 0"] {
+            let sql = format!(
+                "DELETE FROM tidegate_record WHERE store = $1 AND id IN (SELECT id FROM tidegate_record
+                    WHERE store = $1 AND {state} AND until_ms <= $2 LIMIT $3 FOR UPDATE SKIP LOCKED)
+                    RETURNING coalesce(octet_length(answer), 0)"
+            );
+            forget(&mut all, &room, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&*store).bind(ms(now))).await?;
+        }
+        if room.kept.bytes() > room.bounds.bytes() {
+            drop_answers(&mut all, &store, &room).await?;
+        }
+        let counted = if count_anew { Some(count(&mut all, &store).await?) } else { None };
         all.commit().await?;
-        less(&records, done.rows_affected());
+        if let Some((records, bytes)) = counted {
+            room.kept.set(records, bytes);
+            self.counted = Some(Instant::now());
+        }
         Ok(())
     }
-}
-
-/// Others forget records, too: what is counted here does not go below nothing.
-fn less(records: &AtomicUsize, gone: u64) {
-    let gone = usize::try_from(gone).unwrap_or(usize::MAX);
-    let _ = records.fetch_update(Relaxed, Relaxed, |count| Some(count.saturating_sub(gone)));
-}
-
-async fn count(all: &mut PgConnection, store: &str) -> Outcome<usize> {
-    let row = sqlx::query("SELECT count(*) FROM tidegate_record WHERE store = $1").bind(store).fetch_one(all).await?;
-    Ok(usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0))
 }
 
 /// The claim's number; `None` when there is a row.

@@ -41,7 +41,7 @@ impl<'t> Checker<'_, 't> {
         let identities: Vec<String> = self.names("identity").into_iter().chain(BUILT_IN).map(str::to_owned).collect();
         let stores: Vec<String> = self.names("stores").into_iter().map(str::to_owned).collect();
         // One with a type that is wrong is complained about already.
-        let outlives = |name: &&String| matches!(specs.get(*name), None | Some(StoreSpec::Sqlite));
+        let outlives = |name: &&String| matches!(specs.get(*name), None | Some(StoreSpec::Sqlite(_)));
         let durable: Vec<String> = stores.iter().filter(outlives).cloned().collect();
         let cx = CheckContext { identities: &identities, stores: &stores, durable: &durable };
         let mut entries = Vec::new();

@@ -65,8 +65,8 @@ impl Checker<'_, '_> {
 
     fn journal(&self, journal: &At<String>, stores: &BTreeMap<String, StoreSpec>) {
         match stores.get(&journal.value) {
-            Some(StoreSpec::Sqlite | StoreSpec::Postgres(_)) => (),
-            Some(StoreSpec::Memory) => {
+            Some(StoreSpec::Sqlite(_) | StoreSpec::Postgres(..)) => (),
+            Some(StoreSpec::Memory(_)) => {
                 let help = Some("a store of type `sqlite` outlives the process".to_owned());
                 self.wrong_with_help(journal.at, "a journal must outlive the process", help);
             }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_filters::store::Most;
+
 use super::check::Checker;
 use super::check_rooms::from_hex;
 use super::file_server::StoreFile;
@@ -9,6 +11,8 @@ use super::placed::{At, Named};
 use super::secret::Secret;
 use super::types::{DatabaseSpec, StoreSpec};
 
+/// Most records of a store: beyond it nobody has tried.
+const MOST_RECORDS: u64 = 100_000_000;
 /// What an address of a database begins with.
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
@@ -27,8 +31,8 @@ impl Checker<'_, '_> {
     fn store(&mut self, file: &StoreFile) -> Option<StoreSpec> {
         let kind = &file.kind;
         let spec = match kind.value.as_str() {
-            "memory" => StoreSpec::Memory,
-            "sqlite" => StoreSpec::Sqlite,
+            "memory" => StoreSpec::Memory(self.most(file, Most::IN_MEMORY)),
+            "sqlite" => StoreSpec::Sqlite(self.most(file, Most::ON_DISK)),
             "postgres" if cfg!(not(feature = "postgres")) => {
                 let help = Some("build it with the feature `postgres`".to_owned());
                 self.wrong_with_help(kind.at, "this gateway was built without Postgres", help);
@@ -42,7 +46,8 @@ impl Checker<'_, '_> {
                 return None;
             }
         };
-        let StoreFile { kind: _, url, password, password_file, secret, secret_file } = file;
+        let StoreFile { kind: _, max_records: _, max_bytes: _, url, password, password_file, secret, secret_file } =
+            file;
         let places = [
             ("url", url.as_ref().map(|text| text.at)),
             ("password", password.as_ref().map(|text| text.at)),
@@ -56,6 +61,18 @@ impl Checker<'_, '_> {
             }
         }
         Some(spec)
+    }
+
+    fn most(&self, file: &StoreFile, usual: Most) -> Most {
+        let records = match &file.max_records {
+            Some(count) if count.value == 0 || count.value > MOST_RECORDS => {
+                self.wrong(count.at, format!("`max_records` is between 1 and {MOST_RECORDS}"));
+                usual.records
+            }
+            Some(count) => usize::try_from(count.value).unwrap_or(usual.records),
+            None => usual.records,
+        };
+        Most { records, bytes: file.max_bytes.as_ref().map_or(usual.bytes, |size| size.value.0) }
     }
 
     fn database(&mut self, kind: &At<String>, file: &StoreFile) -> Option<StoreSpec> {
@@ -86,7 +103,8 @@ impl Checker<'_, '_> {
             return None;
         }
         let password = password.map(|secret: Secret| String::from_utf8_lossy(secret.expose()).into_owned());
-        Some(StoreSpec::Postgres(DatabaseSpec { url: url.value.clone(), password, key: key? }))
+        let most = self.most(file, Most::ON_DISK);
+        Some(StoreSpec::Postgres(DatabaseSpec { url: url.value.clone(), password, key: key? }, most))
     }
 
     fn sealing_key(&mut self, kind: &At<String>, file: &StoreFile) -> Option<[u8; 32]> {

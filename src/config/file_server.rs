@@ -185,6 +185,15 @@ pub(super) struct StoreFile {
     #[serde(rename = "type")]
     #[schemars(schema_with = "store_types")]
     pub(super) kind: At<String>,
+    /// Most records: of requests with keys those under way and those that are over, of deferred requests those that are
+    /// over. One more is refused with 503, since one that is forgotten early could be carried out twice (default 5000000;
+    /// `memory`: 500000).
+    #[serde(default)]
+    pub(super) max_records: Option<At<u64>>,
+    /// Most bytes of answers. Beyond it the oldest answers are dropped; their requests stay known (default 8GiB; `memory`:
+    /// 256MiB).
+    #[serde(default)]
+    pub(super) max_bytes: Option<At<ByteSize>>,
     /// For `postgres`: where it is, as `postgres://user@host/database`. Parameters of libpq follow a `?`
     /// (`sslmode=verify-full`).
     #[serde(default)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Method;
 use ipnet::IpNet;
 use tidegate_filters::engine::{ByteSize, FilterSpec, Mode, Priority};
+use tidegate_filters::store::Most;
 use tidegate_filters::waiting_room::Aimd;
 use tidegate_filters::waiting_room::keys::KeySpec;
 use tidegate_filters::waiting_room::rules::Rules;
@@ -116,11 +117,11 @@ pub struct Admin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreSpec {
     /// In this process.
-    Memory,
+    Memory(Most),
     /// In files in `data_dir`.
-    Sqlite,
+    Sqlite(Most),
     /// In a database that other gateways use, too.
-    Postgres(DatabaseSpec),
+    Postgres(DatabaseSpec, Most),
 }
 
 /// A database and what is needed to use it.

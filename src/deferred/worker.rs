@@ -202,16 +202,27 @@ async fn batch(post: Arc<Post>, deferred: Arc<Deferred>, entries: Vec<Entry>) {
             return;
         }
     };
-    for entry in entries {
+    let Some(gateway) = post.gateway.upgrade() else { return };
+    let now = unix(&gateway);
+    let leave_at = deferred.leave_at(&entries, now);
+    drop(gateway);
+    let began = tokio::time::Instant::now();
+    for (entry, at) in entries.into_iter().zip(leave_at) {
+        let at = began + at.saturating_sub(now);
         let letter = letters.iter().position(|(seq, _)| *seq == entry.seq).map(|at| letters.swap_remove(at).1);
-        tokio::spawn(one(post.clone(), deferred.clone(), entry, letter));
+        tokio::spawn(one(post.clone(), deferred.clone(), (entry, letter, at)));
     }
 }
 
-/// One try.
-async fn one(post: Arc<Post>, deferred: Arc<Deferred>, entry: Entry, letter: Option<Letter>) {
+/// One try, at its moment.
+async fn one(
+    post: Arc<Post>,
+    deferred: Arc<Deferred>,
+    (entry, letter, at): (Entry, Option<Letter>, tokio::time::Instant),
+) {
     post.running.fetch_add(1, SeqCst);
     let running = Running(post.running.clone());
+    tokio::time::sleep_until(at).await;
     let ending = match letter {
         Some(letter) => carry_out(&post, &deferred, &entry, letter).await,
         // Its key is gone: nothing that could be sent, and nothing that was.

@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::chunked::Scanner;
 use super::head::Framing;
+use crate::proxy::shield::Client;
 use reader::Reader;
 
 /// Bytes read at once. Read into a thread's scratch space, so that an idle connection holds no buffer at all.
@@ -103,6 +104,7 @@ struct Inner {
     malformed: bool,
     whole: bool,
     cut: Cut,
+    shielded: Option<Arc<Client>>,
 }
 
 /// The door's handle of a connection.
@@ -132,6 +134,7 @@ impl Conn {
             malformed: false,
             whole: false,
             cut: Cut::No,
+            shielded: None,
         })))
     }
 
@@ -178,6 +181,7 @@ impl Conn {
         inner.malformed = false;
         inner.whole = false;
         inner.cut = Cut::No;
+        inner.shielded = None;
         inner.body_done = None;
         inner.mode = match framing {
             Framing::Length(length) => Mode::Length(length),
@@ -255,6 +259,16 @@ impl Conn {
     /// Whether [`Conn::set_whole`] was called for the running request.
     pub(crate) fn whole(&self) -> bool {
         self.0.lock().whole
+    }
+
+    /// Notes that the exchange goes on when the client does not hear its answer.
+    pub(crate) fn set_shielded(&self, client: Arc<Client>) {
+        self.0.lock().shielded = Some(client);
+    }
+
+    /// The client, if the exchange goes on without it.
+    pub(crate) fn shielded(&self) -> Option<Arc<Client>> {
+        self.0.lock().shielded.clone()
     }
 
     /// How the request was cut short, if it was.

@@ -337,8 +337,12 @@ async fn out_of_time(alarm: &mut Alarm, conn: &Conn, first_byte: Duration, total
             std::future::pending::<()>().await;
         }
         let now = Instant::now();
-        let unread = conn.reader_deadline().map(Instant::from_std);
-        if unread.is_some_and(|deadline| now >= deadline) {
+        let client = conn.shielded();
+        let deaf = client.as_ref().is_some_and(|client| client.is_deaf());
+        let mut unread = conn.reader_deadline().map(Instant::from_std).filter(|_| !deaf);
+        if let (Some(client), Some(_)) = (client, unread.take_if(|deadline| now >= *deadline)) {
+            client.forsake();
+        } else if unread.is_some_and(|deadline| now >= deadline) {
             conn.set_cut(Cut::TooLong);
             return Cut::TooLong;
         }
@@ -349,7 +353,8 @@ async fn out_of_time(alarm: &mut Alarm, conn: &Conn, first_byte: Duration, total
         if now < next.min(begun + total) {
             continue;
         }
-        let waiting_since = if conn.answered() { None } else { conn.upstream_has_it().map(Instant::from_std) };
+        // Who is deaf is not written to, and the upstream has its own time for each piece.
+        let waiting_since = if conn.answered() || deaf { None } else { conn.upstream_has_it().map(Instant::from_std) };
         let cut = match waiting_since {
             Some(since) if now >= since + first_byte => Cut::NoAnswer,
             _ if now >= begun + total => {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::Instrument;
 
 use super::conn::Conn;
+use super::seats::Seats;
 use crate::config::Limits;
 use crate::gateway::Gateway;
 use crate::proxy::Adapter;
@@ -34,8 +35,8 @@ tokio::task_local! {
 }
 
 /// How far a stream's request has come.
-#[derive(Default)]
 pub(crate) struct Progress {
+    seats: Arc<Seats>,
     body_done: AtomicBool,
     body_bytes: AtomicU64,
     /// What the route says of a whole request, once the route is known.
@@ -53,6 +54,21 @@ fn since_start() -> u64 {
 }
 
 impl Progress {
+    fn new(seats: Arc<Seats>) -> Self {
+        Self {
+            seats,
+            body_done: AtomicBool::new(false),
+            body_bytes: AtomicU64::new(0),
+            total: OnceLock::new(),
+            answer_due: AtomicU64::new(0),
+        }
+    }
+
+    /// The gateway's seats; `None` for a request over HTTP/1, which keeps its connection's.
+    pub(crate) fn seats() -> Option<Arc<Seats>> {
+        PROGRESS.try_with(|progress| progress.seats.clone()).ok()
+    }
+
     /// The request's route was found.
     pub(crate) fn note_total(total: Duration) {
         let _ = PROGRESS.try_with(|progress| progress.total.set(total));
@@ -79,14 +95,15 @@ impl Progress {
 pub(crate) struct StreamApp {
     gateway: Arc<Gateway>,
     proxy: Arc<HttpProxy<Adapter>>,
+    seats: Arc<Seats>,
     options: HttpServerOptions,
 }
 
 impl StreamApp {
-    pub(crate) fn new(gateway: Arc<Gateway>, proxy: Arc<HttpProxy<Adapter>>) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, proxy: Arc<HttpProxy<Adapter>>, seats: Arc<Seats>) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(gateway.snapshot().config.server.limits.idle_timeout);
-        Self { gateway, proxy, options }
+        Self { gateway, proxy, seats, options }
     }
 
     /// Serves a whole connection.
@@ -114,7 +131,8 @@ impl HttpServerApp for StreamApp {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let limits = self.gateway.snapshot().config.server.limits.clone();
-        let progress = Arc::new(Progress::default());
+        let _running = self.seats.stream();
+        let progress = Arc::new(Progress::new(self.seats.clone()));
         let watched = progress.clone();
         let exchange = self.proxy.process_new_http(session, shutdown).instrument(crate::proxy::span("h2"));
         let exchange = PROGRESS.scope(progress, exchange);

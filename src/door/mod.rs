@@ -46,6 +46,7 @@ pub(crate) use answer::{Sending, date, give};
 pub(crate) use exchange::Next;
 pub(crate) use h2::Progress;
 pub use hello::Hello;
+pub(crate) use seats::Seat;
 pub use seats::Seats;
 
 /// How long a connection that is being closed may take to read what it was sent.
@@ -133,7 +134,7 @@ impl Door {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, proxy: HttpProxy<Adapter>, seats: Arc<Seats>, settings: &DoorSettings) -> Self {
         let proxy = Arc::new(proxy);
-        let h2 = Arc::new(h2::StreamApp::new(gateway.clone(), proxy.clone()));
+        let h2 = Arc::new(h2::StreamApp::new(gateway.clone(), proxy.clone(), seats.clone()));
         Self { gateway, listener: settings.listener, proxy, h2, seats, h1: settings.h1, h2c: settings.h2c }
     }
 

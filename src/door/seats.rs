@@ -1,4 +1,5 @@
-//! Bounds on connections: in all, and for each client address.
+//! Bounds on connections: in all, and for each client address. A request that goes on without its client needs a seat, too:
+//! else a client could open and leave streams of one connection as fast as it likes, and have an upstream work on them all.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ const SHARDS: usize = 16;
 #[derive(Default)]
 pub struct Seats {
     total: AtomicUsize,
+    streams: AtomicUsize,
     hasher: RandomState,
     by_client: [Mutex<std::collections::HashMap<IpAddr, usize, RandomState>>; SHARDS],
 }
@@ -25,6 +27,15 @@ pub struct Seats {
 pub(crate) struct Seat {
     seats: Arc<Seats>,
     client: IpAddr,
+}
+
+/// A running stream of HTTP/2, until this is dropped; its connection may end before.
+pub(crate) struct Stream(Arc<Seats>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Why there is no seat.
@@ -37,10 +48,16 @@ pub(crate) enum Full {
 }
 
 impl Seats {
-    /// Connections open now.
+    /// Whether there are connections, or requests that have outlived theirs.
     #[must_use]
-    pub fn taken(&self) -> usize {
-        self.total.load(Relaxed)
+    pub fn any(&self) -> bool {
+        self.total.load(Relaxed) + self.streams.load(Relaxed) > 0
+    }
+
+    /// A stream of HTTP/2 begins.
+    pub(crate) fn stream(self: &Arc<Self>) -> Stream {
+        self.streams.fetch_add(1, Relaxed);
+        Stream(self.clone())
     }
 
     /// Takes a seat for a client.

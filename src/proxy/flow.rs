@@ -10,6 +10,7 @@ use tidegate_filters::respond_async::Turn;
 
 use super::capture::Capture;
 use super::id::RequestId;
+use super::shield::Client;
 use crate::door::conn::{Conn, Cut};
 use crate::gateway::Gateway;
 use crate::snapshot::{Channel, Route, Snapshot};
@@ -81,6 +82,8 @@ pub struct Flow {
     pub(crate) turn: Option<Turn>,
     /// The answer, where a filter wants to see it whole.
     pub(crate) capture: Option<Capture>,
+    /// The client, if its leaving does not end the exchange.
+    pub(crate) client: Option<Arc<Client>>,
     started: bool,
     finished: bool,
 }
@@ -124,6 +127,7 @@ impl Flow {
             told_of: None,
             turn: None,
             capture: None,
+            client: None,
             started: false,
             finished: false,
         }

@@ -23,6 +23,7 @@ mod paced;
 mod park;
 pub(crate) mod pay;
 pub(crate) mod reply;
+pub(crate) mod shield;
 mod sound;
 pub(crate) mod stage;
 mod view;
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -55,8 +56,6 @@ use reply::{HeaderList, apply};
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Longest silence of an agreed WebSocket, in either direction.
 const WEBSOCKET_SILENCE: Duration = Duration::from_secs(3_600);
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CHANNEL: HeaderName = HeaderName::from_static("tidegate-channel");
 const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -151,10 +150,14 @@ impl ProxyHttp for Adapter {
         {
             return Ok(true);
         }
-        match pay::plan(flow) {
-            Some(plan) => pay::pay(session, flow, plan).await,
-            None => pay::note_callback(session, flow).await,
+        let answered = match pay::plan(flow) {
+            Some(plan) => pay::pay(session, flow, plan).await?,
+            None => pay::note_callback(session, flow).await?,
+        };
+        if !answered {
+            shield::raise(session, flow);
         }
+        Ok(answered)
     }
 
     async fn request_body_filter(
@@ -245,7 +248,7 @@ impl ProxyHttp for Adapter {
         let Some(route) = flow.route.clone() else { return Ok(()) };
         flow.tick();
         Progress::answering(patience(flow));
-        forget_hop(response);
+        sound::forget_hop(response);
         capture::begin(flow, response.status, &response.headers);
         if capture::ends_with_head(response.status, &response.headers)
             && let Some(held) = capture::end(flow)
@@ -297,6 +300,12 @@ impl ProxyHttp for Adapter {
         // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.
         let whole = flow.conn.as_ref().is_some_and(crate::door::conn::Conn::at_request_boundary);
         let mut reusable = whole && flow.keep_alive.is_some() && *error.esource() != ErrorSource::Downstream;
+        if let Some(client) = &flow.client {
+            reusable &= !client.is_deaf();
+            if !reusable {
+                client.close();
+            }
+        }
         if sound::begun(session).is_none()
             && let Some(reply) = Fault::of(error, flow).reply(flow)
         {
@@ -324,8 +333,12 @@ impl ProxyHttp for Adapter {
         }
         let begun = sound::begun(session);
         let status = begun.unwrap_or(499);
-        let gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-        if error.is_some() && begun.is_some() && flow.decision == "proxied" {
+        let deaf = flow.client.as_ref().is_some_and(|client| client.is_deaf());
+        let gone = deaf || error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        if deaf && flow.decision == "proxied" {
+            flow.decision = "cut";
+        }
+        if error.is_some() && begun.is_some() && matches!(flow.decision, "proxied" | "cut") {
             flow.decision = "cut";
             flow.known = flow.known.or(Some(Known::Unknown));
         }
@@ -353,26 +366,6 @@ impl ProxyHttp for Adapter {
 fn patience(flow: &Flow) -> Duration {
     let read = flow.route.as_ref().map_or(Duration::ZERO, |route| route.upstream.read_timeout);
     read + flow.snapshot.config.server.limits.body_timeout
-}
-
-/// Takes out what the upstream said about its own connection. pingora writes `Connection` anew.
-fn forget_hop(response: &mut ResponseHeader) {
-    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    let usual = |value: &HeaderValue| value == "keep-alive" || value == "close";
-    let mut named = Vec::new();
-    if response.headers.get_all(header::CONNECTION).iter().any(|value| !usual(value)) {
-        let values = response.headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
-        let hops = forward::Hops::of(values);
-        let ends_here = |name: &&HeaderName| **name != header::CONNECTION && hops.has(name.as_str().as_bytes());
-        named.extend(response.headers.keys().filter(ends_here).cloned());
-    }
-    for name in named.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &header::UPGRADE]) {
-        if response.headers.contains_key(name) {
-            response.remove_header(name);
-        }
-    }
 }
 
 struct Upward<'a>(&'a mut RequestHeader);

@@ -13,6 +13,8 @@ use super::{stage, view, write};
 
 /// pingora's replay buffer: a body read before the upstream is chosen is sent from there.
 const LARGEST_BODY: usize = 64 * 1024;
+/// A body is read up to here while its request waits, since a client that leaves is seen only behind it.
+const READ_WAITING: usize = 8 * 1024;
 
 enum Parked {
     Resumed(Resume),
@@ -88,8 +90,8 @@ async fn wait_for(session: &mut Session, flow: &mut Flow, wait: Wait) -> Result<
     }
 }
 
-/// Resolves when the client is known to have left. Over HTTP/1 an unread body hides it: then only the deadline ends the
-/// wait.
+/// Resolves when the client is known to have left. Over HTTP/1 a body hides it until it is read, which happens here unless
+/// it is large: then only the deadline ends the wait.
 async fn client_gone(session: &mut Session) {
     session.set_abort_on_close(true);
     let http = session.as_downstream_mut();
@@ -98,11 +100,21 @@ async fn client_gone(session: &mut Session) {
             let _ = closed.await;
             return;
         }
-    } else if http.is_body_empty() {
-        let _ = http.read_body_or_idle(true).await;
-        return;
+        return std::future::pending().await;
     }
-    std::future::pending().await
+    // What is read here is sent from the buffer, as any body that was read before.
+    http.enable_retry_buffering();
+    let announced = http.get_header("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    while !http.is_body_done() && !http.is_body_empty() {
+        let read = http.get_retry_buffer().map_or(0, |body| body.len());
+        if announced.unwrap_or(read) > READ_WAITING || read > READ_WAITING {
+            return std::future::pending().await;
+        }
+        if http.read_request_body().await.is_err() {
+            return;
+        }
+    }
+    let _ = http.read_body_or_idle(true).await;
 }
 
 /// Reads the whole body into the context; the reply to give when it is too large.
@@ -117,7 +129,8 @@ pub(super) async fn read_body(session: &mut Session, flow: &mut Flow, max: usize
     if http.get_header("expect").is_some() {
         http.write_continue_response().await?;
     }
-    let mut body = BytesMut::new();
+    // What came while the request waited.
+    let mut body = BytesMut::from(&http.get_retry_buffer().unwrap_or_default()[..]);
     while let Some(piece) = http.read_request_body().await? {
         if body.len() + piece.len() > max {
             return Ok(Some(stage::too_large()));

@@ -1,14 +1,17 @@
 //! Makes an upstream's answer sound before a client sees it: what two readers could read in two ways is refused, and what
 //! this client cannot read is written so that it can.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::flow::Flow;
+use super::forward::Hops;
 use crate::door::head::content_length;
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// Largest response head; pingora would take a mebibyte.
 pub(super) const LARGEST_HEAD: usize = 64 * 1024;
 
@@ -71,6 +74,26 @@ pub(super) fn check(response: &mut ResponseHeader, flow: &Flow) -> Result<(), &'
             response.insert_header(CONTENT_LENGTH, HeaderValue::from(length)).map_err(|_| "malformed length")
         }
         None => Ok(()),
+    }
+}
+
+/// Takes out what the upstream said about its own connection. pingora writes `Connection` anew.
+pub(super) fn forget_hop(response: &mut ResponseHeader) {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let usual = |value: &HeaderValue| value == "keep-alive" || value == "close";
+    let mut named = Vec::new();
+    if response.headers.get_all(CONNECTION).iter().any(|value| !usual(value)) {
+        let values = response.headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
+        let hops = Hops::of(values);
+        let ends_here = |name: &&HeaderName| **name != CONNECTION && hops.has(name.as_str().as_bytes());
+        named.extend(response.headers.keys().filter(ends_here).cloned());
+    }
+    for name in named.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &UPGRADE]) {
+        if response.headers.contains_key(name) {
+            response.remove_header(name);
+        }
     }
 }
 

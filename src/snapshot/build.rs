@@ -52,6 +52,10 @@ pub fn build(loaded: &Loaded, generation: u64, shared: &Shared) -> Result<Snapsh
     for (name, spec) in &config.stores {
         stores.push((name.clone(), store_kind(spec)?));
     }
+    for (name, spec) in &config.stores {
+        let (StoreSpec::Memory(most) | StoreSpec::Sqlite(most) | StoreSpec::Postgres(_, most)) = spec;
+        shared.states.stores().bound(name, *most);
+    }
     shared.states.stores().declare(stores).map_err(|error| SnapshotError(error.to_string()))?;
     let rooms = waiting_room::rooms(&config, identities.ids(), shared).map_err(SnapshotError)?;
     let mut built = Vec::with_capacity(config.filters.len());
@@ -111,12 +115,12 @@ fn upstreams(config: &Config, shared: &Shared) -> Result<BTreeMap<String, Arc<Up
 
 fn store_kind(spec: &StoreSpec) -> Result<StoreKind, SnapshotError> {
     match spec {
-        StoreSpec::Memory => Ok(StoreKind::Memory),
-        StoreSpec::Sqlite => Ok(StoreKind::Sqlite),
+        StoreSpec::Memory(_) => Ok(StoreKind::Memory),
+        StoreSpec::Sqlite(_) => Ok(StoreKind::Sqlite),
         #[cfg(feature = "postgres")]
-        StoreSpec::Postgres(database) => Ok(StoreKind::Postgres(shared_store(database))),
+        StoreSpec::Postgres(database, _) => Ok(StoreKind::Postgres(shared_store(database))),
         #[cfg(not(feature = "postgres"))]
-        StoreSpec::Postgres(_) => Err(SnapshotError("this gateway was built without Postgres".to_owned())),
+        StoreSpec::Postgres(..) => Err(SnapshotError("this gateway was built without Postgres".to_owned())),
     }
 }
 
@@ -149,9 +153,9 @@ fn payments(config: &Config, shared: &Shared) -> Result<(), SnapshotError> {
     let mut place = None;
     for store in payments.filter_map(|spec| config.stores.get(spec.journal.as_ref()?)) {
         let wanted = match store {
-            StoreSpec::Sqlite => Place::File(config.server.data_dir.join(JOURNAL)),
+            StoreSpec::Sqlite(_) => Place::File(config.server.data_dir.join(JOURNAL)),
             #[cfg(feature = "postgres")]
-            StoreSpec::Postgres(database) => Place::Database(shared_store(database)),
+            StoreSpec::Postgres(database, _) => Place::Database(shared_store(database)),
             _ => continue,
         };
         // A payment's number is known in one place.

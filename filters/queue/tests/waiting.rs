@@ -242,3 +242,52 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn who_was_told_a_time_is_called_however_late_the_process_is() {
+    run(async {
+        let queue = queue(Limits { max_wait: ms(200), ..paced("50/s") });
+        passes(&queue, at(0));
+        let mut turns = Vec::new();
+        while let Entered::Waits(turn) = queue.enter(Priority::Normal, NOBODY, at(0)) {
+            turns.push(tokio::spawn(turn.wait()));
+        }
+        assert_eq!(turns.len(), 10, "the last one's time comes at the very end of what anybody may wait");
+        // The process stands still now and then, so that all timers are late.
+        for stall in [45, 120, 1, 300] {
+            tokio::time::sleep(ms(5)).await;
+            std::thread::sleep(ms(stall));
+        }
+        let mut waits = Vec::new();
+        for turn in turns {
+            let (wait, result) = turn.await.expect("no panic");
+            assert!(result.is_ok(), "refused after {wait:?}");
+            waits.push(wait);
+        }
+        // What was lost is not made up for, but for what one wake-up may be late: that would be a burst.
+        assert!(waits.windows(3).all(|three| three[2].saturating_sub(three[0]) >= ms(19)), "{waits:?}");
+        assert!(waits.is_sorted(), "{waits:?}");
+    });
+}
+
+#[test]
+fn a_slower_pace_ends_waits_that_get_too_long() {
+    run(async {
+        let queue = queue(Limits { max_wait: ms(1_000), ..paced("10/s") });
+        passes(&queue, at(0));
+        let turns: Vec<_> = (0..10).map(|_| waits(&queue, Priority::Normal, NOBODY, at(0))).collect();
+        let turns: Vec<_> = turns.into_iter().map(|turn| tokio::spawn(turn.wait())).collect();
+        tokio::task::yield_now().await;
+        queue.retune(Limits { max_wait: ms(1_000), ..paced("2/s") });
+        let mut passed = 0;
+        for turn in turns {
+            let (wait, result) = turn.await.expect("no panic");
+            match result {
+                Ok(_) => passed += 1,
+                Err(refusal) => assert!(refusal.reason == Reason::Timeout && wait >= ms(1_000), "{refusal:?} {wait:?}"),
+            }
+        }
+        assert!((2..=3).contains(&passed), "{passed}");
+        assert_eq!(queue.view(at(0)).waiting, 0);
+    });
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::lane::{Lane, May};
 use super::record::{Class, Entry, Id, State, Verdict, millis};
+use super::release::Called;
 use super::room::{Full, Refused, Room, Seat};
 use super::rules::Rules;
 
@@ -39,6 +40,8 @@ pub struct Book {
     /// In somebody's hands: being sent or written down. Nobody else changes them meanwhile. With the gate whose turn they
     /// have, of those that are being sent.
     held: Map<i64, Option<usize>>,
+    /// Called and not yet on the disk as running.
+    called: Map<i64, Called>,
     pub(super) counts: [usize; State::ALL.len()],
 }
 
@@ -55,6 +58,7 @@ impl Book {
             timers: BTreeSet::new(),
             waiting: BTreeSet::new(),
             held: Map::default(),
+            called: Map::default(),
             counts: Default::default(),
         }
     }
@@ -189,6 +193,9 @@ impl Book {
             while due.send.len() < AT_ONCE {
                 let Some((seq, gate)) = self.call(at, now) else { break };
                 self.hold(seq, Some(gate));
+                if let Some(called) = self.lanes[at].called((at, gate)) {
+                    self.called.insert(seq, called);
+                }
                 if let Some(entry) = self.entries.get_mut(&seq) {
                     self.counts[entry.state as usize] -= 1;
                     entry.turn(State::Running, 0);
@@ -246,6 +253,15 @@ impl Book {
                 self.place(seq);
             }
         }
+    }
+
+    /// These are written down as running: when each of them is to be sent, in their order.
+    pub fn leave_at(&mut self, seqs: impl Iterator<Item = i64>, now: Duration) -> Vec<Duration> {
+        let leave = |seq| {
+            let called = self.called.remove(&seq)?;
+            Some(self.lanes.get_mut(called.lane)?.leaves_at(called, &self.rules, now))
+        };
+        seqs.map(leave).map(|at| at.unwrap_or(now)).collect()
     }
 
     /// What the end of a try would make of a record; to be written down before [`Book::ended`].
@@ -314,6 +330,11 @@ impl Book {
         let seq = entry.seq;
         self.lift(seq);
         self.held.remove(&seq);
+        if let Some(called) = self.called.remove(&seq)
+            && let Some(lane) = self.lanes.get_mut(called.lane)
+        {
+            lane.stays(called);
+        }
         let Some(before) = self.entries.remove(&seq) else { return };
         self.counts[before.state as usize] -= 1;
         if entry.state.is_over() {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::line::Line;
 use super::pace::Pace;
+use super::release::{Called, Release};
 use super::rules::Rules;
 
 /// A chosen channel's turn may be so much in the future: weights and order of failover are kept between channels whose
@@ -22,6 +23,7 @@ pub(super) struct Gate {
     /// Its name; empty: the upstream as a whole, while nobody has said which channels it has.
     pub(super) channel: Arc<str>,
     pub(super) pace: Pace,
+    release: Release,
     pub(super) in_flight: usize,
     pub(super) sent: u64,
     /// Whether the running configuration has it.
@@ -32,12 +34,25 @@ pub(super) struct Gate {
 
 impl Gate {
     fn new(channel: Arc<str>) -> Self {
-        Self { channel, pace: Pace::new(), in_flight: 0, sent: 0, in_use: true, idle: true }
+        Self {
+            channel,
+            pace: Pace::new(),
+            release: Release::default(),
+            in_flight: 0,
+            sent: 0,
+            in_use: true,
+            idle: true,
+        }
     }
 
     /// When it may call the next one; `None` while as many are under way as may be.
     fn next(&self, rules: &Rules, now: Duration) -> Option<Duration> {
-        (self.in_use && self.in_flight < rules.max_in_flight).then(|| self.pace.next(rules.rate, now))
+        (self.in_use && !self.is_full(rules, now)).then(|| self.pace.next(rules.rate, now))
+    }
+
+    /// Whether it has to wait for others: for an answer, or for the disk.
+    fn is_full(&self, rules: &Rules, now: Duration) -> bool {
+        self.in_flight >= rules.max_in_flight || self.release.is_full(self.pace.interval(rules.rate, now), now)
     }
 
     fn take(&mut self, rules: &Rules, now: Duration) {
@@ -103,7 +118,7 @@ impl Lane {
     pub(super) fn end(&mut self, rules: &Rules, now: Duration) {
         let nobody = self.line.len() == 0;
         for gate in &mut self.gates {
-            gate.idle = nobody || gate.in_flight >= rules.max_in_flight || gate.pace.is_paused(now);
+            gate.idle = nobody || gate.is_full(rules, now) || gate.pace.is_paused(now);
         }
     }
 
@@ -117,6 +132,28 @@ impl Lane {
     pub(super) fn take(&mut self, gate: usize, rules: &Rules, now: Duration) {
         if let Some(gate) = self.gates.get_mut(gate) {
             gate.take(rules, now);
+        }
+    }
+
+    /// One was called by the gate, the lane's number `lane`, and is written down now.
+    pub(super) fn called(&mut self, (lane, gate): (usize, usize)) -> Option<Called> {
+        let alone = self.line.len() == 0;
+        let way = self.gates.get_mut(gate)?;
+        way.release.call();
+        Some(Called::new((lane, gate), way.pace.slot(), alone))
+    }
+
+    /// One that was called is on the disk: when it leaves.
+    pub(super) fn leaves_at(&mut self, called: Called, rules: &Rules, now: Duration) -> Duration {
+        let Some(gate) = self.gates.get_mut(called.gate) else { return now };
+        let interval = gate.pace.interval(rules.rate, now);
+        gate.release.at(called, interval, now)
+    }
+
+    /// One that was called does not leave.
+    pub(super) fn stays(&mut self, called: Called) {
+        if let Some(gate) = self.gates.get_mut(called.gate) {
+            gate.release.give_up();
         }
     }
 

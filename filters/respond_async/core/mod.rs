@@ -9,6 +9,7 @@ mod lane;
 mod line;
 mod pace;
 mod record;
+mod release;
 mod room;
 mod rules;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! How fast one channel is sent to: a leaky bucket that becomes slower when the channel says that it has too much.
 //!
-//! One number, the moment the next one may go (GCRA without a burst). Who wakes up late while something waits may catch up
-//! 40 ms, so that every second has its count within 5 %: a busy machine's timers must not cost throughput, and idleness
-//! saves up nothing.
+//! One number, the moment of the next one's turn (GCRA without a burst). Who wakes up late while something waits may catch
+//! up 250 ms: a busy machine's timers must not cost throughput, and idleness saves up nothing. That is no burst at the
+//! channel: those who were called together leave as far from each other as their turns were (`release`).
 //! A busy or slow answer takes 30 % off the pace, once a second at most; two seconds behind the last of them the pace
 //! comes back by 5 % of the full rate a second. Multiplicative down, additive up, as TCP does, since that is what lets
 //! several senders find a fair share without knowing of each other.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::engine::Rate;
 
 /// What may be caught up.
-const SLACK: Duration = Duration::from_millis(40);
+const SLACK: Duration = Duration::from_millis(250);
 /// What is left of the pace at a sign of overload.
 const CUT: f64 = 0.7;
 /// Between two cuts.
@@ -56,8 +56,17 @@ impl Pace {
 
     /// When the next one may go, at today's rate: another rate counts from the latest one on.
     pub(super) fn next(&self, rate: Rate, now: Duration) -> Duration {
-        let interval = rate.interval().div_f64(self.factor(now));
-        (self.slot + interval).max(self.since).max(self.paused_until)
+        (self.slot + self.interval(rate, now)).max(self.since).max(self.paused_until)
+    }
+
+    /// The turn of the latest one.
+    pub(super) fn slot(&self) -> Duration {
+        self.slot
+    }
+
+    /// The time between two at today's rate.
+    pub(super) fn interval(&self, rate: Rate, now: Duration) -> Duration {
+        rate.interval().div_f64(self.factor(now))
     }
 
     /// Something waits that did not before: the time without it is not caught up.
@@ -72,7 +81,7 @@ impl Pace {
 
     /// One does not go after all.
     pub(super) fn give_back(&mut self, rate: Rate, now: Duration) {
-        self.slot = self.slot.saturating_sub(rate.interval().div_f64(self.factor(now)));
+        self.slot = self.slot.saturating_sub(self.interval(rate, now));
     }
 
     /// The channel has too much to do.

@@ -12,13 +12,13 @@ use tidegate_durable::Synchronous;
 
 use super::super::core::{Entry, Id, State, Verdict};
 use super::super::{Deferred, RespondAsync, Shelf, Submitted, resolved};
-use super::shelf::{NOW, deferral, letter};
+use super::shelf::{NOW, deferral, letter, on_disk};
 use crate::kill_points::{at_every, folder, say};
 
 const CHILD: &str = "respond_async::tests::kills::the_child_with_a_life";
 
 fn open(folder: &Path) -> Arc<Deferred> {
-    let shelf = Arc::new(Shelf::open(folder, "disk", Synchronous::Full).unwrap());
+    let shelf = Arc::new(Shelf::open(folder, "disk", Synchronous::Full, on_disk()).unwrap());
     Arc::new(Deferred::open("later".into(), Some(shelf), RespondAsync::default().rules("user"), Duration::ZERO))
 }
 

@@ -17,7 +17,7 @@ use tidegate_durable::Synchronous;
 
 use super::super::core::Id;
 use super::super::{Deferred, RespondAsync, Shelf, Submitted};
-use super::shelf::{NOW, deferral, letter};
+use super::shelf::{NOW, deferral, letter, on_disk};
 
 /// Set for the child only: the folder, and how much the disk is waited for.
 const FOLDER: &str = "DEFERRED_TEST_FOLDER";
@@ -25,7 +25,7 @@ const SYNCHRONOUS: &str = "DEFERRED_TEST_SYNCHRONOUS";
 const PROMISES: u8 = 20;
 
 fn open(folder: &Path, synchronous: Synchronous) -> Arc<Deferred> {
-    let shelf = Arc::new(Shelf::open(folder, "disk", synchronous).unwrap());
+    let shelf = Arc::new(Shelf::open(folder, "disk", synchronous, on_disk()).unwrap());
     let rules = RespondAsync::default().rules("user");
     Arc::new(Deferred::open("later".into(), Some(shelf), rules, Duration::ZERO))
 }

@@ -6,15 +6,24 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode};
 use tidegate_durable::Synchronous;
 
+use super::super::core::Refused;
 use super::super::core::{Class, Entry, State, Verdict, millis};
 use super::super::deferral::Ask;
 use super::super::{Afterwards, Deferral, Deferred, Letter, Prefer, RespondAsync, Shelf, Submitted, resolved};
-use crate::store::Stored;
+use crate::store::{Bounds, Most, Stored};
+
+pub(super) fn on_disk() -> Arc<Bounds> {
+    Arc::new(Bounds::new(Most::ON_DISK))
+}
 
 pub(super) const NOW: Duration = Duration::from_secs(1_000_000);
 
 fn open(folder: &std::path::Path, idempotent: bool) -> Arc<Deferred> {
-    let shelf = Arc::new(Shelf::open(folder, "disk", Synchronous::Full).unwrap());
+    open_bounded(folder, idempotent, on_disk())
+}
+
+fn open_bounded(folder: &std::path::Path, idempotent: bool, bounds: Arc<Bounds>) -> Arc<Deferred> {
+    let shelf = Arc::new(Shelf::open(folder, "disk", Synchronous::Full, bounds).unwrap());
     let settings = RespondAsync { backend_idempotent: idempotent, ..RespondAsync::default() };
     let book = Deferred::open("later".into(), Some(shelf), settings.rules("user"), Duration::ZERO);
     assert_eq!(book.broken(), None);
@@ -162,6 +171,42 @@ async fn a_withdrawn_key_is_free_and_an_old_answer_is_forgotten_with_its_key() {
 async fn a_second_process_is_kept_out() {
     let folder = tempfile::tempdir().unwrap();
     let _book = open(folder.path(), false);
-    let Err(error) = Shelf::open(folder.path(), "disk", Synchronous::Full) else { panic!("let in") };
+    let Err(error) = Shelf::open(folder.path(), "disk", Synchronous::Full, on_disk()) else { panic!("let in") };
     assert!(error.to_string().contains("another process"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_over_is_bounded_and_nothing_that_was_carried_out_is_forgotten_before_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let bounds = || Arc::new(Bounds::new(Most { records: 2, bytes: 300 }));
+    let book = open_bounded(folder.path(), false, bounds());
+    let long = "x".repeat(200);
+    for key in 1..=2 {
+        let Submitted::New(id) = submit(&book, key).await else { panic!("not new") };
+        let now = NOW + Duration::from_secs(u64::from(key));
+        let sent = book.due(now).send;
+        book.running(&sent).await.unwrap();
+        let answer = Some(resolved(StatusCode::CREATED, long.clone()));
+        book.ended(sent[0].seq, Verdict::Answered, (answer, String::new()), || now).await;
+        assert_eq!(book.answer(id).await.unwrap().unwrap().body.as_deref(), Some(long.as_bytes()));
+    }
+    for _ in 0..2 {
+        // Both are known, the older one without its answer; another one has to wait until one of them is forgotten.
+        let Submitted::Known(first) = submit(&book, 1).await else { panic!("forgotten") };
+        let Submitted::Known(second) = submit(&book, 2).await else { panic!("forgotten") };
+        let dropped = async {
+            while book.answer(first).await.unwrap().unwrap().body.is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), dropped).await.expect("the older answer goes");
+        assert_eq!(book.view(first, NOW).await.unwrap().unwrap().answered, Some((201, false)));
+        assert_eq!(book.answer(second).await.unwrap().unwrap().body.as_deref(), Some(long.as_bytes()));
+        let Submitted::Refused(Refused::Full { wait }) = submit(&book, 3).await else { panic!("let in") };
+        let day = Duration::from_secs(86_400);
+        assert!(wait >= day && wait < day + Duration::from_secs(60), "{wait:?}");
+    }
+    close(book).await;
+    let book = open_bounded(folder.path(), false, bounds());
+    assert!(matches!(submit(&book, 3).await, Submitted::Refused(Refused::Full { .. })), "also behind a restart");
 }

@@ -13,7 +13,7 @@ const CHILD: &str = "store::tests::kills::the_child_with_three_keys";
 #[test]
 fn the_child_with_three_keys() {
     let Some(folder) = folder() else { return };
-    let store = SqliteRecords::open(&folder, "test").unwrap();
+    let store = SqliteRecords::open(&folder, "test", on_disk()).unwrap();
     let ends = [(1, "answered", End::Done(stored("made"))), (2, "freed", End::Released), (3, "lost", End::Unknown)];
     for (number, word, end) in ends {
         fence(&answered(store.claim(wish(number, 1, 7, 0))));
@@ -25,7 +25,7 @@ fn the_child_with_three_keys() {
 }
 
 async fn holds(folder: &Path, said: &[String]) {
-    let store = SqliteRecords::open(folder, "test").unwrap();
+    let store = SqliteRecords::open(folder, "test", on_disk()).unwrap();
     let heard = |words: &str| said.iter().any(|said| said == words);
     for number in 1..=3 {
         let Answer::Later(claimed) = store.claim(wish(number, 1, 8, 1)) else { panic!("a file takes its time") };

@@ -14,13 +14,23 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tempfile::TempDir;
 
 use super::{
-    Answer, Claim, Claimed, End, Fingerprint, MemoryRecords, RecordId, RecordStore, Settle, SqliteRecords, Stored,
+    Answer, Bounds, Claim, Claimed, End, Fingerprint, MemoryRecords, Most, RecordId, RecordStore, Settle,
+    SqliteRecords, StoreError, Stored,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const LEASE: Duration = Duration::from_secs(10);
 /// A plausible moment.
 const START: Duration = Duration::from_secs(1_700_000_000);
+
+fn on_disk() -> Arc<Bounds> {
+    Arc::new(Bounds::new(Most::ON_DISK))
+}
+
+/// Room for two records and one answer.
+fn two() -> Arc<Bounds> {
+    Arc::new(Bounds::new(Most { records: 2, bytes: 150 }))
+}
 
 fn answered<T>(answer: Answer<T>) -> T {
     match answer {
@@ -84,8 +94,61 @@ fn memory_and_files_do_what_every_store_does() {
     for check in CHECKS {
         check(&MemoryRecords::default());
         let folder = TempDir::new().expect("a folder");
-        check(&SqliteRecords::open(folder.path(), "test").expect("opens"));
+        check(&SqliteRecords::open(folder.path(), "test", on_disk()).expect("opens"));
     }
+}
+
+#[test]
+fn a_store_that_has_as_much_as_it_may_forgets_nothing_that_was_carried_out() {
+    has_room_for_two(&MemoryRecords::new(two()));
+    let folder = TempDir::new().expect("a folder");
+    has_room_for_two(&SqliteRecords::open(folder.path(), "test", two()).expect("opens"));
+    // What it has is counted again when it is opened.
+    let store = SqliteRecords::open(folder.path(), "test", two()).expect("opens again");
+    assert_eq!(claimed(&store, wish(3, 1, 31, 5)), Err(StoreError::Full));
+    answers_make_room(&MemoryRecords::new(two()), || ());
+    answers_make_room(&SqliteRecords::open(folder.path(), "other", two()).expect("opens"), || ());
+}
+
+fn claimed(store: &dyn RecordStore, claim: Claim) -> Result<Claimed, StoreError> {
+    match store.claim(claim) {
+        Answer::Now(result) => result,
+        Answer::Later(future) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            runtime.block_on(future)
+        }
+    }
+}
+
+/// One is under way and one is unknown: neither goes for a third, and both are still known.
+fn has_room_for_two(store: &dyn RecordStore) {
+    fence(&answered(store.claim(wish(1, 1, 11, 0))));
+    fence(&answered(store.claim(wish(2, 1, 21, 0))));
+    answered(store.settle(settle(2, 21, End::Unknown)));
+    assert_eq!(claimed(store, wish(3, 1, 31, 1)), Err(StoreError::Full));
+    assert_eq!(answered(store.claim(wish(1, 1, 12, 1))), Claimed::Running);
+    assert_eq!(answered(store.claim(wish(2, 1, 22, 1))), Claimed::Unknown);
+    // One that has ended stays, too, for its time.
+    answered(store.settle(settle(1, 11, End::Done(stored("yes")))));
+    assert_eq!(claimed(store, wish(3, 1, 32, 2)), Err(StoreError::Full));
+    assert_eq!(answered(store.claim(wish(1, 1, 13, 2))), Claimed::Done(stored("yes")));
+    // One that did nothing makes room.
+    answered(store.settle(settle(2, 21, End::Released)));
+    assert_eq!(claimed(store, wish(3, 1, 33, 3)), Err(StoreError::Full), "what was unknown may have been done");
+}
+
+/// Answers go before records do, the oldest first.
+fn answers_make_room(store: &dyn RecordStore, settled: impl Fn()) {
+    let long = "x".repeat(80);
+    for (number, token) in [(16, 11), (32, 21)] {
+        fence(&answered(store.claim(wish(number, 1, token, 0))));
+        answered(store.settle(settle(number, token, End::Done(stored(&long)))));
+    }
+    settled();
+    let Claimed::Done(first) = answered(store.claim(wish(16, 1, 12, 1))) else { panic!("not done") };
+    assert_eq!((first.status, &first.body), (StatusCode::CREATED, &None), "known, without its answer");
+    assert_eq!(answered(store.claim(wish(32, 1, 22, 1))), Claimed::Done(stored(&long)));
+    assert_eq!(store.len(), 2);
 }
 
 fn one_claims_and_the_others_learn_what_becomes_of_it(store: &dyn RecordStore) {
@@ -191,7 +254,7 @@ async fn more_is_forgotten_than_fits_into_one_go() {
         }
     }
     let folder = TempDir::new().expect("a folder");
-    let store = SqliteRecords::open(folder.path(), "test").expect("opens");
+    let store = SqliteRecords::open(folder.path(), "test", on_disk()).expect("opens");
     let name = |number: u32| {
         let mut id = id(1);
         id.0[..4].copy_from_slice(&number.to_le_bytes());
@@ -218,12 +281,12 @@ async fn more_is_forgotten_than_fits_into_one_go() {
 fn a_file_opened_again_knows_its_answers_and_gives_up_what_ran() {
     let folder = TempDir::new().expect("a folder");
     let before = {
-        let store = SqliteRecords::open(folder.path(), "test").expect("opens");
+        let store = SqliteRecords::open(folder.path(), "test", on_disk()).expect("opens");
         let first = fence(&answered(store.claim(wish(1, 1, 11, 0))));
         answered(store.settle(settle(1, 11, End::Done(stored("kept")))));
         fence(&answered(store.claim(wish(2, 1, 12, 0)))).max(first)
     };
-    let store = SqliteRecords::open(folder.path(), "test").expect("opens again");
+    let store = SqliteRecords::open(folder.path(), "test", on_disk()).expect("opens again");
     assert_eq!(answered(store.claim(wish(1, 1, 21, 1))), Claimed::Done(stored("kept")));
     assert_eq!(answered(store.claim(wish(2, 1, 22, 1))), Claimed::Unknown);
     assert_eq!(answered(store.claim(wish(2, 1, 22, 3_000))), Claimed::Unknown, "long behind its lease, too");
@@ -234,24 +297,24 @@ fn a_file_opened_again_knows_its_answers_and_gives_up_what_ran() {
 #[test]
 fn two_do_not_share_a_file() {
     let folder = TempDir::new().expect("a folder");
-    let first = SqliteRecords::open(folder.path(), "test").expect("opens");
-    let second = SqliteRecords::open(folder.path(), "test").err().expect("refused");
+    let first = SqliteRecords::open(folder.path(), "test", on_disk()).expect("opens");
+    let second = SqliteRecords::open(folder.path(), "test", on_disk()).err().expect("refused");
     assert!(second.to_string().contains("another process"), "{second}");
-    SqliteRecords::open(folder.path(), "other").expect("another store is another file");
+    SqliteRecords::open(folder.path(), "other", on_disk()).expect("another store is another file");
     drop(first);
-    SqliteRecords::open(folder.path(), "test").expect("free again");
+    SqliteRecords::open(folder.path(), "test", on_disk()).expect("free again");
 }
 
 #[test]
 fn an_answer_under_a_lost_key_is_not_given_and_not_made_anew() {
     let folder = TempDir::new().expect("a folder");
     {
-        let store = SqliteRecords::open(folder.path(), "test").expect("opens");
+        let store = SqliteRecords::open(folder.path(), "test", on_disk()).expect("opens");
         fence(&answered(store.claim(wish(1, 1, 11, 0))));
         answered(store.settle(settle(1, 11, End::Done(stored("sealed")))));
     }
     std::fs::remove_file(folder.path().join("test.records.key")).expect("the key is there");
-    let store = SqliteRecords::open(folder.path(), "test").expect("opens with a new key");
+    let store = SqliteRecords::open(folder.path(), "test", on_disk()).expect("opens with a new key");
     let Claimed::Done(without) = answered(store.claim(wish(1, 1, 12, 1))) else { panic!("done") };
     assert_eq!((without.status, &without.body), (StatusCode::CREATED, &None));
 }

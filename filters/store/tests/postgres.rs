@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::server::Server;
-use super::{CHECKS, answered, fence, settle, stored, wish};
+use super::{CHECKS, answered, fence, has_room_for_two, on_disk, settle, stored, wish};
 use crate::store::{Answer, Claim, Claimed, End, PostgresRecords, RecordStore, Shared};
 
 fn open(server: &Server, name: &str) -> PostgresRecords {
@@ -16,7 +16,7 @@ fn at(server: &Server, key: u8) -> Shared {
 }
 
 fn open_with(server: &Server, name: &str, key: u8) -> PostgresRecords {
-    PostgresRecords::open(&at(server, key), name).expect("opens")
+    PostgresRecords::open(&at(server, key), name, on_disk()).expect("opens")
 }
 
 #[test]
@@ -25,6 +25,8 @@ fn a_database_does_what_every_store_does_and_is_shared() {
     for (number, check) in CHECKS.into_iter().enumerate() {
         check(&open(&server, &format!("check-{number}")));
     }
+    let few = PostgresRecords::open(&at(&server, 7), "few", super::two()).expect("opens");
+    has_room_for_two(&few);
     one_of_many_on_two_gateways_carries_it_out(&server);
     what_one_gateway_answered_another_one_repeats(&server);
     an_answer_under_another_key_is_not_given(&server);
@@ -85,7 +87,7 @@ fn what_was_acknowledged_is_there_after_the_server_was_killed_and_meanwhile_noth
     let Answer::Later(refused) = store.claim(wish(50, 1, 50, 0)) else { panic!("a round trip") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     assert!(runtime.block_on(refused).is_err(), "nobody is there to promise anything");
-    let unreachable = PostgresRecords::open(&at(&server, 7), "killed");
+    let unreachable = PostgresRecords::open(&at(&server, 7), "killed", on_disk());
     assert!(unreachable.is_err_and(|why| why.to_string().contains("store `killed`")));
     server.again();
     for number in 0..40 {

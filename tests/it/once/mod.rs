@@ -1,6 +1,7 @@
 //! Requests with an Idempotency-Key, seen from outside: once is once, whoever dies in between.
 
 mod crash;
+mod leaving;
 mod repeats;
 mod shared;
 

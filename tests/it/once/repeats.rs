@@ -219,54 +219,6 @@ fn answers_without_a_body_and_in_chunks_are_given_again() {
 }
 
 #[test]
-fn a_client_that_leaves_finds_its_answer_when_it_comes_back() {
-    let origin = shop(Duration::from_millis(400));
-    let gateway = Gateway::start(&with(origin.address, "sqlite", ""));
-    let first = asked(&gateway, "k", "{}");
-    eventually("it is under way", PATIENCE, || !origin.seen().is_empty());
-    drop(first);
-    eventually("it is over", PATIENCE, || gateway.metric("tidegate_idempotency_in_flight") < 0.5);
-    let again = order(&gateway, "k", "{}");
-    assert_eq!((again.status, again.text().as_str()), (201, "{\"order\":1}"), "{again:?}");
-    assert_eq!(origin.seen().len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_http2_that_leaves_and_comes_back_is_not_served_twice() {
-    let origin = shop(Duration::from_millis(400));
-    let gateway = Gateway::start(&with(origin.address, "sqlite", ""));
-    let url = format!("http://{}/api/orders", gateway.public());
-    let send = || {
-        let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
-        client.post(&url).header("idempotency-key", "k").body("{}").send()
-    };
-    let first = tokio::spawn(send());
-    let asked = async {
-        while origin.seen().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asked).await.expect("it is under way");
-    // Its connection goes with it.
-    first.abort();
-    let over = async {
-        while gateway.metric("tidegate_idempotency_in_flight") > 0.5 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, over).await.expect("it is over");
-    // A stream that was reset takes its upstream connection along: the answer, or that nobody knows.
-    let again = send().await.expect("an answer");
-    let status = again.status().as_u16();
-    let body = again.text().await.expect("a body");
-    assert!(
-        (status == 201 && body == "{\"order\":1}") || (status == 409 && body.contains("outcome-unknown")),
-        "{status} {body}"
-    );
-    assert_eq!(origin.seen().len(), 1);
-}
-
-#[test]
 fn a_shadow_repeats_nothing_and_counts() {
     let origin = shop(Duration::ZERO);
     let yaml = with(origin.address, "sqlite", "").replace("once: {", "once: {mode: shadow, ");
@@ -285,4 +237,22 @@ fn a_reload_forgets_no_answer() {
     assert_eq!(order(&gateway, "k", "{}").text(), "{\"order\":1}");
     gateway.reload(&with(origin.address, "memory", ", coalesce: 1s, keep: 1h"));
     assert_eq!(order(&gateway, "k", "{}").text(), "{\"order\":1}");
+}
+
+#[test]
+fn a_connection_is_kept_behind_what_was_recorded_and_behind_what_failed() {
+    const YES: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes";
+    const CHUNKS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n0\r\n\r\n";
+    let (origin, _) = script(&[YES, CHUNKS, "", YES]);
+    let gateway = Gateway::start(&with(origin.address, "memory", ""));
+    let mut raw = Raw::connect(gateway.public());
+    for (key, status) in [("a", 200), ("b", 200), ("c", 502), ("d", 200), ("a", 200)] {
+        assert!(raw.send(request(key, "{}")));
+        let answer = raw.answer().unwrap_or_else(|| panic!("no answer for {key}"));
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("keep-alive")), "{key} {answer:?}");
+    }
+    raw.send(request("e", "{}").replace("Host:", "Connection: close\r\nHost:"));
+    assert_eq!(raw.answer().expect("an answer").header("connection"), Some("close"));
+    assert!(raw.closed_within(Duration::from_secs(2)).is_some());
+    assert_eq!(origin.seen().len(), 5);
 }

@@ -86,7 +86,9 @@ fn waits(rate: &str, arrivals: &[(u64, u64)]) -> Vec<u64> {
             seq += 1;
             join(&mut book, seq, Class::Normal, *party, now);
         }
-        for sent in book.due(now).send {
+        let due = book.due(now).send;
+        drop(book.leave_at(due.iter().map(|entry| entry.seq), now));
+        for sent in due {
             left -= 1;
             if sent.party == 0 {
                 waits.push(millis(now) - sent.created);

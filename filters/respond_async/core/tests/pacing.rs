@@ -15,6 +15,7 @@ fn seconds(rate: &str, crowd: i64, count: usize, late: &[u64]) -> Vec<usize> {
     let (mut now, mut wakes) = (START, 0);
     loop {
         let due = book.due(now);
+        drop(book.leave_at(due.send.iter().map(|entry| entry.seq), now));
         let second = usize::try_from((now - START).as_secs()).unwrap();
         if second >= count {
             return sent;
@@ -60,8 +61,11 @@ fn a_pause_is_not_made_up_for_by_a_burst() {
         join(&mut book, seq, Class::Normal, 1, START);
     }
     assert_eq!(book.due(START).send.len(), 1, "idleness has saved up nothing");
-    let late = book.due(START + Duration::from_secs(60)).send.len();
-    assert_eq!(late, 21, "what 40 ms let through, and the one whose time it is");
+    let now = START + Duration::from_secs(60);
+    let late = book.due(now).send;
+    assert_eq!(late.len(), 126, "what 250 ms let through, and the one whose time it is");
+    let leave = book.leave_at(late.iter().map(|entry| entry.seq), now);
+    assert!(leave.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_micros(1_920)), "{leave:?}");
 }
 
 #[test]
@@ -116,4 +120,68 @@ fn a_busy_upstream_is_sent_to_more_slowly_and_the_pace_comes_back_by_itself() {
         now += second;
     }
     assert!(rate(&book, now) >= 10.0, "never slower than a hundredth: {}", rate(&book, now));
+}
+
+/// How many leave in each second from the first, when the disk takes so many milliseconds for each commit in turn.
+fn left(rate: &str, crowd: i64, disk: &[u64]) -> Vec<usize> {
+    let mut book = book(rules(rate));
+    for seq in 0..crowd {
+        join(&mut book, seq, Class::Normal, 1, START);
+    }
+    let (mut now, mut commits, mut left) = (START, 0, Vec::new());
+    // What is called while a commit runs goes into the next one together.
+    let (mut gathering, mut writing): (Vec<i64>, Option<(Duration, Vec<i64>)>) = (Vec::new(), None);
+    while left.len() < usize::try_from(crowd).unwrap() {
+        gathering.extend(book.due(now).send.iter().map(|entry| entry.seq));
+        if writing.is_none() && !gathering.is_empty() {
+            writing = Some((now + ms(disk[commits % disk.len()]), std::mem::take(&mut gathering)));
+            commits += 1;
+        }
+        now += ms(1);
+        if let Some((_, seqs)) = writing.take_if(|(end, _)| *end <= now) {
+            left.extend(book.leave_at(seqs.into_iter(), now));
+        }
+    }
+    assert!(left.is_sorted(), "in their order");
+    let first = left[0];
+    let mut seconds = vec![0; usize::try_from((left[left.len() - 1] - first).as_secs()).unwrap()];
+    for at in left {
+        if let Some(count) = seconds.get_mut(usize::try_from((at - first).as_secs()).unwrap()) {
+            *count += 1;
+        }
+    }
+    seconds
+}
+
+#[test]
+fn a_disk_that_is_slow_now_and_then_changes_nothing_about_the_pace_at_the_channel() {
+    for disk in [&[3_u64][..], &[3, 3, 60, 3, 3, 3, 3, 120], &[90, 1], &[5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 230]] {
+        let seconds = left("500/s", 6_000, disk);
+        // The first second has the one that went at once, and what the delay took.
+        assert!(seconds[1..].iter().all(|count| (475..=525).contains(count)), "{disk:?}: {seconds:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_stands_still_costs_time_and_never_makes_a_burst() {
+    let mut disk = vec![4; 100_000];
+    disk[500] = 3_000;
+    let seconds = left("500/s", 6_000, &disk);
+    assert!(seconds.iter().all(|count| *count <= 525), "{seconds:?}");
+    let late = seconds.iter().rev().take(3).all(|count| (475..=525).contains(count));
+    assert!(late && seconds.len() >= 13, "the pace is kept behind it: {seconds:?}");
+}
+
+#[test]
+fn who_has_nobody_behind_does_not_wait_for_what_the_disk_took_before() {
+    let mut book = book(rules("500/s"));
+    join(&mut book, 1, Class::Normal, 1, START);
+    let sent = book.due(START).send;
+    let now = START + ms(200);
+    assert_eq!(book.leave_at(sent.iter().map(|entry| entry.seq), now), [now]);
+    let now = START + ms(400);
+    join(&mut book, 2, Class::Normal, 1, now);
+    let sent = book.due(now).send;
+    let written = now + ms(3);
+    assert_eq!(book.leave_at(sent.iter().map(|entry| entry.seq), written), [written]);
 }
