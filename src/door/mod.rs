@@ -14,6 +14,7 @@ mod exchange;
 mod h2;
 pub(crate) mod head;
 mod hello;
+pub(crate) mod octets;
 mod park;
 mod rewrite;
 mod seats;

@@ -7,7 +7,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::flow::Flow;
-use crate::door::head::content_length;
+use crate::door::octets::content_length;
 
 /// Largest response head; pingora would take a mebibyte.
 pub(super) const LARGEST_HEAD: usize = 64 * 1024;

@@ -15,7 +15,8 @@ use tidegate_filters::engine::{Decision, HeaderPair, Reply, RequestHead};
 use super::flow::{Arrival, Flow};
 use super::{forward, stage};
 use crate::config::Limits;
-use crate::door::head::{HeadError, check_host, content_length, is_target, is_token};
+use crate::door::head::HeadError;
+use crate::door::octets::{check_host, content_length, is_name, is_target};
 use crate::gateway::Gateway;
 use crate::snapshot::path;
 
@@ -71,7 +72,7 @@ fn check(request: &RequestHeader, limits: &Limits) -> std::result::Result<Option
         (Some(one), _) | (None, Some(one)) => check_host(one)?,
     }
     for (name, value) in &request.headers {
-        if !is_token(name.as_str().as_bytes()) || name.as_str().contains('_') {
+        if !is_name(name.as_str().as_bytes()) {
             return refuse(400, "malformed header name");
         }
         // RFC 9113 §8.2.1: blanks around a value are no part of it, and some upstream would keep them.
