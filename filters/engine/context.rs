@@ -85,9 +85,9 @@ pub struct RequestContext {
     /// Why each channel was or was not chosen at the latest choice; filled when `explain` is on.
     pub considered: Vec<Considered>,
     /// Edits to the request head on its way to the upstream, in order.
-    pub to_upstream: SmallVec<[HeaderEdit; 2]>,
+    pub to_upstream: Vec<HeaderEdit>,
     /// Edits to the response head on its way to the client, in order.
-    pub to_client: SmallVec<[HeaderEdit; 4]>,
+    pub to_client: Vec<HeaderEdit>,
     /// Bytes of the upstream's answer that a filter wants to see whole, before its end goes to the client; `None` when
     /// none does. See [`super::Filter::on_captured`].
     pub capture: Option<usize>,
@@ -97,11 +97,11 @@ pub struct RequestContext {
     pub decider: Option<Decider>,
     /// The part of a filter that is deciding; read by the chain when the filter stops the request.
     pub part: Option<Arc<str>>,
-    identities: SmallVec<[Option<Identity>; 6]>,
-    notes: SmallVec<[(&'static str, u64); 4]>,
-    permits: SmallVec<[Permit; 2]>,
+    identities: SmallVec<[(IdentityId, Identity); 4]>,
+    notes: Vec<(&'static str, u64)>,
+    permits: SmallVec<[Permit; 1]>,
     memos: Vec<(u8, Box<dyn Any + Send + Sync>)>,
-    tokens: SmallVec<[(u8, u64); 2]>,
+    tokens: SmallVec<[(u8, u64); 1]>,
     pub(super) slot: u8,
     pub(super) cursor: u8,
 }
@@ -122,14 +122,14 @@ impl RequestContext {
             payment: PaymentFacts::default(),
             explain: false,
             considered: Vec::new(),
-            to_upstream: SmallVec::new(),
-            to_client: SmallVec::new(),
+            to_upstream: Vec::new(),
+            to_client: Vec::new(),
             capture: None,
             deferral: None,
             decider: None,
             part: None,
             identities: SmallVec::new(),
-            notes: SmallVec::new(),
+            notes: Vec::new(),
             permits: SmallVec::new(),
             memos: Vec::new(),
             tokens: SmallVec::new(),
@@ -157,17 +157,16 @@ impl RequestContext {
 
     /// Sets a verified identity. Only the gateway calls this, before the chain runs.
     pub fn set_identity(&mut self, id: IdentityId, identity: Identity) {
-        let at = usize::from(id.0);
-        if self.identities.len() <= at {
-            self.identities.resize_with(at + 1, || None);
+        match self.identities.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, known)) => *known = identity,
+            None => self.identities.push((id, identity)),
         }
-        self.identities[at] = Some(identity);
     }
 
     /// The verified identity of that kind; `None` when the request has none.
     #[must_use]
     pub fn identity(&self, id: IdentityId) -> Option<&Identity> {
-        self.identities.get(usize::from(id.0))?.as_ref()
+        self.identities.iter().find(|(known, _)| *known == id).map(|(_, identity)| identity)
     }
 
     /// Keeps `permit` until the request is over. Any number may be held.

@@ -120,14 +120,14 @@ pub struct Problem {
     /// One line for people; never limits, keys or addresses of others.
     pub title: Cow<'static, str>,
     /// Further members as ready JSON: name and value.
-    pub members: SmallVec<[(&'static str, String); 2]>,
+    pub members: Vec<(&'static str, String)>,
 }
 
 impl Problem {
     /// A problem without further members.
     #[must_use]
     pub fn new(code: &'static str, title: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, title: title.into(), members: SmallVec::new() }
+        Self { code, title: title.into(), members: Vec::new() }
     }
 }
 

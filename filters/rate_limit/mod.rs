@@ -78,8 +78,12 @@ struct RateLimiter {
     hasher: KeyHasher,
 }
 
-/// What a policy is about to take, and from which of the rules.
-type Asked<'a> = SmallVec<[(&'a Rule, Claim<'a>); 4]>;
+/// What a request is about to take, and by which of the rules.
+#[derive(Default)]
+struct Asked<'a> {
+    rules: SmallVec<[&'a Rule; 4]>,
+    claims: SmallVec<[Claim<'a>; 4]>,
+}
 
 /// Whose bucket.
 enum Whose {
@@ -112,7 +116,7 @@ impl RateLimiter {
     }
 
     fn told<'a>(&self, asked: &Asked<'a>, standings: &[Standing]) -> SmallVec<[Told<'a>; 4]> {
-        let all = asked.iter().zip(standings);
+        let all = asked.rules.iter().zip(&asked.claims).zip(standings);
         all.filter(|((rule, _), _)| !rule.shared)
             .map(|((rule, claim), standing)| (&rule.lanes[usize::from(claim.lane)], *standing))
             .collect()
@@ -120,20 +124,20 @@ impl RateLimiter {
 
     /// The prepared value, where it says what is true of this request.
     fn ready(&self, asked: &Asked<'_>) -> Option<&HeaderValue> {
-        let plain = asked.len() == self.rules.len() && asked.iter().all(|(_, claim)| claim.lane == 0);
+        let plain = asked.rules.len() == self.rules.len() && asked.claims.iter().all(|claim| claim.lane == 0);
         self.policy_value.as_ref().filter(|_| plain)
     }
 
     fn refuse(&self, asked: &Asked<'_>, refusal: Refusal, cx: &mut RequestContext) -> Decision {
-        let (rule, claim) = &asked[refusal.claim];
+        let (rule, claim) = (asked.rules[refusal.claim], &asked.claims[refusal.claim]);
         cx.part = Some(rule.name.clone());
         if rule.shared {
             return Decision::Respond(Box::new(reply::reduced_capacity(refusal.wait)));
         }
-        let mut reply = reply::quota_exceeded(refusal.wait);
+        let mut reply = Box::new(reply::quota_exceeded(refusal.wait));
         let told = [(&rule.lanes[usize::from(claim.lane)], refusal.standing)];
         self.headers.tell(&told, None, |name, value| reply.headers.push((name, value)));
-        Decision::Respond(Box::new(reply))
+        Decision::Respond(reply)
     }
 }
 
@@ -156,7 +160,7 @@ impl Filter for RateLimiter {
     }
 
     fn on_request(&self, head: &RequestHead<'_>, cx: &mut RequestContext) -> Decision {
-        let (mut asked, mut claims) = (Asked::new(), SmallVec::<[Claim<'_>; 4]>::new());
+        let mut asked = Asked::default();
         for rule in &self.rules {
             let key = match self.whose(rule, head, cx) {
                 Whose::Key(key) => key,
@@ -167,10 +171,10 @@ impl Filter for RateLimiter {
                 }
             };
             let claim = Claim { buckets: &rule.buckets, key, cost: rule.cost, lane: rule.lane(head, cx) };
-            asked.push((rule, claim));
-            claims.push(claim);
+            asked.rules.push(rule);
+            asked.claims.push(claim);
         }
-        let standings = match take_all(&claims, self.counting, cx.now) {
+        let standings = match take_all(&asked.claims, self.counting, cx.now) {
             Ok(standings) => standings,
             Err(refusal) => return self.refuse(&asked, refusal, cx),
         };

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
@@ -24,6 +25,8 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 pub(super) struct Fragment {
     /// `"user";q=100;w=600`.
     pub(super) policy: String,
+    /// The same, ready to be sent alone.
+    alone: Option<HeaderValue>,
     /// `"user";r=`.
     before_remaining: String,
     units: u64,
@@ -37,7 +40,8 @@ impl Fragment {
         // Structured Fields know integers of up to 15 digits.
         let units = u64::try_from(units.clamp(1, 999_999_999_999_999)).unwrap_or(1);
         let policy = format!("\"{name}\";q={units};w={seconds}");
-        Self { policy, before_remaining: format!("\"{name}\";r="), units }
+        let alone = HeaderValue::from_str(&policy).ok();
+        Self { policy, alone, before_remaining: format!("\"{name}\";r="), units }
     }
 }
 
@@ -71,17 +75,15 @@ impl Headers {
         mut put: impl FnMut(HeaderName, HeaderValue),
     ) {
         if self.draft {
-            let policy = ready.cloned().or_else(|| value(told, |out, (fragment, _)| out.push(&fragment.policy)));
+            let policy = match (ready, told) {
+                (Some(ready), _) => Some(ready.clone()),
+                (None, [(fragment, _)]) => fragment.alone.clone(),
+                (None, _) => policies(told),
+            };
             if let Some(policy) = policy {
                 put(RATE_LIMIT_POLICY, policy);
             }
-            let standings = value(told, |out, (fragment, standing)| {
-                out.push(&fragment.before_remaining);
-                out.push_number(u64::from(standing.remaining));
-                out.push(";t=");
-                out.push_number(whole_seconds(standing.next_unit));
-            });
-            if let Some(standings) = standings {
+            if let Some(standings) = standings(told) {
                 put(RATE_LIMIT, standings);
             }
         }
@@ -96,28 +98,24 @@ impl Headers {
     }
 }
 
-/// Text on the stack: the only allocation of a header is the value itself.
-struct Text(SmallVec<[u8; 160]>);
-
-impl Text {
-    fn push(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
-    fn push_number(&mut self, number: u64) {
-        self.push(itoa::Buffer::new().format(number));
-    }
+fn policies(told: &[Told<'_>]) -> Option<HeaderValue> {
+    let each: SmallVec<[&str; 4]> = told.iter().map(|(fragment, _)| fragment.policy.as_str()).collect();
+    HeaderValue::try_from(each.join(", ")).ok().filter(|_| !told.is_empty())
 }
 
-fn value(told: &[Told<'_>], write: impl Fn(&mut Text, &Told<'_>)) -> Option<HeaderValue> {
-    let mut out = Text(SmallVec::new());
-    for (i, one) in told.iter().enumerate() {
-        if i > 0 {
-            out.push(", ");
-        }
-        write(&mut out, one);
+fn standings(told: &[Told<'_>]) -> Option<HeaderValue> {
+    let mut out = Vec::new();
+    for (i, (fragment, standing)) in told.iter().enumerate() {
+        let (mut remaining, mut seconds) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let remaining = remaining.format(standing.remaining);
+        let seconds = seconds.format(whole_seconds(standing.next_unit));
+        let before = if i > 0 { ", " } else { "" };
+        let parts = [before, &fragment.before_remaining, remaining, ";t=", seconds];
+        // To the byte: a value of that very size is taken as it is, not copied.
+        out.reserve_exact(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
     }
-    HeaderValue::from_bytes(&out.0).ok().filter(|_| !told.is_empty())
+    HeaderValue::from_maybe_shared(Bytes::from(out)).ok().filter(|_| !told.is_empty())
 }
 
 /// Rounded up: a client that comes at the announced second is never early.

@@ -96,6 +96,8 @@ pub struct BucketView {
 
 /// All buckets of one policy.
 pub struct Buckets {
+    /// Counts up with every policy that is made: the order of locking.
+    birth: u64,
     filter: Arc<str>,
     policy: Arc<str>,
     rule: KeyRule,
@@ -122,7 +124,9 @@ impl Buckets {
         let plan = Arc::new(Plan { version: 0, quotas: quotas.into() });
         let solo = matches!(rule, KeyRule::Identity { id: IdentityId::GLOBAL, .. });
         let shards = (0..if solo { 0 } else { SHARDS }).map(|_| Shard::new(plan.clone())).collect();
+        static BORN: AtomicU64 = AtomicU64::new(0);
         Self {
+            birth: BORN.fetch_add(1, Relaxed),
             filter,
             policy,
             shared: rule.shared(),
@@ -174,8 +178,8 @@ impl Buckets {
     }
 
     /// Locks are taken in this order: shared buckets last, so that they are held shortest.
-    pub(super) fn lock_rank(&self) -> (bool, usize) {
-        (self.shared, std::ptr::from_ref(self).addr())
+    pub(super) fn lock_rank(&self) -> (bool, u64) {
+        (self.shared, self.birth)
     }
 
     /// A counted new key was not put in after all.

@@ -1,7 +1,7 @@
 //! One request against all its buckets: all of them give, or none does.
 //!
 //! Every bucket's lock is taken first, in one order that all requests keep (those of single clients before those that
-//! everybody shares, each kind by address), then all are asked, then all are charged or none. So a request that one
+//! everybody shares, each kind by age), then all are asked, then all are charged or none. So a request that one
 //! limit refuses never touches the others, not even for a moment: there is no refund that could be wrong. The shared
 //! locks come last and are held for arithmetic only, while the cache misses of the others are already over.
 
@@ -113,54 +113,76 @@ impl Answer {
     }
 }
 
+/// A claim, the bucket it draws on, and what that says.
+struct Asked<'a> {
+    /// Its number.
+    claim: usize,
+    held: Held<'a>,
+    answer: Answer,
+}
+
+/// Locks and asks every claim's bucket, in the order of locks.
+fn ask_all<'a>(claims: &[Claim<'a>], asked: &mut SmallVec<[Asked<'a>; 4]>, now: Nanos) {
+    let rank = |claim: &Claim<'_>| claim.buckets.lock_rank();
+    let ask = |number: usize| {
+        let claim = &claims[number];
+        let held = claim.buckets.hold(claim.key, now);
+        let answer = Answer::of(&held, claim, now);
+        asked.push(Asked { claim: number, held, answer });
+    };
+    // Files list the limits of single clients first, nearly always.
+    if claims.is_sorted_by_key(rank) {
+        (0..claims.len()).for_each(ask);
+    } else {
+        let mut order: SmallVec<[usize; 4]> = (0..claims.len()).collect();
+        order.sort_unstable_by_key(|i| rank(&claims[*i]));
+        order.into_iter().for_each(ask);
+    }
+}
+
 /// Takes every claim, or none. No two claims may be of one policy.
 ///
 /// # Errors
 /// When a claim cannot be met now.
 pub fn take_all(claims: &[Claim<'_>], counting: Counting, now: Nanos) -> Result<Standings, Refusal> {
-    let mut order: SmallVec<[usize; 4]> = (0..claims.len()).collect();
-    order.sort_unstable_by_key(|i| claims[*i].buckets.lock_rank());
-    let mut held: SmallVec<[Option<Held<'_>>; 4]> = SmallVec::new();
-    held.resize_with(claims.len(), || None);
-    for i in order {
-        held[i] = Some(claims[i].buckets.hold(claims[i].key, now));
-    }
-    let mut held: SmallVec<[Held<'_>; 4]> = held.into_iter().flatten().collect();
-    let answers: SmallVec<[Answer; 4]> =
-        claims.iter().zip(&held).map(|(claim, held)| Answer::of(held, claim, now)).collect();
-    if let Some(first) = answers.iter().position(|answer| answer.next.is_err()) {
-        return Err(refuse(first, claims, &answers, held, counting, now));
+    let mut asked = SmallVec::new();
+    ask_all(claims, &mut asked, now);
+    if asked.iter().any(|one| one.answer.next.is_err()) {
+        return Err(refuse(claims, &mut asked, counting, now));
     }
     let mut standings = Standings::new();
-    for ((claim, held), answer) in claims.iter().zip(&mut held).zip(&answers) {
+    standings.resize(claims.len(), Standing::default());
+    for Asked { claim, held, answer } in &mut asked {
         let full_at = answer.next.unwrap_or(answer.full_at);
-        held.put(claim.key, Cell { full_at, lane: answer.lane });
+        held.put(claims[*claim].key, Cell { full_at, lane: answer.lane });
         held.count(counting.shadow, false);
-        standings.push(answer.quota.standing(full_at, now));
+        standings[*claim] = answer.quota.standing(full_at, now);
     }
     Ok(standings)
 }
 
-fn refuse(
-    first: usize,
-    claims: &[Claim<'_>],
-    answers: &[Answer],
-    mut held: SmallVec<[Held<'_>; 4]>,
-    counting: Counting,
-    now: Nanos,
-) -> Refusal {
-    let Answer { quota, lane, mut full_at, .. } = answers[first];
-    let mut wait = answers.iter().filter_map(|answer| answer.next.err()).max().unwrap_or(0);
-    held[first].count(counting.shadow, true);
-    if counting.rejected && !matches!(held[first], Held::New(_)) {
-        full_at = quota.penalise(full_at, claims[first].cost, now);
-        held[first].put(claims[first].key, Cell { full_at, lane });
-        wait = wait.max(quota.decide(full_at, claims[first].cost, now).err().unwrap_or(0));
-    }
-    for (claim, held) in claims.iter().zip(&held) {
+fn refuse(claims: &[Claim<'_>], asked: &mut [Asked<'_>], counting: Counting, now: Nanos) -> Refusal {
+    let (mut first, mut wait) = (None, 0);
+    for one in asked {
+        let Asked { claim, held, answer } = one;
         if matches!(held, Held::New(_)) {
-            claim.buckets.uncount();
+            claims[*claim].buckets.uncount();
+        }
+        if let Err(until) = answer.next {
+            wait = wait.max(until);
+            if first.as_ref().is_none_or(|known: &&mut Asked<'_>| *claim < known.claim) {
+                first = Some(one);
+            }
         }
     }
-    Refusal { claim: first, standing: quota.standing(full_at, now), wait: Duration::from_nanos(wait) }
+    let Asked { claim, held, answer } = first.expect("invariant: a claim was refused");
+    let Answer { quota, lane, mut full_at, .. } = *answer;
+    held.count(counting.shadow, true);
+    if counting.rejected && !matches!(held, Held::New(_)) {
+        let Claim { key, cost, .. } = claims[*claim];
+        full_at = quota.penalise(full_at, cost, now);
+        held.put(key, Cell { full_at, lane });
+        wait = wait.max(quota.decide(full_at, cost, now).err().unwrap_or(0));
+    }
+    Refusal { claim: *claim, standing: quota.standing(full_at, now), wait: Duration::from_nanos(wait) }
 }

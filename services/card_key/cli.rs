@@ -115,18 +115,26 @@ pub async fn import(args: ImportArgs) -> Result<(), Failure> {
     let mut url = reqwest::Url::parse(&url)?;
     url.query_pairs_mut().append_pair("batch", &batch).append_pair("dedupe", &args.dedupe);
     let started = Instant::now();
-    let mut request = reqwest::Client::new().post(url);
+    // The service takes a chunk when its disk has taken the one before. By default a connection on which nothing could be
+    // sent for half a minute is given up, and on a slow disk, with buyers before us, so is the import.
+    let client = reqwest::Client::builder().tcp_user_timeout(None::<Duration>).build()?;
+    let mut request = client.post(url);
     if let Some(token) = std::env::var(ADMIN_VARIABLE).ok().filter(|token| !token.is_empty()) {
         request = request.bearer_auth(token);
     }
-    let mut response = request.body(reqwest::Body::wrap_stream(body)).send().await?;
+    let sent = request.body(reqwest::Body::wrap_stream(body)).send().await;
+    let mut response = sent.map_err(|error| format!("no answer from {}: {}", args.to, cause(&error)))?;
     if !response.status().is_success() {
         let problem: Value = response.json().await.unwrap_or_default();
         return Err(problem["detail"].as_str().unwrap_or("the service refused").to_owned().into());
     }
     let mut last = Value::Null;
     let mut buffer = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
+    let broken = |error: reqwest::Error| {
+        let cause = cause(&error);
+        format!("the service broke off: {cause}; what is counted above as imported stays imported")
+    };
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
         buffer.extend_from_slice(&chunk);
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             last = serde_json::from_slice(&buffer.split_to(end + 1))?;
@@ -134,6 +142,11 @@ pub async fn import(args: ImportArgs) -> Result<(), Failure> {
         }
     }
     finish(&last)
+}
+
+/// The innermost reason, which is the one that people can do something about.
+fn cause(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
 }
 
 /// One line on stderr, written over the one before.

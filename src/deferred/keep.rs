@@ -8,8 +8,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use smallvec::SmallVec;
-use tidegate_filters::engine::{HeaderEdit, Reply, ReplyBody};
+use tidegate_filters::engine::{Reply, ReplyBody};
 use tidegate_filters::respond_async::Afterwards;
 use tidegate_filters::store::{Stored, is_kept};
 
@@ -78,7 +77,7 @@ pub(super) fn of_reply(reply: Reply) -> Stored {
 
 /// With the changes that the request stage had made for the answer.
 pub(super) fn edited(mut stored: Stored, afterwards: &Afterwards) -> Stored {
-    let mut edits: SmallVec<[HeaderEdit; 4]> = afterwards.edits.iter().cloned().collect();
+    let mut edits = afterwards.edits.to_vec();
     apply(&mut edits, &mut List(&mut stored.headers));
     stored
 }

@@ -1,5 +1,7 @@
 //! Answers written by the door itself: one buffer, one write, the connection kept where that is safe.
 
+mod form;
+
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -7,7 +9,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 
 use super::conn::Conn;
 use super::head::HeadError;
@@ -17,6 +19,9 @@ use crate::proxy::h1::line;
 use crate::proxy::id::RequestId;
 use crate::proxy::reply::{Addressee, Body, HeaderSink, render, says_length};
 use tidegate_filters::engine::{Known, Reply};
+
+/// Room for a usual answer.
+const USUAL_SIZE: usize = 768;
 
 thread_local! {
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
@@ -38,6 +43,17 @@ pub(crate) struct Framed {
     pub unix: Duration,
 }
 
+impl Framed {
+    /// Ends the head.
+    fn end_head(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match (self.keep, self.old) {
+            (true, false) => b"\r\n".as_slice(),
+            (true, true) => b"connection: keep-alive\r\n\r\n",
+            (false, _) => b"connection: close\r\n\r\n",
+        });
+    }
+}
+
 impl HeaderSink for Vec<u8> {
     fn put(&mut self, name: &HeaderName, value: &[u8]) {
         if is_framing(name) {
@@ -49,12 +65,15 @@ impl HeaderSink for Vec<u8> {
 
 impl Answer {
     /// A filter's reply. `None` for one with a streamed body: that one is pingora's to send.
-    pub(crate) fn of(reply: Reply, to: &Addressee<'_>, framed: Framed) -> Option<Self> {
-        let mut out = Vec::with_capacity(768);
+    pub(crate) fn of(reply: Box<Reply>, to: &Addressee<'_>, framed: Framed) -> Option<Self> {
+        let mut out = Vec::with_capacity(USUAL_SIZE);
+        if form::fill(&mut out, &reply, to, framed) {
+            return Some(Self(out));
+        }
         let status = reply.status;
         status_line(&mut out, status);
         date(&mut out, framed.unix);
-        let body = render(reply, to, &mut out);
+        let body = render(*reply, to, &mut out);
         let body: &[u8] = match &body {
             Body::Made(body) => body,
             Body::Whole(body) => body,
@@ -63,11 +82,7 @@ impl Answer {
         if says_length(status) {
             line(&mut out, b"content-length", itoa::Buffer::new().format(body.len()).as_bytes());
         }
-        out.extend_from_slice(match (framed.keep, framed.old) {
-            (true, false) => b"\r\n".as_slice(),
-            (true, true) => b"connection: keep-alive\r\n\r\n",
-            (false, _) => b"connection: close\r\n\r\n",
-        });
+        framed.end_head(&mut out);
         if !framed.bodiless {
             out.extend_from_slice(body);
         }
@@ -90,7 +105,7 @@ impl Answer {
         }
         let to = Addressee { request_id: &RequestId::new(unix), person: false, edits: &[], outcome: None };
         let framed = Framed { keep: false, bodiless: false, old: false, unix };
-        Self::of(reply, &to, framed).unwrap_or(Self(Vec::new()))
+        Self::of(Box::new(reply), &to, framed).unwrap_or(Self(Vec::new()))
     }
 
     /// Sends it. A client that does not read within `patience` is given up.
@@ -123,12 +138,12 @@ pub(crate) struct Sending {
 pub(crate) async fn give(conn: &Conn, mut flow: Box<Flow>, reply: Box<Reply>, how: Sending) -> io::Result<()> {
     flow.answers(&reply, how.decision);
     let unix = flow.gateway.shared.clock.unix(flow.arrival.at);
-    let framed = Framed { keep: how.keep, bodiless: flow.method == "HEAD", old: how.old, unix };
+    let framed = Framed { keep: how.keep, bodiless: flow.method == Method::HEAD, old: how.old, unix };
     let status = reply.status.as_u16();
     let edits = std::mem::take(&mut flow.cx.to_client);
     let outcome = flow.known.map(Known::as_str);
     let to = Addressee { request_id: &flow.id, person: flow.person, edits: &edits, outcome };
-    let answer = Answer::of(*reply, &to, framed).ok_or(io::ErrorKind::Unsupported)?;
+    let answer = Answer::of(reply, &to, framed).ok_or(io::ErrorKind::Unsupported)?;
     let patience = flow.snapshot.config.server.limits.body_timeout;
     let sent = answer.send(conn, patience).await;
     flow.end(status, answer.len(), sent.is_err());

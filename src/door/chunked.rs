@@ -2,7 +2,10 @@
 //!
 //! It decides which bytes belong to this body, so that those behind it can stay in the hands of whoever reads, and decodes
 //! them where pingora does not. It is stricter than RFC 9112 §7.1 asks: no blanks around sizes, extensions
-//! only of visible characters, no control bytes, CR LF only.
+//! only of visible characters, no control bytes, CR LF only. A line behind the last chunk is a field with a name: whoever
+//! takes no trailers must not be able to read a request there.
+
+use super::octets::is_token_byte;
 
 /// Digits of a chunk's size; 2^60 bytes is beyond any real chunk.
 const LONGEST_SIZE: u8 = 15;
@@ -18,6 +21,7 @@ enum At {
     DataCr,
     DataLf,
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     LastLf,
@@ -91,8 +95,9 @@ impl Scanner {
             (At::DataCr, b'\r') => Ok(At::DataLf),
             (At::DataLf, b'\n') => Ok(At::Size),
             (At::TrailerStart, b'\r') => Ok(At::LastLf),
-            (At::TrailerStart | At::Trailer, 0x21..=0x7e) => self.over(At::Trailer),
-            (At::Trailer, b' ' | b'\t' | 0x80..) => self.over(At::Trailer),
+            (At::TrailerName, b':') => self.over(At::Trailer),
+            (At::TrailerStart | At::TrailerName, byte) if is_token_byte(byte) => self.over(At::TrailerName),
+            (At::Trailer, 0x20..=0x7e | b'\t' | 0x80..) => self.over(At::Trailer),
             (At::Trailer, b'\r') => Ok(At::TrailerLf),
             (At::TrailerLf, b'\n') => Ok(At::TrailerStart),
             (At::LastLf, b'\n') => Ok(At::Done),
@@ -150,6 +155,10 @@ mod tests {
             b"3;\0\r\n",
             b"0\r\n\n",
             b"0\r\n X: y\r\n\r\n",
+            b"0\r\nGET / HTTP/1.1\r\nX: y\r\n\r\n",
+            b"0\r\nX : y\r\n\r\n",
+            b"0\r\n: y\r\n\r\n",
+            b"0\r\nX\r\n\r\n",
         ] {
             assert_eq!(length_of(body), Err(Malformed), "{}", body.escape_ascii());
         }

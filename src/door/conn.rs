@@ -293,9 +293,19 @@ impl Conn {
 
     /// Writes and flushes an answer of the door's own.
     pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut stream = ClientStream(self.clone());
-        stream.write_all(bytes).await?;
-        stream.flush().await
+        let mut rest = bytes;
+        // Under one lock as long as the socket takes it all, which it nearly always does.
+        std::future::poll_fn(|cx| {
+            let mut inner = self.0.lock();
+            while !rest.is_empty() {
+                match ready!(inner.poll_send(cx, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    written => rest = &rest[written..],
+                }
+            }
+            inner.poll_flush(cx)
+        })
+        .await
     }
 
     /// Closes so that the client can still read what was written: half-closes, then reads off what it is still sending

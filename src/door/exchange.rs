@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -26,12 +26,14 @@ use crate::proxy::flow::{Arrival, Flow};
 use crate::proxy::h1::{self, HEAD_PATIENCE};
 use crate::proxy::reply::{Addressee, decision};
 use crate::proxy::{forward, pay, stage};
-use crate::snapshot::{Route, path};
+use crate::snapshot::{Route, Snapshot, path};
 
 /// Bytes of a refused request's body that are read off to keep its connection.
 const DRAIN_BYTES: usize = 64 * 1024;
 /// Time that reading them off may take.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// A host so many bytes behind the target is read as text together with it.
+const NEAR: u32 = 256;
 /// How often within its patience the door looks whether a client still reads.
 const READER_LOOKS: u32 = 3;
 
@@ -66,12 +68,12 @@ pub(crate) async fn one(
     waits: &mut Waits,
     shutdown: &ShutdownWatch,
 ) -> Next {
-    let bounds = Door::bounds(&door.gateway.snapshot().config.server.limits);
+    let snapshot = door.gateway.snapshot();
     let mut head = Head::default();
-    if let Err(error) = parse(&mut head, &buf[..end], bounds) {
+    if let Err(error) = parse(&mut head, &buf[..end], Door::bounds(&snapshot.config.server.limits)) {
         return refuse(door, conn, error).await;
     }
-    let step = match decide(door, conn, peer, &buf[..end], &head) {
+    let step = match decide(door, snapshot, conn, peer, &buf[..end], &head) {
         Ok(step) => step,
         Err(error) => return refuse(door, conn, error).await,
     };
@@ -129,17 +131,35 @@ async fn refuse(door: &Door, conn: &Conn, error: HeadError) -> Next {
     }
 }
 
+fn part_of<'a>(bytes: &'a [u8], span: &Span) -> &'a [u8] {
+    &bytes[span.start as usize..span.end as usize]
+}
+
 /// The request stage over the borrowed head.
-fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> Result<Step, HeadError> {
-    let part = |span: &Span| &bytes[span.start as usize..span.end as usize];
+fn decide(
+    door: &Door,
+    snapshot: Arc<Snapshot>,
+    conn: &Conn,
+    peer: IpAddr,
+    bytes: &[u8],
+    head: &Head,
+) -> Result<Step, HeadError> {
+    let part = |span: &Span| part_of(bytes, span);
     // The head check admits visible ASCII only in what is read as text here. Method and target share the first line.
-    let line = std::str::from_utf8(&bytes[..head.target.end as usize]).unwrap_or_default();
-    let text = |span: &Span| line.get(span.start as usize..span.end as usize).unwrap_or_default();
+    // So does the host, nearly always, in the line behind it; one look at all of them is cheaper than one at each.
+    let host_is_near = head.authority.end < head.target.end + NEAR;
+    let end = if host_is_near { head.target.end.max(head.authority.end) } else { head.target.end };
+    let front = std::str::from_utf8(&bytes[..end as usize]).unwrap_or_default();
+    let text = |span: &Span| {
+        let part = front.get(span.start as usize..span.end as usize);
+        part.or_else(|| std::str::from_utf8(part_of(bytes, span)).ok()).unwrap_or_default()
+    };
     let origin = Some(text(&head.origin)).filter(|origin| !origin.is_empty()).unwrap_or("/");
     let path = path::normalise(origin).map_err(|_| HeadError { status: 400, reason: "malformed path" })?;
-    let authority = std::str::from_utf8(part(&head.authority)).unwrap_or_default();
+    let authority = text(&head.authority);
     let host = forward::host_of(authority);
-    let headers: SmallVec<[HeaderPair<'_>; 24]> = head.headers.iter().map(|(n, v)| (part(n), part(v))).collect();
+    let mut headers: SmallVec<[HeaderPair<'_>; 24]> = SmallVec::new();
+    headers.extend(head.headers.iter().map(|(name, value)| (part(name), part(value))));
     let secure = conn.is_tls();
     let view =
         RequestHead { method: text(&head.method), target: origin, path: &path, host: &host, secure, headers: &headers };
@@ -150,15 +170,17 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
         Framing::None | Framing::Chunked => None,
     };
     // A filter that panics costs its request, not the connection and not the gateway.
-    let begun = catch_unwind(AssertUnwindSafe(|| stage::begin(&door.gateway, arrival, &view, length)));
+    let begun = catch_unwind(AssertUnwindSafe(|| stage::begin(&door.gateway, snapshot, arrival, &view, length)));
     let Ok((mut flow, decision)) = begun else {
         tracing::error!(target: "tidegate::door", path = &*path, "a filter panicked");
         return Err(HeadError { status: 500, reason: "panic" });
     };
+    // A token, as the head check found; so this cannot fail.
+    let method = Method::from_bytes(view.method.as_bytes()).unwrap_or_default();
     let decision = match decision {
         Decision::Respond(reply) if !is_stream(&reply) => {
-            flow.method.push_str(view.method);
-            flow.target.push_str(text(&head.target));
+            flow.method = method;
+            flow.target = text(&head.target).to_owned();
             return Ok(Step::Answer(flow, reply));
         }
         other => other,
@@ -171,8 +193,8 @@ fn decide(door: &Door, conn: &Conn, peer: IpAddr, bytes: &[u8], head: &Head) -> 
     });
     let target = target.as_deref().unwrap_or(origin);
     let rewritten = rewrite(&flow, head, &view, (target, head.old && route.is_none()), authority.as_bytes());
-    flow.method.push_str(view.method);
-    flow.target.push_str(text(&head.target));
+    flow.method = method;
+    flow.target = text(&head.target).to_owned();
     if let Some(route) = route {
         return Ok(Step::Forward(flow, route, rewritten));
     }
@@ -317,7 +339,7 @@ async fn hand_over(
         let outcome = Some(if conn.sent() { Known::Unknown } else { Known::NotSent }.as_str());
         let to = Addressee { request_id: &id, person: false, edits: &[], outcome };
         let framed = Framed { keep: false, bodiless: false, old: head.old, unix };
-        if let Some(answer) = Answer::of(reply, &to, framed) {
+        if let Some(answer) = Answer::of(Box::new(reply), &to, framed) {
             let _ = answer.send(conn, super::FAREWELL).await;
             return Next::Close;
         }

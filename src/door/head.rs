@@ -10,16 +10,12 @@ use std::sync::LazyLock;
 
 use smallvec::SmallVec;
 
+use super::octets::{NAME, TARGET, TOKEN, check_host, content_length, is_token_byte, run, split_header};
+
 /// Longest request target in bytes; nginx and HAProxy refuse near the same.
 const LONGEST_TARGET: usize = 8_192;
 /// Longest method in bytes; the longest registered one has 17.
 const LONGEST_METHOD: usize = 24;
-/// Digits of a length; 10^15 bytes is beyond any real body, and no sum of such numbers overflows.
-const LONGEST_LENGTH: usize = 15;
-
-/// Digits of a port, leading zeros included.
-const LONGEST_PORT: usize = 10;
-
 /// A part of the head, by position.
 pub(crate) type Span = Range<u32>;
 
@@ -68,7 +64,7 @@ pub(crate) struct HeadError {
     pub reason: &'static str,
 }
 
-const fn refuse(status: u16, reason: &'static str) -> HeadError {
+pub(super) const fn refuse(status: u16, reason: &'static str) -> HeadError {
     HeadError { status, reason }
 }
 
@@ -77,59 +73,6 @@ const fn refuse(status: u16, reason: &'static str) -> HeadError {
 pub(crate) struct Bounds {
     pub max_size: usize,
     pub max_headers: usize,
-}
-
-const fn table(extra: &[u8], letters: bool) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut i = 0;
-    while i < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "i is below 256")]
-        let byte = i as u8;
-        table[i] = letters && byte.is_ascii_alphanumeric();
-        i += 1;
-    }
-    let mut i = 0;
-    while i < extra.len() {
-        table[extra[i] as usize] = true;
-        i += 1;
-    }
-    table
-}
-
-/// `tchar` of RFC 9110 §5.6.2.
-const TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~", true);
-/// What a target may consist of: RFC 3986 without the fragment and nothing that some parser might cut at; and what
-/// browsers leave as it is in a query all the same (`?family=A|B`).
-const TARGET: [bool; 256] = table(b"!$%&'()*+,-./:;=?@[]_~^`{|}", true);
-/// What a host with port may consist of.
-const HOST: [bool; 256] = table(b".-:[]_~%", true);
-
-const fn values() -> [bool; 256] {
-    let mut table = [true; 256];
-    let mut i = 0;
-    while i < 32 {
-        table[i] = i == 9;
-        i += 1;
-    }
-    table[127] = false;
-    table
-}
-/// What a value may consist of: no control bytes but the tab.
-const VALUE: [bool; 256] = values();
-
-fn all(bytes: &[u8], table: &[bool; 256]) -> bool {
-    // Looks at every byte instead of stopping early: nearly all are fine, and a loop without a way out is shorter.
-    bytes.iter().fold(true, |all, byte| all & table[usize::from(*byte)])
-}
-
-/// Whether `name` is a header or method name.
-pub(crate) fn is_token(name: &[u8]) -> bool {
-    !name.is_empty() && all(name, &TOKEN)
-}
-
-/// Whether `target` has only characters that a target may have.
-pub(crate) fn is_target(target: &[u8]) -> bool {
-    all(target, &TARGET)
 }
 
 /// Finds the empty line. Made once: a searcher costs more to make than to use.
@@ -145,7 +88,7 @@ pub(crate) fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
 pub(crate) fn hopeless(bytes: &[u8], seen: usize) -> bool {
     let from = seen.saturating_sub(1);
     let bare = memchr::memchr_iter(b'\n', &bytes[from..]).any(|at| from + at == 0 || bytes[from + at - 1] != b'\r');
-    bare || bytes.first().is_some_and(|first| !TOKEN[usize::from(*first)])
+    bare || bytes.first().is_some_and(|first| !is_token_byte(*first))
 }
 
 /// Where `part` lies in `whole`, of which it is a slice.
@@ -175,7 +118,7 @@ pub(crate) fn parse(head: &mut Head, bytes: &[u8], bounds: Bounds) -> Result<(),
         if head.headers.len() == bounds.max_headers {
             return Err(refuse(431, "too many header lines"));
         }
-        let (name, value) = header_line(line)?;
+        let (name, value) = split_header(line, &NAME).map_err(|reason| refuse(400, reason))?;
         seen.header(name, value, head, bytes)?;
         head.headers.push((span(bytes, name), span(bytes, value)));
     }
@@ -190,27 +133,24 @@ fn strip_cr(line: &[u8]) -> Result<&[u8], HeadError> {
 }
 
 fn request_line(head: &mut Head, bytes: &[u8], line: &[u8]) -> Result<(), HeadError> {
-    let malformed = refuse(400, "malformed request line");
-    let first = memchr::memchr(b' ', line).ok_or(malformed)?;
-    let last = memchr::memrchr(b' ', line).filter(|last| *last > first).ok_or(malformed)?;
-    let (method, target, version) = (&line[..first], &line[first + 1..last], &line[last + 1..]);
-    if !is_token(method) || method.len() > LONGEST_METHOD {
+    let (method, rest) = line.split_at(run(line, &TOKEN));
+    if method.is_empty() || method.len() > LONGEST_METHOD {
         return Err(refuse(400, "malformed method"));
     }
+    let rest = rest.strip_prefix(b" ").ok_or(refuse(400, "malformed request line"))?;
+    let (target, rest) = rest.split_at(run(rest, &TARGET));
+    if target.len() > LONGEST_TARGET {
+        return Err(refuse(414, "target too long"));
+    }
+    let version = rest.strip_prefix(b" ").filter(|_| !target.is_empty()).ok_or(refuse(400, "malformed target"))?;
     let old = match version {
         b"HTTP/1.1" => false,
         b"HTTP/1.0" => true,
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             return Err(refuse(505, "unknown protocol version"));
         }
-        _ => return Err(malformed),
+        _ => return Err(refuse(400, "malformed request line")),
     };
-    if target.len() > LONGEST_TARGET {
-        return Err(refuse(414, "target too long"));
-    }
-    if target.is_empty() || !all(target, &TARGET) {
-        return Err(refuse(400, "malformed target"));
-    }
     if method == b"CONNECT" {
         return Err(refuse(405, "CONNECT"));
     }
@@ -240,30 +180,6 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<(&'a [u8], &'a [u
     let (authority, origin) = rest.split_at(slash);
     check_host(authority)?;
     Ok((origin, authority))
-}
-
-fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
-    let (name, value) = split_header(line).map_err(|reason| refuse(400, reason))?;
-    if memchr::memchr(b'_', name).is_some() {
-        return Err(refuse(400, "malformed header name"));
-    }
-    Ok((name, value))
-}
-
-/// Name and value of a header line, without its end and the blanks around the value.
-pub(crate) fn split_header(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
-    let colon = memchr::memchr(b':', line).ok_or("header line without a colon")?;
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-    // A leading blank is a folded line, a trailing one the oldest smuggling trick; neither is a token character.
-    if !is_token(name) {
-        return Err("malformed header name");
-    }
-    if is_text(value) { Ok((name, value)) } else { Err("control byte in a header") }
-}
-
-/// Whether there is no control byte but the tab.
-pub(crate) fn is_text(value: &[u8]) -> bool {
-    all(value, &VALUE)
 }
 
 #[derive(Default)]
@@ -345,43 +261,4 @@ impl Seen {
         head.websocket = self.upgrade && self.connection_upgrade && head.framing == Framing::None && !head.old;
         Ok(())
     }
-}
-
-/// A number of at most `longest` digits and nothing else.
-fn number(digits: &[u8], longest: usize) -> Option<u64> {
-    let fits = !digits.is_empty() && digits.len() <= longest && digits.iter().all(u8::is_ascii_digit);
-    fits.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
-}
-
-/// A length, if it is one and nothing else.
-pub(crate) fn content_length(value: &[u8]) -> Result<u64, HeadError> {
-    number(value, LONGEST_LENGTH).ok_or(refuse(400, "malformed length"))
-}
-
-/// Whether `value` is a host with an optional port.
-pub(crate) fn check_host(value: &[u8]) -> Result<(), HeadError> {
-    let bad = refuse(400, "malformed host");
-    if value.is_empty() || value.len() > 255 + 6 || !all(value, &HOST) {
-        return Err(bad);
-    }
-    let (name, port) = match value {
-        [b'[', ..] => {
-            let close = memchr::memchr(b']', value).ok_or(bad)?;
-            let (inside, behind) = (&value[1..close], &value[close + 1..]);
-            let address = std::str::from_utf8(inside).ok().and_then(|text| text.parse::<std::net::Ipv6Addr>().ok());
-            address.ok_or(bad)?;
-            (inside, behind)
-        }
-        _ => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
-    };
-    let port_is_fine = match port {
-        [] => true,
-        [b':', digits @ ..] => number(digits, LONGEST_PORT).is_some_and(|port| port <= u64::from(u16::MAX)),
-        _ => false,
-    };
-    let bracketed = value[0] == b'[';
-    if name.is_empty() || !port_is_fine || (!bracketed && name.iter().any(|byte| matches!(byte, b'[' | b']'))) {
-        return Err(bad);
-    }
-    Ok(())
 }

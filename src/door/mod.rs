@@ -14,6 +14,7 @@ mod exchange;
 mod h2;
 pub(crate) mod head;
 mod hello;
+pub(crate) mod octets;
 mod park;
 mod rewrite;
 mod seats;
@@ -187,8 +188,7 @@ impl Door {
         let silence = if first { limits.header_timeout } else { limits.idle_timeout };
         let now = Instant::now();
         let mut deadline = now + if buf.is_empty() { silence } else { limits.header_timeout };
-        let mut seen = 0;
-        let mut forgiven = false;
+        let (mut seen, mut forgiven, mut just_begun) = (0, false, false);
         loop {
             // RFC 9112 §2.2: one empty line before a request is forgiven. Not more: they would put off the deadline.
             if !forgiven && buf.starts_with(b"\r\n") {
@@ -205,16 +205,16 @@ impl Door {
             if !half_an_empty_line && head::hopeless(&buf, seen) {
                 return Arrived::Refused(HeadError { status: 400, reason: "not a request" });
             }
+            if std::mem::take(&mut just_begun) {
+                deadline = Instant::now() + limits.header_timeout;
+            }
             seen = buf.len();
             conn.put_buffer(buf);
             let read = waits.read(conn, deadline, seen == 0 && !first).await;
             buf = conn.take_buffer();
             match read {
-                Some(Ok(read)) if read > 0 => {
-                    if seen == 0 {
-                        deadline = Instant::now() + limits.header_timeout;
-                    }
-                }
+                // A head that is here as a whole, as nearly all are, needs no deadline.
+                Some(Ok(read)) if read > 0 => just_begun = seen == 0,
                 Some(_) => return Arrived::Nothing,
                 None if buf.is_empty() => return Arrived::Nothing,
                 None => return Arrived::Refused(HeadError { status: 408, reason: "head too slow" }),

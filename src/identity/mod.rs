@@ -280,6 +280,10 @@ impl Source {
 /// `value` if it can be somebody's name: text that goes into a header and comes out of it unchanged.
 fn text(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
-    let fits = !text.is_empty() && text.len() <= LONGEST_NAME;
-    (fits && text.trim() == text && !text.chars().any(char::is_control)).then_some(text)
+    if text.is_empty() || text.len() > LONGEST_NAME {
+        return None;
+    }
+    // Nearly all names are of visible ASCII; what else there is takes longer to look at.
+    let visible = value.iter().fold(true, |all, byte| all & byte.is_ascii_graphic());
+    (visible || (text.trim() == text && !text.chars().any(char::is_control))).then_some(text)
 }

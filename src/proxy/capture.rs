@@ -30,7 +30,8 @@ pub(crate) fn begin(flow: &mut Flow, status: StatusCode, headers: &HeaderMap) {
         return;
     }
     if let Some(room) = flow.cx.capture {
-        flow.capture = Some(Capture { status, headers: headers.clone(), body: Some(BytesMut::new()), room });
+        let body = Some(BytesMut::new());
+        flow.capture = Some(Box::new(Capture { status, headers: headers.clone(), body, room }));
     }
 }
 
@@ -51,7 +52,7 @@ pub(crate) fn add(flow: &mut Flow, piece: &[u8]) {
 
 /// The end has come; it goes out when what is returned is done, see [`hold`]. Only the first call does anything.
 pub(crate) fn end(flow: &mut Flow) -> Option<HeldBack> {
-    let Capture { status, headers, body, .. } = flow.capture.take()?;
+    let Capture { status, headers, body, .. } = *flow.capture.take()?;
     let route = flow.route.clone()?;
     flow.tick();
     let answer = Captured { status, headers, body: body.map(BytesMut::freeze) };

@@ -122,7 +122,15 @@ fn as_header_value(text: &str) -> SmallVec<[u8; 64]> {
 pub(crate) fn host_of(authority: &str) -> std::borrow::Cow<'_, str> {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => &authority[..authority.bytes().position(|byte| byte == b':').unwrap_or(authority.len())],
+        None => {
+            // In one pass: nearly every host is lower case already.
+            let odd = authority.bytes().position(|byte| byte == b':' || byte.is_ascii_uppercase());
+            match odd.map(|at| authority.split_at(at)) {
+                None => return authority.into(),
+                Some((host, port)) if port.starts_with(':') => return host.into(),
+                Some(_) => authority.split(':').next().unwrap_or_default(),
+            }
+        }
     };
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }

@@ -8,15 +8,23 @@ use rand::Rng;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestId([u8; 32]);
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-fn hex<const N: usize>(mut value: u128) -> [u8; N] {
-    let mut text = [b'0'; N];
-    for digit in text.iter_mut().rev() {
-        *digit = HEX[(value & 15) as usize];
-        value >>= 4;
+/// Every byte in hex.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
     }
-    text
+    pairs
+};
+
+/// Writes `bytes` as twice as many digits.
+fn hex(bytes: &[u8], text: &mut [u8]) {
+    for (byte, pair) in bytes.iter().zip(text.as_chunks_mut::<2>().0) {
+        *pair = HEX[usize::from(*byte)];
+    }
 }
 
 impl RequestId {
@@ -24,7 +32,9 @@ impl RequestId {
     #[must_use]
     pub(crate) fn new(unix: Duration) -> Self {
         let random: u128 = rand::rng().random();
-        Self(hex((unix.as_millis() << 80) | (random >> 48)))
+        let mut text = [b'0'; 32];
+        hex(&((unix.as_millis() << 80) | (random >> 48)).to_be_bytes(), &mut text);
+        Self(text)
     }
 
     /// A peer's id, if it is one of ours in form; `None` otherwise.
@@ -52,7 +62,7 @@ impl RequestId {
         let span: u64 = rand::rng().random();
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
         text[3..35].copy_from_slice(&self.0);
-        text[36..52].copy_from_slice(&hex::<16>(u128::from(span)));
+        hex(&span.to_be_bytes(), &mut text[36..52]);
         text
     }
 }

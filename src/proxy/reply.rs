@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
 use rand::Rng;
-use smallvec::SmallVec;
 use tidegate_filters::engine::{HeaderEdit, Problem, Reply, ReplyBody, ReplyStream, RequestHead};
 
 use super::id::RequestId;
@@ -36,6 +35,8 @@ pub(crate) struct Addressee<'a> {
 }
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The end of a problem document, behind the request's id.
+pub(crate) const BEHIND_ID: &[u8] = b"\"}\n";
 const OUTCOME: HeaderName = HeaderName::from_static("tidegate-outcome");
 
 /// Whether a person would read the answer: a browser asks for a page, a program for data.
@@ -60,32 +61,14 @@ pub(crate) fn says_length(status: StatusCode) -> bool {
 
 /// Puts all headers of the reply but those of framing and connection into `sink` and returns its body.
 pub(crate) fn render(reply: Reply, to: &Addressee<'_>, sink: &mut impl HeaderSink) -> Body {
-    let Reply { status, retry_after, headers, body } = reply;
     sink.put(&X_REQUEST_ID, to.request_id.as_bytes());
-    let seconds = retry_after.map(whole_seconds);
-    if let Some(seconds) = seconds {
-        sink.put(&header::RETRY_AFTER, itoa::Buffer::new().format(seconds).as_bytes());
-    }
-    if let Some(outcome) = to.outcome {
-        sink.put(&OUTCOME, outcome.as_bytes());
-    }
-    for (name, value) in &headers {
-        sink.put(name, value.as_bytes());
-    }
-    for edit in to.edits {
-        // A reply sets its own limits; what an earlier filter wanted to say about the same thing gives way.
-        match edit {
-            HeaderEdit::Set(name, value) | HeaderEdit::Add(name, value) if !headers.iter().any(|(n, _)| n == name) => {
-                sink.put(name, value.as_bytes());
-            }
-            HeaderEdit::Set(..) | HeaderEdit::Add(..) | HeaderEdit::Remove(_) => (),
-        }
-    }
+    said_headers(&reply, to, sink);
+    let Reply { status, retry_after, body, .. } = reply;
     match body {
         ReplyBody::Problem(problem) if to.person => {
             sink.put(&header::CONTENT_TYPE, b"text/html; charset=utf-8");
             sink.put(&header::CACHE_CONTROL, b"no-store");
-            Body::Made(page(&problem, status.as_u16(), seconds, to.request_id))
+            Body::Made(page(&problem, status.as_u16(), retry_after.map(whole_seconds), to.request_id))
         }
         ReplyBody::Problem(problem) => {
             sink.put(&header::CONTENT_TYPE, b"application/problem+json");
@@ -103,13 +86,37 @@ pub(crate) fn render(reply: Reply, to: &Addressee<'_>, sink: &mut impl HeaderSin
     }
 }
 
+/// Puts what the reply says of itself, and what filters before it wanted to say, into `sink`.
+pub(crate) fn said_headers(reply: &Reply, to: &Addressee<'_>, sink: &mut impl HeaderSink) {
+    if let Some(seconds) = reply.retry_after.map(whole_seconds) {
+        sink.put(&header::RETRY_AFTER, itoa::Buffer::new().format(seconds).as_bytes());
+    }
+    if let Some(outcome) = to.outcome {
+        sink.put(&OUTCOME, outcome.as_bytes());
+    }
+    for (name, value) in &reply.headers {
+        sink.put(name, value.as_bytes());
+    }
+    for edit in to.edits {
+        // A reply sets its own limits; what an earlier filter wanted to say about the same thing gives way.
+        match edit {
+            HeaderEdit::Set(name, value) | HeaderEdit::Add(name, value)
+                if !reply.headers.iter().any(|(n, _)| n == name) =>
+            {
+                sink.put(name, value.as_bytes());
+            }
+            HeaderEdit::Set(..) | HeaderEdit::Add(..) | HeaderEdit::Remove(_) => (),
+        }
+    }
+}
+
 /// `Retry-After` counts whole seconds; rounded up, so that the request made at the announced time passes.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// The problem document of RFC 9457.
-fn document(problem: &Problem, status: u16, id: &RequestId) -> Vec<u8> {
+/// The problem document of RFC 9457. Without further members it ends with the request's id and [`BEHIND_ID`].
+pub(crate) fn document(problem: &Problem, status: u16, id: &RequestId) -> Vec<u8> {
     let mut out = Vec::with_capacity(320);
     let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
     put(r#"{"type":"urn:tidegate:problem:"#);
@@ -169,7 +176,7 @@ pub(crate) trait HeaderList {
 }
 
 /// Applies `edits` in order.
-pub(crate) fn apply<const N: usize>(edits: &mut SmallVec<[HeaderEdit; N]>, list: &mut impl HeaderList) {
+pub(crate) fn apply(edits: &mut Vec<HeaderEdit>, list: &mut impl HeaderList) {
     for edit in edits.drain(..) {
         match edit {
             HeaderEdit::Set(name, value) => list.set(name, value),

@@ -8,7 +8,7 @@ use pingora::proxy::Session;
 
 use super::flow::Flow;
 use super::forward::Hops;
-use crate::door::head::content_length;
+use crate::door::octets::content_length;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

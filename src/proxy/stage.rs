@@ -12,7 +12,7 @@ use super::id::RequestId;
 use super::reply::is_person;
 use crate::deferred;
 use crate::gateway::Gateway;
-use crate::snapshot::routes;
+use crate::snapshot::{Snapshot, routes};
 use crate::waiting_room::paths::Found;
 
 const X_REQUEST_ID: &str = "x-request-id";
@@ -31,11 +31,11 @@ fn stopwatch() -> Nanos {
 /// Begins a request and takes it through its chain as far as it goes. `length`: the body's announced length.
 pub(crate) fn begin(
     gateway: &Arc<Gateway>,
+    snapshot: Arc<Snapshot>,
     arrival: Arrival,
     head: &RequestHead<'_>,
     length: Option<u64>,
 ) -> (Box<Flow>, Decision) {
-    let snapshot = gateway.snapshot();
     let client = snapshot.identities.client_address(arrival.peer, head);
     let mut flow = Box::new(Flow::new(gateway, snapshot, arrival, client));
     // Only a proxy of ours may name a request; anybody else's name could collide on purpose.
@@ -74,8 +74,7 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
         flow.enter(route);
         return respond(too_large());
     }
-    let unix_now = flow.gateway.shared.clock.unix(flow.arrival.at);
-    let needs = route.needs;
+    let (unix_now, needs) = (flow.cx.wall, route.needs);
     flow.cx.set_identity(IdentityId::ROUTE, route.identity.clone());
     flow.snapshot.identities.resolve(needs, flow.arrival.peer, head, unix_now, &mut flow.cx);
     let pinned = head.header_str(PIN).filter(|_| route.upstream.channels.len() > 1 || route.upstream.plan.is_some());
@@ -93,11 +92,13 @@ fn run(flow: &mut Flow, head: &RequestHead<'_>, length: Option<u64>) -> Decision
 
 /// The answer to a request for the public side of a waiting room; `None` for any other request.
 fn room(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Decision> {
+    if !flow.snapshot.room_paths.covers(head.path) {
+        return None;
+    }
     let snapshot = flow.snapshot.clone();
     match snapshot.room_paths.find(flow.arrival.listener, head.path)? {
         Found::Asked(asked) => {
-            let unix_now = flow.gateway.shared.clock.unix(flow.arrival.at);
-            snapshot.identities.resolve(asked.needs, flow.arrival.peer, head, unix_now, &mut flow.cx);
+            snapshot.identities.resolve(asked.needs, flow.arrival.peer, head, flow.cx.wall, &mut flow.cx);
             Some(asked.answer(head, &flow.cx))
         }
         Found::Nothing(reply) => Some(Decision::Respond(reply)),

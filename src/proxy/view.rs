@@ -15,7 +15,8 @@ use tidegate_filters::engine::{Decision, HeaderPair, Reply, RequestHead};
 use super::flow::{Arrival, Flow};
 use super::{forward, stage};
 use crate::config::Limits;
-use crate::door::head::{HeadError, check_host, content_length, is_target, is_token};
+use crate::door::head::HeadError;
+use crate::door::octets::{check_host, content_length, is_name, is_target};
 use crate::gateway::Gateway;
 use crate::snapshot::path;
 
@@ -31,17 +32,18 @@ pub(super) fn begin(gateway: &Arc<Gateway>, listener: usize, session: &Session) 
     let peer = session.client_addr().and_then(|address| address.as_inet());
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), std::net::SocketAddr::ip);
     let arrival = Arrival { at: gateway.shared.clock.now(), listener, protocol: "h2", peer, secure };
-    let checked = check(request, &gateway.snapshot().config.server.limits);
+    let snapshot = gateway.snapshot();
+    let checked = check(request, &snapshot.config.server.limits);
     let (mut flow, decision) = match checked {
-        Ok(length) => with_head(request, secure, |head| stage::begin(gateway, arrival, head, length)),
+        Ok(length) => with_head(request, secure, |head| stage::begin(gateway, snapshot, arrival, head, length)),
         Err(HeadError { status, reason }) => {
             gateway.shared.telemetry.metrics().door_refused(reason);
-            let flow = Box::new(Flow::new(gateway, gateway.snapshot(), arrival, peer));
+            let flow = Box::new(Flow::new(gateway, snapshot, arrival, peer));
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
             (flow, Decision::Respond(Box::new(Reply::problem(status, "bad-request", "The request is malformed"))))
         }
     };
-    flow.method = request.method.as_str().to_owned();
+    flow.method = request.method.clone();
     flow.target = target(request).into_owned();
     flow.pending = parking_lot::Mutex::new(Some(decision));
     flow
@@ -71,7 +73,7 @@ fn check(request: &RequestHeader, limits: &Limits) -> std::result::Result<Option
         (Some(one), _) | (None, Some(one)) => check_host(one)?,
     }
     for (name, value) in &request.headers {
-        if !is_token(name.as_str().as_bytes()) || name.as_str().contains('_') {
+        if !is_name(name.as_str().as_bytes()) {
             return refuse(400, "malformed header name");
         }
         // RFC 9113 §8.2.1: blanks around a value are no part of it, and some upstream would keep them.

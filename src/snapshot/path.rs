@@ -134,6 +134,11 @@ fn class(byte: u8) -> Class {
 fn normal_length(target: &[u8]) -> Option<usize> {
     let mut at = 0;
     while let Some(&byte) = target.get(at) {
+        // Nearly all are.
+        if class(byte) == Class::Plain {
+            at += 1;
+            continue;
+        }
         at += match class(byte) {
             Class::Plain => 1,
             Class::Slash if may_change(&target[at + 1..]) => return None,

@@ -25,12 +25,19 @@ const fn odd() -> [bool; 256] {
 /// Bytes of a text that a JSON string cannot have as they are.
 const ODD: [bool; 256] = odd();
 
+/// Whether a JSON string cannot have `text` as it is.
+fn is_odd(text: &str) -> bool {
+    let odd = |byte: &u8| u8::from(*byte < 0x20 || matches!(*byte, b'"' | b'\\' | 0x7f));
+    // Looks at every byte instead of stopping early: nearly none is odd, and so many are looked at at once.
+    let (blocks, rest) = text.as_bytes().as_chunks::<16>();
+    let blocks = blocks.iter().fold(0, |all, block| all | block.iter().fold(0, |all, byte| all | odd(byte)));
+    blocks != 0 || rest.iter().fold(false, |all, byte| all | ODD[usize::from(*byte)])
+}
+
 /// Appends `text` as a JSON string.
 pub(crate) fn json_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    // Looks at every byte instead of stopping early: nearly none is odd.
-    let odd = text.bytes().fold(false, |odd, byte| odd | ODD[usize::from(byte)]);
-    if !odd {
+    if !is_odd(text) {
         out.extend_from_slice(text.as_bytes());
     } else {
         for c in text.chars() {
@@ -49,27 +56,36 @@ pub(crate) fn json_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Every number of an IPv4 address with the dot behind it, and how long that is.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut n = 0;
+    while n < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "digits are below 10")]
+        let [hundreds, tens, ones] = [b'0' + (n / 100) as u8, b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
+        octets[n] = match n {
+            0..10 => ([ones, b'.', 0, 0], 2),
+            10..100 => ([tens, ones, b'.', 0], 3),
+            _ => ([hundreds, tens, ones, b'.'], 4),
+        };
+        n += 1;
+    }
+    octets
+};
+
 /// Appends an address, an IPv4 address in the usual case of one without the machinery of formatting.
 pub(crate) fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => {
-            let (mut text, mut len) = ([0; 15], 0);
-            for (place, octet) in v4.octets().into_iter().enumerate() {
-                let dot = (place > 0).then_some(b'.');
-                let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
-                let leading = if octet >= 100 {
-                    0
-                } else if octet >= 10 {
-                    1
-                } else {
-                    2
-                };
-                for byte in dot.into_iter().chain(digits.into_iter().skip(leading)) {
-                    text[len] = byte;
-                    len += 1;
-                }
+            let (mut text, mut len) = ([0; 16], 0);
+            for octet in v4.octets() {
+                let (digits, count) = OCTETS[usize::from(octet)];
+                // What is beyond its digits is written over by what follows.
+                text[len..len + 4].copy_from_slice(&digits);
+                len += count;
             }
-            out.extend_from_slice(&text[..len]);
+            // Without the dot behind the last.
+            out.extend_from_slice(&text[..len - 1]);
         }
         // Writing into memory cannot fail.
         IpAddr::V6(v6) => _ = write!(out, "{v6}"),
@@ -78,9 +94,8 @@ pub(crate) fn address(out: &mut Vec<u8>, address: IpAddr) {
 
 /// Appends a request target as a JSON string, cut at `longest` bytes, with card numbers masked.
 pub(super) fn masked_target(out: &mut Vec<u8>, target: &str, longest: usize) {
-    let end = (0..=longest.min(target.len())).rev().find(|at| target.is_char_boundary(*at)).unwrap_or(0);
-    let cut = &target[..end];
-    let mark = if end < target.len() { "…" } else { "" };
+    let cut = &target[..target.floor_char_boundary(longest)];
+    let mark = if cut.len() < target.len() { "…" } else { "" };
     match mask_cards(cut) {
         None if mark.is_empty() => json_text(out, cut),
         masked => json_text(out, &format!("{}{mark}", masked.as_deref().unwrap_or(cut))),
@@ -90,7 +105,8 @@ pub(super) fn masked_target(out: &mut Vec<u8>, target: &str, longest: usize) {
 /// `text` with every run of digits that is a card number masked; `None` when there is none.
 fn mask_cards(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
-    if bytes.iter().filter(|byte| byte.is_ascii_digit()).count() < *CARD_DIGITS.start() {
+    let too_short = bytes.len() < *CARD_DIGITS.start();
+    if too_short || bytes.iter().filter(|byte| byte.is_ascii_digit()).count() < *CARD_DIGITS.start() {
         return None;
     }
     let mut masked: Option<Vec<u8>> = None;

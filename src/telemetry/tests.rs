@@ -9,7 +9,7 @@ use super::*;
 fn record<'a>(target: &'a str) -> AccessRecord<'a> {
     AccessRecord {
         time_unix: Duration::from_millis(1_700_000_000_042),
-        request_id: "id",
+        request_id: b"id",
         listener: "public",
         route: "buy",
         method: "POST",

@@ -72,6 +72,11 @@ impl RoomPaths {
         }
     }
 
+    /// Whether a path may be a room's.
+    pub(crate) fn covers(&self, path: &str) -> bool {
+        path.starts_with(&*self.prefix)
+    }
+
     /// What is asked, if it is asked of a room.
     pub(crate) fn find(&self, listener: usize, path: &str) -> Option<Found<'_>> {
         let rest = path.strip_prefix(&*self.prefix)?;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Buf;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Inner, MOST_STASHED, Mode, body_allowance, poll_scratch};
 
@@ -162,6 +162,22 @@ impl Inner {
     fn end_body(&mut self) {
         self.mode = Mode::Done;
         self.body_done = Some(Instant::now());
+    }
+
+    /// Writes what the socket takes.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.note_write(write.is_pending());
+        let written = ready!(write)?;
+        self.note_written(&bytes[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Sends what was written.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flush = Pin::new(&mut self.io).poll_flush(cx);
+        self.note_write(flush.is_pending());
+        flush
     }
 
     pub(super) fn note_write(&mut self, pending: bool) {

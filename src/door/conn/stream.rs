@@ -32,19 +32,11 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut inner = self.0.0.lock();
-        let write = Pin::new(&mut inner.io).poll_write(cx, bytes);
-        inner.note_write(write.is_pending());
-        let written = ready!(write)?;
-        inner.note_written(&bytes[..written]);
-        Poll::Ready(Ok(written))
+        self.0.0.lock().poll_send(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut inner = self.0.0.lock();
-        let flush = Pin::new(&mut inner.io).poll_flush(cx);
-        inner.note_write(flush.is_pending());
-        flush
+        self.0.0.lock().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -86,7 +86,7 @@ pub(crate) async fn forward(
         client: conn.begin(head.framing, flow.websocket, patience),
         upload: Upload::new(head.framing),
         safe: flow.safe,
-        to_head: flow.method == "HEAD",
+        to_head: flow.method == http::Method::HEAD,
         old: head.old,
         keep_alive: head.keep_alive,
         now,

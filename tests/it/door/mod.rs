@@ -4,4 +4,5 @@ mod bounds;
 mod framing;
 mod keepalive;
 mod slow;
+mod smuggling;
 mod tls;

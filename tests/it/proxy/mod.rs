@@ -5,6 +5,7 @@ mod connections;
 mod edges;
 mod faults;
 mod forwarding;
+mod h2_frames;
 mod h2_heads;
 mod h2c;
 mod outcomes;

@@ -13,8 +13,13 @@ pub(crate) const END_HEADERS: u8 = 4;
 
 /// One frame on stream 1.
 pub(crate) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    frame_on(1, kind, flags, payload)
+}
+
+/// One frame on that stream; 0 is the connection.
+pub(crate) fn frame_on(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
-    [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Fields as HPACK's literals without indexing: nothing is compressed, so anything can be said.
