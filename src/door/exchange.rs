@@ -379,13 +379,8 @@ async fn out_of_time(alarm: &mut Alarm, conn: &Conn, first_byte: Duration, total
         let waiting_since = if conn.answered() || deaf { None } else { conn.upstream_has_it().map(Instant::from_std) };
         let cut = match waiting_since {
             Some(since) if now >= since + first_byte => Cut::NoAnswer,
-            _ if now >= begun + total => {
-                if conn.answered() {
-                    Cut::TooLong
-                } else {
-                    Cut::NoAnswer
-                }
-            }
+            _ if now >= begun + total && conn.answered() => Cut::TooLong,
+            _ if now >= begun + total => Cut::NoAnswer,
             Some(since) => {
                 next = since + first_byte;
                 continue;

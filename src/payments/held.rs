@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tidegate_filters::engine::ChannelId;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::engine::{Engine, unix_ms};
 use super::job::End;
@@ -18,7 +18,9 @@ use crate::proxy::attempt;
 
 /// A result that cannot be written down is tried again this often.
 const SETTLE_TRIES: u32 = 3;
-/// Pause between two of those.
+/// A database that fails over is waited for: nobody else knows what we know.
+const FAILOVER: Duration = Duration::from_secs(90);
+/// Pause between two tries at first.
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 /// A number goes to one channel at most this often. Every sending puts off what the resolver may conclude; a client that
 /// never tires must not keep a payment open for ever.
@@ -136,7 +138,7 @@ pub(super) async fn settle(
     seen: Observed,
     next_ms: i64,
 ) -> bool {
-    let written = persist(id, || journal.settle(id, of, seen.clone(), unix_ms(), next_ms)).await;
+    let written = persist(journal, id, || journal.settle(id, of, seen.clone(), unix_ms(), next_ms)).await;
     if let Some(Step::Alarm(kind)) = written {
         // The journal has said so in the log.
         engine.metrics.alert(kind);
@@ -147,7 +149,7 @@ pub(super) async fn settle(
 /// Writes down that no further try is coming; returns how the payment stands then. `None` when that failed for good. A
 /// restart finds out then, or the same number again.
 pub(super) async fn conclude((engine, journal): (&Engine, &Journal), id: &str) -> Option<PaymentState> {
-    let written = persist(id, || journal.conclude(id, unix_ms())).await;
+    let written = persist(journal, id, || journal.conclude(id, unix_ms())).await;
     if written.is_none() {
         engine.metrics.alert("JOURNAL");
     }
@@ -157,17 +159,26 @@ pub(super) async fn conclude((engine, journal): (&Engine, &Journal), id: &str) -
 /// A try was to be written down and nobody has heard whether it was. It is not made, and this says so; `false` when nobody
 /// knows.
 pub(super) async fn abandon(journal: &Journal, id: &str, words: &str) -> bool {
-    persist(id, || journal.abandon(id, words, unix_ms())).await.is_some()
+    persist(journal, id, || journal.abandon(id, words, unix_ms())).await.is_some()
 }
 
 /// Tries to write until it works or there is no more use in it.
-async fn persist<T, F: Future<Output = Result<T, Refusal>>>(id: &str, write: impl Fn() -> F) -> Option<T> {
-    for _ in 0..SETTLE_TRIES {
+async fn persist<T, F: Future<Output = Result<T, Refusal>>>(
+    journal: &Journal,
+    id: &str,
+    write: impl Fn() -> F,
+) -> Option<T> {
+    let begun = Instant::now();
+    for tries in 1.. {
         match write().await {
             Ok(written) => return Some(written),
             Err(Refusal::Store(error)) => {
                 tracing::error!(target: "tidegate::payments", payment = id, %error, "an outcome could not be written down");
-                sleep(SETTLE_PAUSE).await;
+                let patient = journal.is_shared() && begun.elapsed() < FAILOVER;
+                if tries >= SETTLE_TRIES && !patient {
+                    break;
+                }
+                sleep(SETTLE_PAUSE * tries.min(20)).await;
             }
             Err(refusal) => {
                 tracing::error!(target: "tidegate::payments", payment = id, %refusal, "an outcome came too late");

@@ -40,6 +40,7 @@ pub mod journal;
 mod judge;
 mod metrics;
 pub mod outcome;
+mod pause;
 pub(crate) mod pay;
 pub(crate) mod plan;
 pub(crate) mod resolver;

@@ -19,6 +19,7 @@ use super::job::{Done, End, Job};
 use super::journal::{AttemptState, Begin, Journal, Observed, PaymentState, Refusal, Sending, Standing};
 use super::judge::{self, Tried};
 use super::outcome::{Asked, Class, Money, Seen};
+use super::pause;
 use super::plan::{Channel, Plan};
 use super::wire::{Answer, Fault, LARGEST_ANSWER};
 use crate::config::RetrySpec;
@@ -181,7 +182,7 @@ impl Run {
         }
         let asked = self.refusal.as_ref().and_then(|answer| answer.headers.get(http::header::RETRY_AFTER));
         let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-        fitting(retry.pause(self.round), asked, self.job.until.saturating_duration_since(Instant::now()))
+        pause::fitting(retry.pause(self.round), asked, self.job.until.saturating_duration_since(Instant::now()))
     }
 
     /// Closes the try before on its own, while the payment goes on after a pause.
@@ -380,36 +381,5 @@ impl Run {
         if AttemptState::from(tried.class).has_left() {
             self.rounds.remove(id);
         }
-    }
-}
-
-/// The pause before a round that the client will still wait for. `wanted` may be cut to half of itself, so that the last
-/// round falls within the client's patience: of 1 s and 2 s, that of 2.5 s would leave the third out. What the channel has
-/// `asked` for is kept.
-fn fitting(wanted: Duration, asked: Option<Duration>, left: Duration) -> Option<Duration> {
-    let room = left / 8 * 7;
-    let pause = wanted.min(room.max(wanted / 2)).max(asked.unwrap_or_default());
-    (pause < left).then_some(pause)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn with_the_defaults_three_rounds_fall_within_the_clients_patience() {
-        let (second, deadline) = (Duration::from_secs(1), Duration::from_millis(2_500));
-        assert_eq!(fitting(second, None, deadline), Some(second));
-        let third = fitting(second * 2, None, deadline - second).expect("a third round");
-        assert!(third >= second && second + third < deadline, "{third:?}");
-    }
-
-    #[test]
-    fn a_pause_is_cut_to_half_of_itself_at_most_and_never_below_what_the_channel_asked_for() {
-        let second = Duration::from_secs(1);
-        assert_eq!(fitting(second * 2, None, second), None);
-        assert_eq!(fitting(second * 2, Some(second * 3), second * 2), None);
-        assert_eq!(fitting(second, Some(second * 2), second * 3), Some(second * 2));
-        assert_eq!(fitting(second, None, Duration::ZERO), None);
     }
 }
