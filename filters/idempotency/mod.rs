@@ -211,12 +211,13 @@ fn judge(
                 Verdict::Respond(Box::new(told(&landing, location)))
             }
         },
-        (Err(_), policy) => {
+        (Err(error), policy) => {
             lead.give_up();
             live.counts.count(Counted::StoreError);
             match policy {
-                OnStoreError::Allow => Verdict::Continue,
-                OnStoreError::Deny => Verdict::Respond(Box::new(reply::store_unavailable())),
+                // Anybody can invent keys until a store is full; that must not take away everybody's protection.
+                OnStoreError::Allow if !matches!(error, StoreError::Full) => Verdict::Continue,
+                OnStoreError::Allow | OnStoreError::Deny => Verdict::Respond(Box::new(reply::store_unavailable())),
             }
         }
     }

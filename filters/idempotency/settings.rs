@@ -62,7 +62,7 @@ pub struct Idempotency {
     pub on_store_error: OnStoreError,
 }
 
-/// What happens when the store does not answer.
+/// What happens when the store does not answer. One that is full does: new keys are refused then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStoreError {

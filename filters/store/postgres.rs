@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::postgres_room::{Room, count, drop_answers, forget};
+use super::postgres_room::{Room, SCHEMA, count, drop_answers, forget};
 use super::seal::Seal;
 use super::verdict::{DONE, Found, RUNNING, Row, Sealed, SealedEnd, UNKNOWN, Verdict, ms};
 use super::{Answer, Bounds, Claim, Claimed, Kept, RecordId, RecordStore, Settle, Shared, StoreError};
@@ -35,32 +35,16 @@ const CONNECTIONS: usize = 8;
 const QUEUE: usize = 1_024;
 /// Longest a job may take before its connection is given up.
 const LONGEST: Duration = Duration::from_secs(5);
+/// Longest that counting everything may take.
+const LONGEST_COUNT: Duration = Duration::from_secs(120);
+/// How often in a row what is old is forgotten.
+const MOST_PURGES: u32 = 10;
 /// A row can go between two statements; then the claim begins anew.
 const ROUNDS: u32 = 5;
 /// How long a count of everything is good.
 const COUNTED_EVERY: Duration = Duration::from_secs(600);
 /// Any number that nobody else uses: held while the table is made.
 const MAKING: i64 = 0x7469_6465;
-
-const SCHEMA: [&str; 4] = [
-    "CREATE TABLE IF NOT EXISTS tidegate_record (
-        fence       BIGINT GENERATED ALWAYS AS IDENTITY,
-        store       TEXT   NOT NULL,
-        id          BYTEA  NOT NULL,
-        fingerprint BYTEA  NOT NULL,
-        token       BYTEA  NOT NULL,
-        state       BIGINT NOT NULL,
-        lease_ms    BIGINT NOT NULL,
-        until_ms    BIGINT NOT NULL,
-        status      INTEGER,
-        answer      BYTEA,
-        PRIMARY KEY (store, id)
-    )",
-    "CREATE INDEX IF NOT EXISTS tidegate_record_until ON tidegate_record (store, until_ms) WHERE state <> 0",
-    // What a gateway left running when it died, and nobody has asked for since.
-    "CREATE INDEX IF NOT EXISTS tidegate_record_running ON tidegate_record (store, until_ms) WHERE state = 0",
-    "CREATE INDEX IF NOT EXISTS tidegate_record_answer ON tidegate_record (store, fence) WHERE answer IS NOT NULL",
-];
 
 type Outcome<T> = Result<T, sqlx::Error>;
 type Ready = std::sync::mpsc::Sender<Result<(), String>>;
@@ -163,7 +147,7 @@ struct Line {
 
 /// Prepares the database, says so, and works until the store is dropped.
 async fn work(mut first: Line, queues: Vec<mpsc::Receiver<Job>>, ready: &Ready) {
-    let prepared = timeout(LONGEST, first.prepare()).await;
+    let prepared = timeout(LONGEST_COUNT, first.prepare()).await;
     let prepared = prepared.map_err(|_| "no answer".to_owned()).and_then(|done| done.map_err(|why| why.to_string()));
     let usable = prepared.is_ok();
     // Nobody waits any more when whoever opened the store is gone.
@@ -208,10 +192,7 @@ impl Line {
                         let _ = tell.send(done);
                     }
                 }
-                Job::Purge(now) => {
-                    let done = timeout(LONGEST, self.purge(now)).await;
-                    let _ = self.judged(done);
-                }
+                Job::Purge(now) => self.sweep(now).await,
             }
         }
     }
@@ -310,9 +291,35 @@ impl Line {
         Ok(())
     }
 
-    async fn purge(&mut self, now: Duration) -> Outcome<()> {
+    /// Forgets as much as is old, up to a bound: the requests of this queue wait. Counts now and then what others have done;
+    /// that takes long where there is much, and must not take the forgetting with it.
+    async fn sweep(&mut self, now: Duration) {
+        for _ in 0..MOST_PURGES {
+            let done = timeout(LONGEST, self.purge(now)).await;
+            if !matches!(self.judged(done), Ok(true)) {
+                break;
+            }
+        }
+        if self.counted.is_none_or(|counted| counted.elapsed() >= COUNTED_EVERY) {
+            self.counted = Some(Instant::now());
+            let done = timeout(LONGEST_COUNT, self.count()).await;
+            let _ = self.judged(done);
+        }
+    }
+
+    async fn count(&mut self) -> Outcome<()> {
         let (store, room) = (self.store.clone(), self.room.clone());
-        let count_anew = self.counted.is_none_or(|counted| counted.elapsed() >= COUNTED_EVERY);
+        let mut all = self.begin().await?;
+        let (records, bytes) = count(&mut all, &store).await?;
+        all.commit().await?;
+        room.kept.set(records, bytes);
+        Ok(())
+    }
+
+    /// `true` when there may be more to forget.
+    async fn purge(&mut self, now: Duration) -> Outcome<bool> {
+        let (store, room) = (self.store.clone(), self.room.clone());
+        let (mut records, mut bytes, mut more) = (0, 0, false);
         let mut all = self.begin().await?;
         for state in ["state <> 0", "state = 0"] {
             let sql = format!(
@@ -320,18 +327,16 @@ impl Line {
                     WHERE store = $1 AND {state} AND until_ms <= $2 LIMIT $3 FOR UPDATE SKIP LOCKED)
                     RETURNING coalesce(octet_length(answer), 0)"
             );
-            forget(&mut all, &room, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&*store).bind(ms(now))).await?;
+            let gone = forget(&mut all, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&*store).bind(ms(now))).await?;
+            (records, bytes, more) = (records + gone.records, bytes + gone.bytes, more || gone.more);
         }
-        if room.kept.bytes() > room.bounds.bytes() {
-            drop_answers(&mut all, &store, &room).await?;
+        let excess = room.kept.bytes().saturating_sub(bytes).saturating_sub(room.bounds.bytes());
+        if excess > 0 {
+            bytes += drop_answers(&mut all, &store, excess).await?;
         }
-        let counted = if count_anew { Some(count(&mut all, &store).await?) } else { None };
         all.commit().await?;
-        if let Some((records, bytes)) = counted {
-            room.kept.set(records, bytes);
-            self.counted = Some(Instant::now());
-        }
-        Ok(())
+        room.kept.less(records, bytes);
+        Ok(more)
     }
 }
 

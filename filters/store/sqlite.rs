@@ -11,6 +11,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -22,6 +23,8 @@ use super::{Answer, Bounds, Claim, Claimed, Kept, RecordId, RecordStore, Settle,
 
 /// Records forgotten in one go: a few milliseconds of the writer's time.
 const PURGED_AT_ONCE: u32 = 2_000;
+/// So many times in a row.
+const MOST_PURGES: u32 = 100;
 
 /// `fence` is never given twice, also when the record that had it is gone.
 const SCHEMA: &str = "
@@ -60,6 +63,15 @@ pub struct SqliteRecords {
 struct Room {
     kept: Kept,
     bounds: Arc<Bounds>,
+    /// A commit has failed, and what was counted with it is wrong.
+    stale: AtomicBool,
+}
+
+impl Room {
+    fn failed(&self, error: &Failed) -> StoreError {
+        self.stale.store(true, Relaxed);
+        StoreError::Failed(error.to_string())
+    }
 }
 
 impl SqliteRecords {
@@ -76,7 +88,7 @@ impl SqliteRecords {
         let path = folder.join(format!("{name}.records.sqlite"));
         let store =
             Store::open(&path, &[SCHEMA, SCHEMA_2], Options::default()).map_err(|why| failed("its file", &why))?;
-        let room = Arc::new(Room { kept: Kept::default(), bounds });
+        let room = Arc::new(Room { kept: Kept::default(), bounds, stale: AtomicBool::new(false) });
         let counted = room.clone();
         // The first thing this store does, so no claim of this process is there yet.
         store.post(move |connection| give_up_running(connection, &counted.kept));
@@ -102,6 +114,10 @@ pub(crate) fn lock(path: &Path) -> io::Result<File> {
 /// Gives up what an earlier process left running, and counts.
 fn give_up_running(connection: &Connection, kept: &Kept) -> rusqlite::Result<()> {
     connection.execute("UPDATE record SET state = ?1 WHERE state = ?2", [UNKNOWN, RUNNING])?;
+    count(connection, kept)
+}
+
+fn count(connection: &Connection, kept: &Kept) -> rusqlite::Result<()> {
     let count: i64 = connection.query_row("SELECT count(*) FROM record", [], |row| row.get(0))?;
     let sql = "SELECT coalesce(sum(length(answer)), 0) FROM record INDEXED BY record_answer WHERE answer IS NOT NULL";
     let bytes: i64 = connection.query_row(sql, [], |row| row.get(0))?;
@@ -215,17 +231,14 @@ fn make_room(connection: &Connection, room: &Room) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn failed(error: &Failed) -> StoreError {
-    StoreError::Failed(error.to_string())
-}
-
 impl RecordStore for SqliteRecords {
     fn claim(&self, wish: Claim) -> Answer<Claimed> {
         let (store, seal, room) = (self.store.clone(), self.seal.clone(), self.room.clone());
         Answer::Later(Box::pin(async move {
             let id = wish.id;
+            let kept = room.clone();
             let found = store.write(move |connection| claim(connection, &wish, &room)).await;
-            let found = found.map_err(|error: Failed| failed(&error))?.ok_or(StoreError::Full)?;
+            let found = found.map_err(|error: Failed| kept.failed(&error))?.ok_or(StoreError::Full)?;
             Ok(found.open(id, &seal))
         }))
     }
@@ -234,8 +247,9 @@ impl RecordStore for SqliteRecords {
         let (store, seal, room) = (self.store.clone(), self.seal.clone(), self.room.clone());
         Answer::Later(Box::pin(async move {
             let sealed = Sealed::of(settle, &seal);
+            let kept = room.clone();
             let settled = store.write(move |connection| sealed.apply(connection, &room)).await;
-            settled.map_err(|error: Failed| failed(&error))
+            settled.map_err(|error: Failed| kept.failed(&error))
         }))
     }
 
@@ -246,7 +260,7 @@ impl RecordStore for SqliteRecords {
     }
 
     fn purge(&self, now: Duration) {
-        purge(self.store.clone(), self.room.clone(), now);
+        purge(self.store.clone(), self.room.clone(), now, MOST_PURGES);
     }
 
     fn len(&self) -> usize {
@@ -254,18 +268,22 @@ impl RecordStore for SqliteRecords {
     }
 }
 
-/// Forgets what is old, some at a time: claims that come meanwhile go in between.
-fn purge(store: Store, room: Arc<Room>, now: Duration) {
+/// Forgets what is old, some at a time and so many times at most: claims that come meanwhile go in between, and where no commit
+/// succeeds the same rows would be forgotten for ever.
+fn purge(store: Store, room: Arc<Room>, now: Duration, left: u32) {
     let sql = "DELETE FROM record WHERE fence IN
                (SELECT fence FROM record WHERE until_ms <= ?1 AND state <> 0 LIMIT ?2)
                RETURNING coalesce(length(answer), 0)";
     store.clone().post(move |connection| {
+        if room.stale.swap(false, Relaxed) {
+            count(connection, &room.kept)?;
+        }
         let mut delete = connection.prepare_cached(sql)?;
         let gone = delete.query_map([ms(now), i64::from(PURGED_AT_ONCE)], |row| row.get::<_, i64>(0))?;
         let gone = gone.collect::<rusqlite::Result<Vec<_>>>()?;
         room.kept.less(gone.len(), gone.iter().map(|size| size.unsigned_abs()).sum());
-        if gone.len() == PURGED_AT_ONCE as usize {
-            purge(store, room, now);
+        if gone.len() == PURGED_AT_ONCE as usize && left > 1 {
+            purge(store, room, now, left - 1);
         }
         Ok::<(), rusqlite::Error>(())
     });

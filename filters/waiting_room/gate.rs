@@ -118,7 +118,7 @@ impl Gate {
             return Some(Why::Preflight);
         }
         let folded = settings.fold_paths.then(|| head.path.to_ascii_lowercase());
-        let head = RequestHead { path: folded.as_deref().unwrap_or(head.path), ..*head };
+        let head = folded_head(folded.as_deref(), head);
         settings.bypass.iter().position(|rule| rule.condition.holds(&head, cx)).map(Why::Rule)
     }
 
@@ -138,6 +138,11 @@ impl Gate {
             subject: subject.to_be_bytes(),
         }
     }
+}
+
+/// The head as rules see it, where capitals make no difference.
+fn folded_head<'a>(folded: Option<&'a str>, head: &'a RequestHead<'a>) -> RequestHead<'a> {
+    RequestHead { path: folded.unwrap_or(head.path), ..*head }
 }
 
 impl Case<'_, '_> {
@@ -236,7 +241,9 @@ impl Case<'_, '_> {
 
     /// Whether this visitor may have a place at all.
     pub(super) fn is_eligible(&self, cx: &RequestContext) -> bool {
-        self.settings.eligible.as_ref().is_none_or(|condition| condition.holds(self.head, cx))
+        let folded = self.settings.fold_paths.then(|| self.head.path.to_ascii_lowercase());
+        let head = folded_head(folded.as_deref(), self.head);
+        self.settings.eligible.as_ref().is_none_or(|condition| condition.holds(&head, cx))
     }
 
     /// Requests that neither take a number nor a place: what a browser asks for on its own, beside the page that it shows.

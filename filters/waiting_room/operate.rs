@@ -67,13 +67,9 @@ impl Room {
         !self.is_degraded()
     }
 
-    /// The backend says how many pieces are left; `None`: some. It cannot reopen what an operator closed. Takes the lock only
-    /// where that is news.
+    /// The backend says how many pieces are left; `None`: some. It cannot reopen what an operator closed.
     pub fn set_stock(&self, left: Option<u64>) {
-        let outlook = self.outlook_now();
-        if outlook.stock != left || (outlook.state == State::SoldOut) != (left == Some(0)) {
-            self.line.lock().set_stock(left);
-        }
+        self.line.lock().set_stock(left);
     }
 
     /// Keeps the visit of somebody who goes to pay for at least `span` from now.

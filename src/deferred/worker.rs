@@ -76,6 +76,13 @@ struct Post {
 /// One more try is under way until this is dropped.
 struct Running(Arc<AtomicUsize>);
 
+impl Running {
+    fn new(post: &Post) -> Self {
+        post.running.fetch_add(1, SeqCst);
+        Self(post.running.clone())
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
@@ -163,7 +170,7 @@ async fn drain(post: Arc<Post>, deferred: Weak<Deferred>) {
             tokio::spawn(pay::look(gateway.clone(), book.clone(), entry));
         }
         if !due.send.is_empty() {
-            tokio::spawn(batch(post.clone(), book.clone(), due.send));
+            tokio::spawn(batch(post.clone(), book.clone(), due.send, Running::new(&post)));
         }
         let sleep = due.wake.map_or(LONGEST_SLEEP, |wake| wake.saturating_sub(unix(&gateway))).min(LONGEST_SLEEP);
         drop(gateway);
@@ -190,7 +197,7 @@ pub(super) fn unix(gateway: &Gateway) -> Duration {
 }
 
 /// Writes down that these are being sent, then sends each.
-async fn batch(post: Arc<Post>, deferred: Arc<Deferred>, entries: Vec<Entry>) {
+async fn batch(post: Arc<Post>, deferred: Arc<Deferred>, entries: Vec<Entry>, _running: Running) {
     let mut letters = match deferred.running(&entries).await {
         Ok(letters) => letters,
         Err(error) => {
@@ -210,7 +217,7 @@ async fn batch(post: Arc<Post>, deferred: Arc<Deferred>, entries: Vec<Entry>) {
     for (entry, at) in entries.into_iter().zip(leave_at) {
         let at = began + at.saturating_sub(now);
         let letter = letters.iter().position(|(seq, _)| *seq == entry.seq).map(|at| letters.swap_remove(at).1);
-        tokio::spawn(one(post.clone(), deferred.clone(), (entry, letter, at)));
+        tokio::spawn(one(post.clone(), deferred.clone(), (entry, letter, at), Running::new(&post)));
     }
 }
 
@@ -219,9 +226,8 @@ async fn one(
     post: Arc<Post>,
     deferred: Arc<Deferred>,
     (entry, letter, at): (Entry, Option<Letter>, tokio::time::Instant),
+    running: Running,
 ) {
-    post.running.fetch_add(1, SeqCst);
-    let running = Running(post.running.clone());
     tokio::time::sleep_until(at).await;
     let ending = match letter {
         Some(letter) => carry_out(&post, &deferred, &entry, letter).await,

@@ -362,11 +362,12 @@ async fn out_of_time(alarm: &mut Alarm, conn: &Conn, first_byte: Duration, total
         let client = conn.shielded();
         let deaf = client.as_ref().is_some_and(|client| client.is_deaf());
         let mut unread = conn.reader_deadline().map(Instant::from_std).filter(|_| !deaf);
-        if let (Some(client), Some(_)) = (client, unread.take_if(|deadline| now >= *deadline)) {
+        if unread.take_if(|deadline| now >= *deadline).is_some() {
+            let Some(client) = client else {
+                conn.set_cut(Cut::TooLong);
+                return Cut::TooLong;
+            };
             client.forsake();
-        } else if unread.is_some_and(|deadline| now >= deadline) {
-            conn.set_cut(Cut::TooLong);
-            return Cut::TooLong;
         }
         if now >= look {
             look = now + patience / READER_LOOKS;

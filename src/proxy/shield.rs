@@ -114,8 +114,10 @@ impl Shield {
 
     /// The client is gone; whether its request goes on without it.
     fn goes_on(&mut self) -> bool {
-        if let Some((seats, peer, limits)) = self.seats.take() {
-            self.seat = seats.take(peer, &limits).ok();
+        if let Some((seats, peer, limits)) = &self.seats
+            && self.seat.is_none()
+        {
+            self.seat = seats.take(*peer, limits).ok();
             if self.seat.is_none() {
                 return false;
             }

@@ -30,6 +30,13 @@ impl FileJournal {
         file.read_to_end(&mut bytes)?;
         let history = History::read(&bytes);
         let torn = history.length < bytes.len();
+        // The last line may have been cut short by a crash. One in the middle was acknowledged, and so was all behind it.
+        let unread = &bytes[history.length..];
+        if unread.iter().position(|byte| *byte == b'\n').is_some_and(|end| end + 1 < unread.len()) {
+            let line = history.lines.len() + 1;
+            let why = format!("{}: line {line} cannot be read; set the file aside to begin anew", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         sync_folder(&path)?;
         Ok((Self { path, file, length: history.length as u64, torn }, history))
     }
@@ -122,6 +129,17 @@ mod tests {
         journal.replace(b"{\"at\":5}\n").unwrap();
         journal.append(b"{\"at\":6}\n").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"{\"at\":5}\n{\"at\":6}\n");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_an_error_and_what_follows_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("drop.journal");
+        let damaged = b"{\"at\":1}\n{\"at\":\"two\"}\n{\"at\":3}\n";
+        std::fs::write(&path, damaged).unwrap();
+        let error = FileJournal::open(path.clone()).err().unwrap().to_string();
+        assert!(error.contains("line 2 cannot be read"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
     }
 
     #[test]

@@ -11,7 +11,9 @@ impl Line {
     /// forgets what the backend said.
     pub fn set_sold_out(&mut self, sold_out: bool) {
         self.sold_out = sold_out;
-        self.gone &= sold_out;
+        if !sold_out {
+            (self.gone, self.stock) = (false, None);
+        }
     }
 
     /// The backend says how much is left: of nothing the same follows. `None`: something, it does not say how much.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::payments::desk::{Desk, PLAIN, charges, good, pay, stands};
-use crate::support::{Authority, Gateway, Origin, TlsFront, eventually, get, one_route};
+use crate::support::{Authority, Gateway, Origin, Raw, TlsFront, eventually, get, one_route};
 
 /// A file whose only upstream speaks TLS; `tls`: further keys of that.
 fn file(front: &TlsFront, tls: &str, more: &str) -> String {
@@ -98,4 +98,25 @@ fn probes_speak_tls_where_requests_do() {
     assert!(healthy());
     gateway.reload(&file(&front, &trusts(&stranger), health));
     eventually("it is out", Duration::from_secs(10), || !healthy());
+}
+
+#[test]
+fn who_does_not_read_what_comes_over_tls_is_let_go_in_time() {
+    let big = Origin::with(|_, stream| {
+        let piece = vec![b'x'; 64 << 10];
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n");
+        (0..1024).all(|_| stream.write_all(&piece).is_ok())
+    });
+    let authority = Authority::new();
+    let front = TlsFront::start(big.address, &authority.certify("pay.test"), None, &["http/1.1"]);
+    let keys = format!("    read_timeout: 20s\n    tls: {{{}}}\n", trusts(&authority));
+    let yaml = one_route(front.address, "  limits: {body_timeout: 1s}", "", "");
+    let gateway = Gateway::start(&yaml.replace("    read_timeout: 2s\n", &keys));
+    let mut raw = Raw::connect(gateway.public());
+    raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the answer begins", Duration::from_secs(5), || gateway.metric("tidegate_connections{") >= 1.0);
+    eventually("nobody waits for the reader", Duration::from_secs(10), || {
+        gateway.metric("tidegate_connections{") < 1.0
+    });
+    assert_eq!(gateway.access_log(1)[0]["decision"], "cut");
 }
