@@ -65,7 +65,11 @@ pub(super) async fn forget(
     delete: Query<'_, Postgres, PgArguments>,
 ) -> Result<Gone, sqlx::Error> {
     let rows = delete.bind(AT_ONCE).fetch_all(all).await?;
-    Ok(Gone { records: rows.len(), bytes: sizes(&rows)?, more: rows.len() as i64 == AT_ONCE })
+    Ok(Gone {
+        records: rows.len(),
+        bytes: sizes(&rows)?,
+        more: i64::try_from(rows.len()).is_ok_and(|rows| rows == AT_ONCE),
+    })
 }
 
 fn sizes(rows: &[PgRow]) -> Result<u64, sqlx::Error> {

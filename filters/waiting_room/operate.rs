@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::Guard;
 
 use super::aimd::Health;
-use super::line::{Admission, Prediction, State};
+use super::line::{Admission, Prediction};
 use super::public::Notice;
 use super::room::Room;
 use super::rules::Rules;
