@@ -33,7 +33,7 @@ impl FileJournal {
         // The last line may have been cut short by a crash. One in the middle was acknowledged, and so was all behind it.
         let unread = &bytes[history.length..];
         if unread.iter().position(|byte| *byte == b'\n').is_some_and(|end| end + 1 < unread.len()) {
-            let line = history.lines.len() + 1;
+            let line = bytes[..history.length].iter().filter(|byte| **byte == b'\n').count() + 1;
             let why = format!("{}: line {line} cannot be read; set the file aside to begin anew", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
