@@ -1,5 +1,6 @@
 //! TLS towards upstreams: who is trusted, and that nobody else gets a request.
 
+use std::io::Write;
 use std::time::Duration;
 
 use crate::payments::desk::{Desk, PLAIN, charges, good, pay, stands};
