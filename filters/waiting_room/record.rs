@@ -69,9 +69,6 @@ pub(super) struct Delta {
     pub(super) sold_out: bool,
     /// Whether the backend does.
     pub(super) gone: bool,
-    /// How much the backend says is left.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) stock: Option<u64>,
     /// Whether an operator empties the room.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) draining: bool,
@@ -128,10 +125,9 @@ pub(super) struct Delta {
 impl Delta {
     /// Only its counts.
     pub(super) fn counts(&self) -> Delta {
-        let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, stock, collecting, .. } =
-            *self;
+        let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, collecting, .. } = *self;
         let counts = Delta { at, epoch, tail, reserved, frontier, credit, admitted, ..Delta::default() };
-        Delta { sold_out, gone, stock, collecting, draining: self.draining, doubt: self.doubt.clone(), ..counts }
+        Delta { sold_out, gone, collecting, draining: self.draining, doubt: self.doubt.clone(), ..counts }
     }
 
     /// Whether it says nothing but the time to somebody who knows the counts of the line before.

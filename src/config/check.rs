@@ -70,6 +70,9 @@ impl<'t> Checker<'_, 't> {
         let identity = self.identity(&file.identity);
         let upstreams = self.upstreams(&file.upstreams, &stores);
         let rooms = self.rooms(&file.waiting_rooms);
+        if server.as_ref().is_some_and(|server| server.path_case_insensitive) {
+            self.room_capitals(&file.waiting_rooms);
+        }
         let room_path = self.room_path(&file.waiting_room_path);
         let room_keys = self.room_keys(&file.waiting_room_keys, &file.waiting_rooms);
         let (filters, chains) = self.filters(file, &stores);

@@ -228,6 +228,20 @@ impl Checker<'_, '_> {
         text.value.clone()
     }
 
+    /// Where paths are in lower case, a rule with a capital in one never holds: a callback that was to go by the room would
+    /// wait in it.
+    pub(super) fn room_capitals(&mut self, rooms: &[At<RoomFile>]) {
+        let rules = rooms.iter().flat_map(|room| &room.value.rules).map(|rule| &rule.value.expression);
+        let eligible = rooms.iter().filter_map(|room| room.value.eligibility.as_ref());
+        for text in rules.chain(eligible.map(|eligible| &eligible.value.expression)) {
+            let mut literals = text.value.split(['"', '\'']).skip(1).step_by(2);
+            if literals.any(|text| text.starts_with('/') && text.chars().any(char::is_uppercase)) {
+                let help = Some("`request.path` is in lower case with `path_case: insensitive`".to_owned());
+                self.wrong_with_help(text.at, "a path with capitals never matches", help);
+            }
+        }
+    }
+
     pub(super) fn room_keys(&mut self, keys: &[At<RoomKeyFile>], rooms: &[At<RoomFile>]) -> Vec<KeySpec> {
         if let (Some(room), true) = (rooms.first(), keys.is_empty()) {
             let help = "add `waiting_room_keys: [{kid: 1, secret: \"${NAME}\"}]` with 64 hexadecimal digits";

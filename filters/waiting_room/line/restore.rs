@@ -35,7 +35,6 @@ impl Line {
         self.admitted = delta.admitted;
         self.sold_out = delta.sold_out;
         self.gone = delta.gone;
-        self.stock = delta.stock;
         self.draining = delta.draining;
         if let Some(notice) = &delta.notice {
             self.notice = (!notice.text.is_empty()).then(|| Arc::new(notice.clone()));

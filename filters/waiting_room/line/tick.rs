@@ -363,7 +363,6 @@ impl Line {
         delta.admitted = self.admitted;
         delta.sold_out = self.sold_out;
         delta.gone = self.gone;
-        delta.stock = self.stock;
         delta.draining = self.draining;
         delta.doubt = self.unknown.lots();
         delta.collecting = self.collecting;

@@ -115,23 +115,6 @@ fn who_stands_behind_the_last_piece_looks_more_often_as_it_comes_near_and_a_mill
 }
 
 #[test]
-fn what_the_shop_has_left_is_known_after_a_kill() {
-    let mut bench = Bench::new(two_each());
-    bench.room.set_stock(Some(1));
-    bench.pass(200);
-    fill(&mut bench, 2);
-    let waiting: Vec<u64> = (0..5).map(|_| place(&bench)).collect();
-    bench.pass(500);
-    let wall = bench.now;
-    let mut bench = bench.kill(wall);
-    bench.pass(500);
-    assert_eq!(come_in(&bench, &waiting), NOBODY, "two have a chance at one");
-    bench.room.set_stock(Some(2));
-    bench.pass(500);
-    assert_eq!(come_in(&bench, &waiting).len(), 2);
-}
-
-#[test]
 fn a_room_that_an_operator_reopens_moves_until_the_shop_speaks_again() {
     let mut bench = Bench::new(two_each());
     bench.room.set_stock(Some(0));

@@ -112,7 +112,8 @@ fn a_request_is_withdrawn_while_it_waits_and_not_later() {
 #[test]
 fn what_waited_too_long_expires_and_is_not_carried_out() {
     let origin = shop(Duration::from_millis(1_900));
-    let gateway = Gateway::start(&with(origin.address, ", when: always, max_in_flight: 1, ttl: 1s"));
+    let yaml = with(origin.address, ", when: always, max_in_flight: 1, ttl: 1s");
+    let gateway = Gateway::start(&yaml.replace("read_timeout: 2s", "read_timeout: 10s"));
     let first = place(&post(&gateway, "", "{}"));
     eventually("the first is under way", PATIENCE, || origin.seen().len() == 1);
     let second = place(&post(&gateway, "", "{}"));
