@@ -1,7 +1,7 @@
 //! The rows of the table that only HTTP/2 has: a scripted server that ends streams as it likes.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use super::desk::{Desk, PLAIN, answer, pay, stands};
 use crate::support::Origin;
@@ -58,10 +58,12 @@ fn server(bytes: Vec<u8>, leaves: bool) -> Origin {
     Origin::by_hand(move |mut stream| {
         if until_request(&mut stream) {
             let _ = stream.write_all(&bytes);
-            if !leaves {
-                let mut rest = [0; 1024];
-                while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
+            if leaves {
+                // The end alone: a socket that is closed with something unread resets, and may take back the bytes above.
+                let _ = stream.shutdown(Shutdown::Write);
             }
+            let mut rest = [0; 1024];
+            while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
         }
     })
 }
