@@ -44,15 +44,15 @@ fn crowd(gateway: &Gateway, count: usize) -> Vec<String> {
 #[test]
 fn a_crowd_goes_out_at_the_pace_of_each_channel() {
     let ((a, _), (b, _)) = (desk(), desk());
-    let gateway = Gateway::start(&file(a.address, b.address, "rate: 40/s"));
-    let places = crowd(&gateway, 200);
+    let gateway = Gateway::start(&file(a.address, b.address, "rate: 10/s"));
+    let places = crowd(&gateway, 80);
     for place in &places {
         assert_eq!(result(&gateway, place).status, 201);
     }
     let (a, b) = (a.seen().len(), b.seen().len());
-    assert_eq!(a + b, 200);
-    // Both were needed all the while: neither pace was the other's.
-    assert!((80..=120).contains(&a), "{a} and {b}");
+    assert_eq!(a + b, 80);
+    // Both were needed all the while, as a crowd comes in far faster than at 20 a second: neither pace was the other's.
+    assert!((32..=48).contains(&a), "{a} and {b}");
     assert_eq!(
         (of(&gateway, "sent_total", "a").round(), of(&gateway, "sent_total", "b").round()),
         (a as f64, b as f64)
