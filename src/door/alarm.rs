@@ -18,6 +18,11 @@ impl Alarm {
         Self(Box::pin(sleep_until(deadline)))
     }
 
+    /// Whether the task that polled it last is woken no later than at `deadline` anyhow.
+    pub(crate) fn stands(&self, deadline: Instant) -> bool {
+        self.0.deadline() <= deadline && !self.0.is_elapsed()
+    }
+
     /// Ready once `deadline` is over.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if self.0.deadline() > deadline {

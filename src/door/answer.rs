@@ -5,7 +5,7 @@ mod form;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -111,16 +111,27 @@ impl Answer {
     /// Sends it. A client that does not read within `patience` is given up.
     pub(crate) async fn send(&self, conn: &Conn, patience: Duration) -> io::Result<()> {
         let mut write = pin!(conn.write(&self.0));
-        // An answer nearly always fits into the socket at once; a timer is for those that do not.
-        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await {
-            return done;
+        match at_once(write.as_mut()).await {
+            Some(sent) => sent,
+            None => in_time(patience, write).await,
         }
-        tokio::time::timeout(patience, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     pub(crate) fn len(&self) -> u64 {
         self.0.len() as u64
     }
+}
+
+/// What a write comes to if it does not wait. An answer nearly always fits into the socket; a timer is for those that do not.
+async fn at_once(mut write: Pin<&mut impl Future<Output = io::Result<()>>>) -> Option<io::Result<()>> {
+    match poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await {
+        Poll::Ready(sent) => Some(sent),
+        Poll::Pending => None,
+    }
+}
+
+async fn in_time(patience: Duration, write: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    tokio::time::timeout(patience, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// How a reply of the gateway's own goes out.
@@ -135,7 +146,14 @@ pub(crate) struct Sending {
 }
 
 /// Answers a request with `reply` and ends it. An error: the client did not take it.
-pub(crate) async fn give(conn: &Conn, mut flow: Box<Flow>, reply: Box<Reply>, how: Sending) -> io::Result<()> {
+/// `target`: as sent.
+pub(crate) async fn give(
+    conn: &Conn,
+    mut flow: Box<Flow>,
+    target: &str,
+    reply: Box<Reply>,
+    how: Sending,
+) -> io::Result<()> {
     flow.answers(&reply, how.decision);
     let unix = flow.gateway.shared.clock.unix(flow.arrival.at);
     let framed = Framed { keep: how.keep, bodiless: flow.method == Method::HEAD, old: how.old, unix };
@@ -145,8 +163,17 @@ pub(crate) async fn give(conn: &Conn, mut flow: Box<Flow>, reply: Box<Reply>, ho
     let to = Addressee { request_id: &flow.id, person: flow.person, edits: &edits, outcome };
     let answer = Answer::of(reply, &to, framed).ok_or(io::ErrorKind::Unsupported)?;
     let patience = flow.snapshot.config.server.limits.body_timeout;
-    let sent = answer.send(conn, patience).await;
-    flow.end(status, answer.len(), sent.is_err());
+    let mut write = pin!(conn.write(&answer.0));
+    let sent = match at_once(write.as_mut()).await {
+        Some(sent) => sent,
+        None => {
+            // Should this wait be cut off, the flow writes its line alone.
+            target.clone_into(&mut flow.target);
+            in_time(patience, write).await
+        }
+    };
+    let method = std::mem::take(&mut flow.method);
+    flow.finish((method.as_str(), target), status, answer.len(), sent.is_err());
     sent
 }
 

@@ -48,8 +48,9 @@ pub(crate) enum Next {
 }
 
 /// What a request stage at the door came to.
-enum Step {
-    Answer(Box<Flow>, Box<Reply>),
+enum Step<'a> {
+    /// With the target as sent.
+    Answer(Box<Flow>, Box<Reply>, &'a str),
     /// On to this route's upstream.
     Forward(Box<Flow>, Arc<Route>, Vec<u8>),
     /// Nothing is wanted of an upstream, but the answer is not there yet.
@@ -58,7 +59,7 @@ enum Step {
     HandOver(Box<Flow>, Vec<u8>),
 }
 
-/// Takes the request at the start of `buf`, whose head ends at `end`, through the gateway.
+/// Takes the request at the start of `buf`, whose head is there whole and ends at `end` at the latest, through the gateway.
 pub(crate) async fn one(
     door: &Door,
     conn: &Conn,
@@ -73,14 +74,26 @@ pub(crate) async fn one(
     if let Err(error) = parse(&mut head, &buf[..end], Door::bounds(&snapshot.config.server.limits)) {
         return refuse(door, conn, error).await;
     }
+    let end = head.len;
     let step = match decide(door, snapshot, conn, peer, &buf[..end], &head) {
         Ok(step) => step,
         Err(error) => return refuse(door, conn, error).await,
     };
     match step {
-        Step::Answer(flow, reply) => {
-            let stopping = *shutdown.borrow();
-            answer(conn, flow, reply, &head, buf, stopping).await
+        Step::Answer(flow, reply, target) => {
+            let body = arrived(head.framing, &buf[end..]);
+            let keep = head.keep_alive && drainable(&head, body) && !*shutdown.borrow();
+            let sending = Sending { decision: decision(&reply), keep, old: head.old };
+            if give(conn, flow, target, reply, sending).await.is_err() {
+                return Next::Gone;
+            }
+            buf.advance(end + body.unwrap_or(0));
+            conn.put_buffer(buf);
+            match body {
+                _ if !keep => Next::Close,
+                Some(_) => Next::Keep,
+                None => drain(conn, head.framing).await,
+            }
         }
         Step::Forward(flow, route, rewritten) => {
             buf.advance(end);
@@ -106,7 +119,8 @@ pub(crate) async fn one(
             }
             let keep = head.keep_alive && !*shutdown.borrow();
             let sending = Sending { decision: decision(&reply), keep, old: head.old };
-            match give(conn, flow, reply, sending).await {
+            let target = std::mem::take(&mut flow.target);
+            match give(conn, flow, &target, reply, sending).await {
                 Ok(()) if keep => Next::Keep,
                 Ok(()) => Next::Close,
                 Err(_) => Next::Gone,
@@ -136,14 +150,14 @@ fn part_of<'a>(bytes: &'a [u8], span: &Span) -> &'a [u8] {
 }
 
 /// The request stage over the borrowed head.
-fn decide(
+fn decide<'a>(
     door: &Door,
     snapshot: Arc<Snapshot>,
     conn: &Conn,
     peer: IpAddr,
-    bytes: &[u8],
+    bytes: &'a [u8],
     head: &Head,
-) -> Result<Step, HeadError> {
+) -> Result<Step<'a>, HeadError> {
     let part = |span: &Span| part_of(bytes, span);
     // The head check admits visible ASCII only in what is read as text here. Method and target share the first line.
     // So does the host, nearly always, in the line behind it; one look at all of them is cheaper than one at each.
@@ -180,8 +194,7 @@ fn decide(
     let decision = match decision {
         Decision::Respond(reply) if !is_stream(&reply) => {
             flow.method = method;
-            flow.target = text(&head.target).to_owned();
-            return Ok(Step::Answer(flow, reply));
+            return Ok(Step::Answer(flow, reply, text(&head.target)));
         }
         other => other,
     };
@@ -213,32 +226,14 @@ fn is_stream(reply: &Reply) -> bool {
     matches!(reply.body, ReplyBody::Stream { .. })
 }
 
-async fn answer(conn: &Conn, flow: Box<Flow>, reply: Box<Reply>, head: &Head, mut buf: BytesMut, stop: bool) -> Next {
-    buf.advance(head.len);
-    let body_here = arrived(head.framing, &buf);
-    let drainable = match (body_here, head.framing) {
+/// Whether the body of a refused request can be read off, so that its connection stays; `body`: its length if it is here.
+fn drainable(head: &Head, body: Option<usize>) -> bool {
+    match (body, head.framing) {
         (Some(_), _) => true,
         // A client that waits for 100 (Continue) may or may not send its body after a refusal: nobody can tell.
         (None, _) if head.expects_continue => false,
         (None, Framing::Length(length)) => length <= DRAIN_BYTES as u64,
         (None, _) => true,
-    };
-    let keep = head.keep_alive && drainable && !stop;
-    let sending = Sending { decision: decision(&reply), keep, old: head.old };
-    if give(conn, flow, reply, sending).await.is_err() {
-        return Next::Gone;
-    }
-    if !keep {
-        conn.put_buffer(buf);
-        return Next::Close;
-    }
-    match body_here {
-        Some(body) => {
-            buf.advance(body);
-            conn.put_buffer(buf);
-            Next::Keep
-        }
-        None => drain(conn, head.framing, buf).await,
     }
 }
 
@@ -256,8 +251,7 @@ fn arrived(framing: Framing, buf: &[u8]) -> Option<usize> {
 }
 
 /// Reads off the body of a request that was refused.
-async fn drain(conn: &Conn, framing: Framing, buf: BytesMut) -> Next {
-    conn.put_buffer(buf);
+async fn drain(conn: &Conn, framing: Framing) -> Next {
     let read_off = async {
         loop {
             if conn.read_more().await.ok().filter(|read| *read > 0).is_none() {

@@ -16,6 +16,8 @@ use super::octets::{NAME, TARGET, TOKEN, check_host, content_length, is_token_by
 const LONGEST_TARGET: usize = 8_192;
 /// Longest method in bytes; the longest registered one has 17.
 const LONGEST_METHOD: usize = 24;
+/// Bytes of a request that is not searched for its end before it is read.
+const SHORT_REQUEST: usize = 1_024;
 /// A part of the head, by position.
 pub(crate) type Span = Range<u32>;
 
@@ -84,6 +86,13 @@ pub(crate) fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
     END.find(&bytes[from..]).map(|at| from + at + 4)
 }
 
+/// As [`end_of_head`] of all the bytes that came, or an end behind it: where the empty line of a short request is the last
+/// that came, [`parse`] finds out sooner whether it is the first.
+pub(crate) fn end_hint(bytes: &[u8], seen: usize, max_size: usize) -> Option<usize> {
+    let short = bytes.len() <= SHORT_REQUEST.min(max_size) && bytes.ends_with(b"\r\n\r\n");
+    if short { Some(bytes.len()) } else { end_of_head(bytes, seen) }
+}
+
 /// Whether an unfinished head is already beyond repair, so that nobody waits for the rest of garbage.
 pub(crate) fn hopeless(bytes: &[u8], seen: usize) -> bool {
     let from = seen.saturating_sub(1);
@@ -98,7 +107,7 @@ pub(crate) fn span(whole: &[u8], part: &[u8]) -> Span {
     narrow(start)..narrow(start + part.len())
 }
 
-/// Checks a whole head: `bytes` ends with the empty line. `head`, fresh, is filled in place: it is large to move.
+/// Checks the head at the front of `bytes`, which hold all of it. `head`, fresh, is filled in place: it is large to move.
 pub(crate) fn parse(head: &mut Head, bytes: &[u8], bounds: Bounds) -> Result<(), HeadError> {
     if bytes.len() > bounds.max_size {
         return Err(refuse(431, "head too large"));
@@ -122,9 +131,7 @@ pub(crate) fn parse(head: &mut Head, bytes: &[u8], bounds: Bounds) -> Result<(),
         seen.header(name, value, head, bytes)?;
         head.headers.push((span(bytes, name), span(bytes, value)));
     }
-    if !rest.is_empty() {
-        return Err(refuse(400, "bytes behind the empty line"));
-    }
+    head.len = bytes.len() - rest.len();
     seen.settle(head, bytes)
 }
 
@@ -155,7 +162,6 @@ fn request_line(head: &mut Head, bytes: &[u8], line: &[u8]) -> Result<(), HeadEr
         return Err(refuse(405, "CONNECT"));
     }
     let (origin, authority) = split_target(method, target)?;
-    head.len = bytes.len();
     head.method = span(bytes, method);
     head.target = span(bytes, target);
     head.origin = span(bytes, origin);

@@ -78,7 +78,7 @@ pub struct DoorSettings {
 
 /// What came in.
 enum Arrived {
-    /// A head ends at that position of the buffer.
+    /// A head ends at that position of the buffer, or before.
     Head(BytesMut, usize),
     /// HTTP/2's preface.
     H2,
@@ -93,7 +93,7 @@ struct Waits {
     alarm: Alarm,
     shutdown: ShutdownWatch,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Whether `stopping` was polled, so that it wakes this connection.
+    /// Whether `stopping` and the alarm were polled, so that they wake this connection.
     listens: bool,
 }
 
@@ -115,14 +115,19 @@ impl Waits {
         if idle && *self.shutdown.borrow() {
             return None;
         }
-        // Polled once, the wish to stop wakes this task when it comes; it is asked again only when something woke it.
-        let mut ask = idle && !std::mem::replace(&mut self.listens, idle);
+        // Polled once, the wish to stop and the alarm wake this task when they come; they are asked again only when
+        // something woke it. All of a connection is one task, so whoever polled them last was this one.
+        let known = std::mem::replace(&mut self.listens, idle);
+        let (mut ask, mut look) = (idle && !known, !known || !self.alarm.stands(deadline));
         poll_fn(|cx| {
             if let Poll::Ready(read) = conn.poll_read_more(cx) {
                 return Poll::Ready(Some(read));
             }
             if std::mem::replace(&mut ask, idle) && self.stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
+            }
+            if !std::mem::replace(&mut look, true) {
+                return Poll::Pending;
             }
             self.alarm.poll(cx, deadline).map(|()| None)
         })
@@ -195,15 +200,17 @@ impl Door {
                 buf.advance(2);
                 (forgiven, seen) = (true, 0);
             }
-            if let Some(end) = head::end_of_head(&buf, seen) {
-                return self.classify(conn, buf, end, first);
-            }
-            if buf.len() > max {
-                return Arrived::Refused(HeadError { status: 431, reason: "head too large" });
-            }
-            let half_an_empty_line = !forgiven && &buf[..] == b"\r";
-            if !half_an_empty_line && head::hopeless(&buf, seen) {
-                return Arrived::Refused(HeadError { status: 400, reason: "not a request" });
+            if !buf.is_empty() {
+                if let Some(end) = head::end_hint(&buf, seen, max) {
+                    return self.classify(conn, buf, end, first);
+                }
+                if buf.len() > max {
+                    return Arrived::Refused(HeadError { status: 431, reason: "head too large" });
+                }
+                let half_an_empty_line = !forgiven && &buf[..] == b"\r";
+                if !half_an_empty_line && head::hopeless(&buf, seen) {
+                    return Arrived::Refused(HeadError { status: 400, reason: "not a request" });
+                }
             }
             if std::mem::take(&mut just_begun) {
                 deadline = Instant::now() + limits.header_timeout;
@@ -223,7 +230,7 @@ impl Door {
     }
 
     fn classify(&self, conn: &Conn, buf: BytesMut, end: usize, first: bool) -> Arrived {
-        if &buf[..end] == PREFACE && first && self.h2c && !conn.is_tls() {
+        if buf.starts_with(PREFACE) && first && self.h2c && !conn.is_tls() {
             conn.put_buffer(buf);
             return Arrived::H2;
         }

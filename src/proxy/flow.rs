@@ -15,7 +15,7 @@ use super::shield::Client;
 use crate::door::conn::{Conn, Cut};
 use crate::gateway::Gateway;
 use crate::snapshot::{Channel, Route, Snapshot};
-use crate::telemetry::AccessRecord;
+use crate::telemetry::{AccessRecord, Place};
 
 /// How a request came in.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +91,8 @@ pub struct Flow {
 
 impl Flow {
     /// A request that has just arrived.
+    // Written where its caller wants it, which is in a box: it is large to copy.
+    #[inline(always)]
     pub(crate) fn new(gateway: &Arc<Gateway>, snapshot: Arc<Snapshot>, arrival: Arrival, client: IpAddr) -> Self {
         let wall = gateway.shared.clock.unix(arrival.at);
         let id = RequestId::new(wall);
@@ -225,8 +227,10 @@ impl Flow {
         self.gateway.shared.telemetry.access().line(&AccessRecord {
             time_unix: self.cx.wall,
             request_id: self.id.as_bytes(),
-            listener: listeners.get(self.arrival.listener).map_or("", |listener| &listener.name),
-            route: self.route.as_ref().map_or("", |route| &route.name),
+            route: match &self.route {
+                Some(route) => Place::Known(&route.log_words),
+                None => Place::NoRoute(listeners.get(self.arrival.listener).map_or("", |listener| &listener.name)),
+            },
             method,
             target,
             status,

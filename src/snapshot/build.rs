@@ -22,7 +22,7 @@ use crate::payments::JOURNAL;
 use crate::payments::journal::Place;
 use crate::payments::status::StatusPaths;
 use crate::proxy::h1::Pool;
-use crate::telemetry::{ChannelMetrics, RouteMetrics};
+use crate::telemetry::{ChannelMetrics, RouteMetrics, route_words};
 use crate::waiting_room::{self, paths::RoomPaths};
 
 /// Why a checked file could not be compiled; the running configuration stays.
@@ -254,5 +254,6 @@ fn one_route(
         timeout: route.timeout.unwrap_or(limits.request_timeout),
         callback: route.payments.clone(),
         websocket: route.websocket,
+        log_words: route_words(&route.listener, &route.name),
     }))
 }

@@ -77,6 +77,8 @@ pub struct Route {
     pub(crate) callback: Option<CallbackSpec>,
     /// Whether WebSocket upgrades may pass.
     pub websocket: bool,
+    /// What each line of the access log says of it.
+    pub(crate) log_words: Box<str>,
 }
 
 /// One built filter, for reports and activation.

@@ -204,7 +204,10 @@ impl Paths {
                 return Some(route);
             }
         }
-        let ends: SmallVec<[usize; 16]> = memchr_iter(b'/', path.as_bytes()).skip(1).take(self.deepest).collect();
+        // Beyond the longest pattern no slash can end one.
+        let worth = path.as_bytes().iter().take(self.longest + 1).enumerate().skip(1);
+        let slashes = worth.filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let ends: SmallVec<[usize; 16]> = slashes.take(self.deepest).collect();
         for &end in ends.iter().rev() {
             if let Some(route) = self.node(&path[..end]).and_then(|node| search.first(node.prefix.iter())) {
                 return Some(route);

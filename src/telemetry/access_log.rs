@@ -37,6 +37,21 @@ pub enum AccessLogTarget {
     File(PathBuf),
 }
 
+/// Listener and route of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// What [`route_words`] says of them: the same in all lines of a route.
+    Known(&'a str),
+    /// The listener's name; no route matched.
+    NoRoute(&'a str),
+}
+
+/// The part of a line that names the listener and the route.
+#[must_use]
+pub fn route_words(listener: &str, route: &str) -> Box<str> {
+    format!("\",\"listener\":\"{listener}\",\"route\":\"{route}\",\"method\":\"").into()
+}
+
 /// What is known about a finished request.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessRecord<'a> {
@@ -44,10 +59,8 @@ pub struct AccessRecord<'a> {
     pub time_unix: Duration,
     /// The request's id, in hex.
     pub request_id: &'a [u8],
-    /// The listener's name.
-    pub listener: &'a str,
-    /// The route's name; empty when none matched.
-    pub route: &'a str,
+    /// Where it arrived.
+    pub route: Place<'a>,
     /// The method as sent.
     pub method: &'a str,
     /// The target as sent.
@@ -241,11 +254,14 @@ fn format(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     number(out, b"{\"ts\":", record.time_unix.as_secs());
     let digits = [millis / 100, millis / 10 % 10, millis % 10].map(|digit| b'0' + digit as u8);
     out.extend_from_slice(&[b'.', digits[0], digits[1], digits[2]]);
-    word(out, b",\"request_id\":\"", record.request_id);
-    word(out, b",\"listener\":\"", record.listener);
-    word(out, b",\"route\":\"", record.route);
-    word(out, b",\"method\":\"", record.method);
-    out.extend_from_slice(b",\"target\":");
+    out.extend_from_slice(b",\"request_id\":\"");
+    out.extend_from_slice(record.request_id);
+    match record.route {
+        Place::Known(words) => out.extend_from_slice(words.as_bytes()),
+        Place::NoRoute(listener) => out.extend_from_slice(route_words(listener, "").as_bytes()),
+    }
+    out.extend_from_slice(record.method.as_bytes());
+    out.extend_from_slice(b"\",\"target\":");
     masked_target(out, record.target, LONGEST_TARGET);
     number(out, b",\"status\":", u64::from(record.status));
     word(out, b",\"decision\":\"", record.decision);

@@ -13,7 +13,7 @@ mod tests;
 
 use std::io;
 
-pub use access_log::{AccessLog, AccessLogTarget, AccessRecord};
+pub use access_log::{AccessLog, AccessLogTarget, AccessRecord, Place, route_words};
 pub use connections::OpenConnection;
 pub use metrics::Metrics;
 pub use route_metrics::{ChannelMetrics, RouteMetrics};

@@ -10,8 +10,7 @@ fn record<'a>(target: &'a str) -> AccessRecord<'a> {
     AccessRecord {
         time_unix: Duration::from_millis(1_700_000_000_042),
         request_id: b"id",
-        listener: "public",
-        route: "buy",
+        route: Place::Known("\",\"listener\":\"public\",\"route\":\"buy\",\"method\":\""),
         method: "POST",
         target,
         status: 429,

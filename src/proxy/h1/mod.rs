@@ -218,7 +218,8 @@ async fn fail(conn: &Conn, mut flow: Box<Flow>, fault: Fault, keep: bool, old: b
     }
     // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.
     let keep = keep && conn.at_request_boundary() && !fault.is_the_clients();
-    match give(conn, flow, Box::new(reply), Sending { decision: "failed", keep, old }).await {
+    let target = std::mem::take(&mut flow.target);
+    match give(conn, flow, &target, Box::new(reply), Sending { decision: "failed", keep, old }).await {
         Ok(()) if keep => Next::Keep,
         Ok(()) => Next::Close,
         Err(_) => Next::Gone,

@@ -44,6 +44,29 @@ fn a_refused_request_with_a_body_leaves_the_next_request_intact() {
 }
 
 #[test]
+fn requests_in_one_piece_are_told_apart_though_their_bodies_look_like_heads() {
+    let origin = Origin::ok();
+    let gateway = Gateway::start(&one_route(origin.address, "", "", ""));
+    let body = "GET /no HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = format!("POST /with HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let get = "GET /bare HTTP/1.1\r\nHost: a\r\n\r\n";
+    for piece in [post.clone() + get, get.to_owned() + &post, get.repeat(2), post.repeat(2)] {
+        origin.forget();
+        let mut raw = Raw::connect(gateway.public());
+        raw.send(&piece);
+        for _ in 0..2 {
+            assert_eq!(raw.answer().expect("an answer").status, 200, "{piece}");
+        }
+        for seen in origin.seen() {
+            let expected = if seen.target == "/with" { body } else { "" };
+            assert_eq!(String::from_utf8_lossy(&seen.body), expected, "{piece}");
+            assert_ne!(seen.target, "/no");
+        }
+        assert_eq!(origin.seen().len(), 2, "{piece}");
+    }
+}
+
+#[test]
 fn close_is_honoured_and_said() {
     let origin = Origin::ok();
     let gateway = Gateway::start(&one_route(origin.address, "", "", ""));
