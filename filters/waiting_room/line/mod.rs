@@ -118,6 +118,8 @@ pub struct Visitor {
 
 #[derive(Clone, Copy, Debug)]
 struct Turn {
+    /// When it began, or somewhat earlier.
+    since: u64,
     until: u64,
     /// The visitor must have looked since the turn began, by this moment.
     show_up: u64,
@@ -145,6 +147,8 @@ pub struct Line {
     now: u64,
     /// The last tick; visitors move `now` between two.
     ticked: u64,
+    /// Until when those may be silent who were inside before a kill.
+    silence: Option<u64>,
     /// When this process took the room over; passes from before may not be known to the journal.
     began: u64,
     epoch: u32,
@@ -158,6 +162,8 @@ pub struct Line {
     published: u64,
     leases: Leases,
     turns: HashMap<u64, Turn, ahash::RandomState>,
+    /// As many of them as a kill left in doubt.
+    doubtful: u64,
     turn_ends: Deadlines,
     /// Those who missed a turn and came back.
     late: VecDeque<u64>,
@@ -173,11 +179,14 @@ pub struct Line {
     /// Walk-ins that are in the line that is being written, and those since.
     writing: u32,
     fresh: u32,
+    /// Places that are free and that the journal counts as taken: as far as the line that is being written says, and since.
+    freeing: u64,
+    freed: u64,
     admitted: u64,
     sold_out: bool,
     /// The backend says that nothing is left.
     gone: bool,
-    /// Pieces that it says are left; not known again before it says so after a restart.
+    /// Pieces that it says are left.
     stock: Option<u64>,
     /// An operator empties the room: nobody is let in, no visit is prolonged.
     draining: bool,
@@ -225,6 +234,7 @@ impl Line {
             marks,
             now,
             ticked: now,
+            silence: None,
             began: now,
             epoch: 1,
             told_epoch: 1,
@@ -234,6 +244,7 @@ impl Line {
             published: 0,
             leases: Leases::default(),
             turns: HashMap::default(),
+            doubtful: 0,
             turn_ends: Deadlines::default(),
             late: VecDeque::new(),
             late_set: HashSet::default(),
@@ -244,6 +255,8 @@ impl Line {
             next_credit: 0,
             writing: 0,
             fresh: 0,
+            freeing: 0,
+            freed: 0,
             admitted: 0,
             sold_out: false,
             gone: false,
@@ -287,7 +300,7 @@ impl Line {
             return Entry::Rejected(Reason::SoldOut);
         }
         let collecting = matches!(self.rules.phase(self.now), Phase::Prequeue(_));
-        if self.is_open() && self.has_credit() && self.tail < self.reserved && self.free() > 0 {
+        if self.is_open() && self.has_credit() && self.tail < self.reserved && self.free() > self.freeing + self.freed {
             return Entry::Pass(self.walk_in(visitor));
         }
         if self.limits.method == Method::Reject && !collecting {
@@ -314,6 +327,7 @@ impl Line {
     pub fn visit(&mut self, now: u64, number: u64, subject: u64, issued: u64, expires: u64) -> Option<Admission> {
         self.advance(now);
         if let Some(lease) = self.leases.get(number).copied() {
+            self.leases.heard(number);
             let renewal = self.limits.renewal && !self.draining;
             if lease.short || renewal {
                 let from = if renewal { self.now } else { lease.began };
@@ -326,12 +340,11 @@ impl Line {
             return None;
         }
         // Admitted right before a kill: the journal knows the place, but not that it was taken.
-        if self.turns.remove(&number).is_some() {
-            self.proof.over(false);
-            return Some(self.admit(number, subject, self.limits.session));
+        if let Some(admission) = self.take_turn(number, subject) {
+            return Some(admission);
         }
         if issued <= self.began {
-            self.keep_inside(number, subject, expires);
+            self.keep_inside(number, subject, (issued, expires, expires));
             if !self.unknown.found() {
                 self.admitted += 1;
                 self.prove_place((self.limits, None));
@@ -339,6 +352,21 @@ impl Line {
             return self.leases.get(number).map(|lease| admission(number, lease));
         }
         None
+    }
+
+    /// Somebody comes back from paying with a token that was made at `issued` and ends at `expires`. A place that was held
+    /// right before a kill may be another's by now: then there has to be a free one.
+    pub fn come_back(&mut self, now: u64, number: u64, issued: u64, expires: u64) -> Option<Admission> {
+        if let Claim::Pass(admission) = self.claim(now, number, 0) {
+            return Some(admission);
+        }
+        let lost = issued <= self.began && expires > self.now && !self.marks.is_ended(number);
+        if !lost || self.free_places() == 0 {
+            return None;
+        }
+        // The journal does not know of it yet, so nothing is promised.
+        self.keep_inside(number, 0, (issued, expires, self.now));
+        self.leases.get(number).map(|lease| admission(number, lease))
     }
 
     /// Somebody leaves, from wherever they are.
@@ -358,6 +386,7 @@ impl Line {
     /// Ends a visit before its time; its pass is good no more. False when there is none.
     pub fn end(&mut self, number: u64) -> bool {
         let Some(lease) = self.leases.remove(number) else { return false };
+        self.freed += 1;
         self.marks.end(number);
         self.ended.push_back((lease.until, number));
         self.dirty.ended.push((number, lease.until));
@@ -377,11 +406,27 @@ impl Line {
 
     /// The same, for somebody who has ordered and goes to pay: what they take is not in the stock any more.
     pub fn hold(&mut self, now: u64, number: u64, span: u64) -> Option<Admission> {
-        let held = self.extend(now, number, span)?;
-        if self.leases.hold(number) {
-            self.dirty.held.push(number);
+        self.advance(now);
+        if self.turns.get(&number).is_some_and(|turn| turn.doubtful) {
+            // Who has ordered took the turn before the kill.
+            self.take_turn(number, 0);
         }
+        let held = self.extend(now, number, span)?;
+        self.settle(number);
         Some(held)
+    }
+
+    /// Notes that a visitor looks for nothing any more.
+    pub fn settle(&mut self, number: u64) {
+        if self.leases.settle(number) {
+            self.dirty.settled.push(number);
+        }
+    }
+
+    /// When the visit of this number began, or the turn that a kill left in doubt; `None` when there is neither.
+    pub fn began(&self, number: u64) -> Option<u64> {
+        let turn = self.turns.get(&number).filter(|turn| turn.doubtful).map(|turn| turn.since);
+        self.leases.get(number).map(|lease| lease.began).or(turn)
     }
 
     fn advance(&mut self, now: u64) {

@@ -309,6 +309,7 @@ fn the_backend_ends_prolongs_and_keeps_visits() {
     assert!(stage.bench.room.is_ended(1));
     elsewhere = Client { target: format!("/paid?order=8c1f&tgwr={token}"), ..client() };
     let mut next = client();
+    stage.bench.pass(100);
     stage.passes(&mut next);
     assert_eq!(document(&stage.waits(&mut elsewhere))["state"], "PRE", "the visit is over, so nobody comes back to it");
     answered(&stage, &mut next, "sold_out");

@@ -7,6 +7,7 @@ mod events;
 mod fairness;
 mod gates;
 mod health;
+mod kill_model;
 mod kills;
 mod long_polls;
 mod model;
