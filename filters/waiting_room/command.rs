@@ -60,9 +60,10 @@ const LONGEST_ORDER: usize = 128;
 #[must_use]
 pub fn parse(text: &str) -> Option<Command> {
     let mut parts = text.split(';').map(str::trim);
-    let (word, value) = match parts.next()?.split_once('=') {
+    let first = parts.next()?;
+    let (word, value) = match first.split_once('=') {
         Some((word, value)) => (word.trim_end(), value.trim_start().parse::<u64>().ok()),
-        None => (text.trim(), None),
+        None => (first, None),
     };
     if word == "available" {
         return Some(Command::Stock(value));

@@ -102,6 +102,36 @@ fn turns_that_a_kill_left_in_doubt_are_over_in_time_whatever_is_killed_later() {
 }
 
 #[test]
+fn a_turn_that_was_taken_right_before_a_kill_is_nobody_elses_while_its_pass_is_good_whatever_is_killed_next() {
+    let mut bench = Bench::new(places(1));
+    let inside = fill(&mut bench, 1)[0];
+    let (first, next) = (place(&bench), place(&bench));
+    bench.pass(200);
+    bench.room.leave(bench.now, inside);
+    bench.pass(200);
+    let Some(Claim::Pass(mut pass)) = bench.room.poll(bench.now, first, 0) else { panic!("a turn") };
+    let mut issued = bench.now;
+    for _ in 0..3 {
+        // Renewed, of which nothing is written down any more either.
+        let wall = bench.now;
+        bench = bench.kill(wall);
+        bench.pass(15_000);
+        pass = bench.room.visit(bench.now, first, 0, issued, pass.until).expect("still inside");
+        issued = bench.now;
+    }
+    let wall = bench.now;
+    bench = bench.kill(wall);
+    while bench.now < START + 400_000 {
+        bench.pass(1_000);
+        if matches!(bench.room.poll(bench.now, next, 0), Some(Claim::Pass(_))) {
+            assert!(pass.until <= bench.now, "two are inside: one until {}, at {}", pass.until, bench.now);
+            return;
+        }
+    }
+    panic!("the turn never ended");
+}
+
+#[test]
 fn who_is_known_by_name_has_the_place_after_a_kill_without_a_ticket() {
     let mut bench = Bench::new(places(1));
     fill(&mut bench, 1);

@@ -1,5 +1,6 @@
 //! Tests of the waiting room.
 
+mod commands;
 mod crowd;
 mod desk;
 mod documents;

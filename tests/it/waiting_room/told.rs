@@ -60,6 +60,32 @@ async fn waits(client: reqwest::Client, base: String, ticket: String) -> Instant
     }
 }
 
+/// When the public document said so; looks at it as often as the visitor was told, and asks for it only if it has changed.
+async fn peeks(client: reqwest::Client, base: String, ticket: String) -> Instant {
+    let asked = client.get(format!("{base}/status")).header("prefer", "wait=0").header("x-tidegate-ticket", ticket);
+    let told: Value = loop {
+        let answer = asked.try_clone().expect("no body").send().await.expect("an answer");
+        if answer.status() == 200 {
+            break answer.json().await.expect("a document");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let pause = Duration::from_millis(told["waitingRoom"]["frontierAfterMs"].as_u64().expect("a span"));
+    let mut tag = String::new();
+    loop {
+        let asked = client.get(format!("{base}/frontier")).header("if-none-match", &tag);
+        let answer = asked.send().await.expect("an answer");
+        tag = answer.headers()["etag"].to_str().expect("text").to_owned();
+        if answer.status() == 200 {
+            let told: Value = answer.json().await.expect("a document");
+            if told["state"] == "sold_out" {
+                return Instant::now();
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("it ends")
 }
@@ -104,6 +130,30 @@ async fn six_hundred_who_listen_or_wait_are_told_within_a_second_that_nothing_is
         eventually("all are gone", Duration::from_secs(20), || count(&gateway, "long_polls") == 0);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_who_are_told_by_nobody_hear_within_a_second_from_what_is_the_same_for_all() {
+    let (origin, folder) = (Origin::ok(), tempfile::tempdir().unwrap());
+    let (gateway, _holder) = full(&origin, folder.path());
+    let base = format!("http://{}{ROOM}", gateway.public());
+    let client = client();
+    let mut told = Vec::new();
+    for _ in 0..WAIT {
+        let ticket = join(&client, &base).await;
+        told.push(tokio::spawn(peeks(client.clone(), base.clone(), ticket)));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let begun = blocking(move || {
+        assert_eq!(gateway.admin("POST", "/-/waiting_rooms/drop/sold_out").status, 200);
+        (Instant::now(), gateway)
+    })
+    .await;
+    let mut last = Duration::ZERO;
+    for one in told {
+        last = last.max(one.await.expect("told").saturating_duration_since(begun.0));
+    }
+    assert!(last < Duration::from_secs(1), "the last was told after {last:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
