@@ -82,8 +82,8 @@ pub(super) fn begin(room: &Arc<Room>, head: &RequestHead<'_>, cx: &RequestContex
     let said = head.header_str("if-none-match").and_then(News::known);
     let known = said.unwrap_or_else(|| news.borrow().mark);
     let ends = Instant::now() + wait;
-    let (room_, secure, trace) = (room.clone(), head.secure, cx.request_id);
-    let mut waiter = Waiter { room: room_, token, secure, trace, came, known, news, wait, ends };
+    let (secure, trace) = (head.secure, cx.request_id);
+    let mut waiter = Waiter { room: room.clone(), token, secure, trace, came, known, news, wait, ends };
     if waiter.has_news() {
         return Some(Decision::Respond(Box::new(waiter.answer())));
     }
@@ -136,7 +136,8 @@ impl Waiter {
     fn answer(&self) -> Reply {
         let (settings, gate) = (self.room.settings(), Gate { room: self.room.clone(), upstreams: Box::default() });
         let head = RequestHead { method: "GET", target: "/", path: "/", host: "", secure: self.secure, headers: &[] };
-        let case = Case { gate: &gate, settings: &settings, head: &head, now: self.now(), subject: 0, trace: self.trace };
+        let case =
+            Case { gate: &gate, settings: &settings, head: &head, now: self.now(), subject: 0, trace: self.trace };
         let mut reply = if self.token.epoch != self.room.outlook_now().epoch {
             case.lacks(&Held::OtherEpoch)
         } else if case.is_out_of_the_way() {

@@ -41,10 +41,7 @@ impl Sale {
     /// An order is under way: the buyer may go and pay, and come back for the keys.
     pub(super) fn under_way(&self, order: &Order, now_ms: i64, answer: &mut Response) {
         let seconds = (order.expires_ms - now_ms) / 1_000 + WAY_BACK;
-        let open = matches!(
-            order.status,
-            OrderStatus::PendingPayment | OrderStatus::Paid | OrderStatus::Delivered
-        );
+        let open = matches!(order.status, OrderStatus::PendingPayment | OrderStatus::Paid | OrderStatus::Delivered);
         if order.sku == self.sku && open && seconds > 0 {
             say(answer, &format!("hold={seconds}; {}", named(order, now_ms)));
         }

@@ -68,7 +68,9 @@ impl Reloader {
         let result = self.take_file(Source::Admin).map_err(|error| self.put_back(&plan, error, sync));
         let mut attempt = self.conclude(Source::Admin, result)?;
         if let Err(error) = kept {
-            let why = format!("the file is changed; its folder could not be brought to the disk, so a power cut may undo it: {error}");
+            let why = format!(
+                "the file is changed; its folder could not be brought to the disk, so a power cut may undo it: {error}"
+            );
             tracing::warn!(target: "tidegate::reload", "{why}");
             attempt.warning = Some(why);
             self.memory.lock().last = Some(attempt.clone());

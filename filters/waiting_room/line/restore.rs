@@ -155,7 +155,9 @@ impl Line {
         let mut turns: Vec<_> = self.turns.iter().map(|(number, turn)| (*number, turn.second)).collect();
         turns.extend(&self.staged);
         turns.sort_unstable();
-        let doubtful = self.turns.iter().filter(|(_, turn)| turn.doubtful).map(|(number, turn)| (*number, turn.since, turn.until));
+        let doubtful =
+            self.turns.iter().filter(|(_, turn)| turn.doubtful).map(|(number, turn)| (*number, turn.since, turn.until));
+        let settled = self.leases.all().filter(|(_, lease)| lease.aim == Aim::Settled);
         let waiting = self.frontier + 1..self.tail;
         Delta {
             gaps: self.gaps.clone(),
@@ -165,7 +167,7 @@ impl Line {
             turns,
             doubtful: doubtful.collect(),
             visits: self.leases.all().map(visit).collect(),
-            settled: self.leases.all().filter(|(_, lease)| lease.aim == Aim::Settled).map(|(number, _)| number).collect(),
+            settled: settled.map(|(number, _)| number).collect(),
             names: self.subjects.iter().map(|(subject, number)| (*number, *subject)).collect(),
             ended: self.ended.iter().map(|(until, number)| (*number, *until)).collect(),
             picked: waiting.filter(|number| self.marks.is_picked(*number)).collect(),

@@ -1,11 +1,14 @@
 //! What a backend says in its answers, and what becomes of it.
 
+use std::sync::Arc;
+
 use http::{StatusCode, header, response};
 
 use super::gates::{Client, Stage, USER, client, document, edit, one_place, value};
 use crate::condition::Condition;
 use crate::engine::{Filter, HeaderEdit, RequestContext};
 use crate::waiting_room::gate::Gate;
+use crate::waiting_room::rules::Rules;
 use crate::waiting_room::settings::CommandKind;
 use crate::waiting_room::{Bypass, State};
 
@@ -179,8 +182,7 @@ fn an_order_of_an_earlier_visit_says_nothing_of_this_one() {
 fn who_is_refused_since_nothing_is_left_keeps_nothing_that_comes_back_from_those_who_wait() {
     let mut settings = one_place();
     settings.commands = vec![CommandKind::SoldOut];
-    let rules = crate::waiting_room::rules::Rules { per_piece: Some(1), ..crate::waiting_room::rules::Rules::new(9, 6_000, 300_000) };
-    settings.rules = std::sync::Arc::new(rules);
+    settings.rules = Arc::new(Rules { per_piece: Some(1), ..Rules::new(9, 6_000, 300_000) });
     let mut stage = Stage::new(settings);
     stage.bench.room.set_stock(Some(1));
     stage.bench.pass(200);

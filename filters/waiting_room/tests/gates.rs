@@ -10,10 +10,10 @@ use super::support::{Bench, settings};
 use crate::condition::Condition;
 use crate::engine::{Decision, Filter, HeaderEdit, Identity, IdentityId, KeyHasher, Nanos, Reply, ReplyBody};
 use crate::engine::{RequestContext, RequestHead};
+use crate::waiting_room::Bypass;
 use crate::waiting_room::gate::Gate;
 use crate::waiting_room::rules::Rules;
 use crate::waiting_room::settings::Settings;
-use crate::waiting_room::Bypass;
 
 pub(super) const USER: IdentityId = IdentityId(3);
 

@@ -14,7 +14,9 @@ use crate::waiting_room::{Admission, Claim, Entry, Visitor};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Enter { steady: bool },
+    Enter {
+        steady: bool,
+    },
     Claim(usize),
     /// Somebody comes in, and the process is killed before that is written down.
     ClaimAndKill(usize),
@@ -22,8 +24,12 @@ enum Step {
     Leave(usize),
     End(usize),
     Pass(u64),
-    Disk { broken: bool },
-    Kill { down: u64 },
+    Disk {
+        broken: bool,
+    },
+    Kill {
+        down: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -36,7 +36,10 @@ fn a_change_holds_although_its_folder_is_not_on_the_disk_and_that_is_said() {
     let case = Case::on(folder);
     let attempt = case.reloader.edit_through(&places(5), &|_| Err(io::Error::other("no space"))).unwrap();
     assert_eq!((attempt.result, total(&case)), ("applied", 5));
-    assert!(attempt.warning.as_ref().is_some_and(|why| why.contains("a power cut may undo it: no space")), "{attempt:?}");
+    assert!(
+        attempt.warning.as_ref().is_some_and(|why| why.contains("a power cut may undo it: no space")),
+        "{attempt:?}"
+    );
     assert!(std::fs::read_to_string(case.file()).unwrap().contains("total_active_users: 5"));
     assert_eq!(case.reloader.status().last_reload.unwrap().warning, attempt.warning);
     let attempt = case.reloader.edit(&places(6)).unwrap();

@@ -17,15 +17,24 @@ fn client() -> reqwest::Client {
 
 /// Takes a place; returns the ticket.
 async fn join(client: &reqwest::Client, base: &str) -> String {
-    let mut ticket = String::new();
+    joined(client, base).await.0
+}
+
+/// The same, and how often the public document is worth a look.
+async fn joined(client: &reqwest::Client, base: &str) -> (String, Duration) {
+    let (mut ticket, mut pause) = (String::new(), Duration::ZERO);
     for status in [202, 200] {
         let asked = client.post(format!("{base}/join")).header("x-tidegate-room", "1");
         let asked = if ticket.is_empty() { asked } else { asked.header("x-tidegate-ticket", &ticket) };
         let joined = asked.send().await.expect("an answer");
         assert_eq!(joined.status().as_u16(), status);
         ticket = joined.headers()["x-tidegate-ticket"].to_str().expect("text").to_owned();
+        let id = joined.headers()["x-request-id"].to_str().expect("text").to_owned();
+        let told: Value = joined.json().await.expect("a document");
+        assert_eq!(told["waitingRoom"]["traceId"], id, "an answer can be named");
+        pause = Duration::from_millis(told["waitingRoom"]["frontierAfterMs"].as_u64().expect("a span"));
     }
-    ticket
+    (ticket, pause)
 }
 
 /// When a stream said so.
@@ -60,17 +69,8 @@ async fn waits(client: reqwest::Client, base: String, ticket: String) -> Instant
     }
 }
 
-/// When the public document said so; looks at it as often as the visitor was told, and asks for it only if it has changed.
-async fn peeks(client: reqwest::Client, base: String, ticket: String) -> Instant {
-    let asked = client.get(format!("{base}/status")).header("prefer", "wait=0").header("x-tidegate-ticket", ticket);
-    let told: Value = loop {
-        let answer = asked.try_clone().expect("no body").send().await.expect("an answer");
-        if answer.status() == 200 {
-            break answer.json().await.expect("a document");
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
-    let pause = Duration::from_millis(told["waitingRoom"]["frontierAfterMs"].as_u64().expect("a span"));
+/// When the public document said so; looks at it every `pause`, and asks for it only if it has changed.
+async fn peeks(client: reqwest::Client, base: String, pause: Duration) -> Instant {
     let mut tag = String::new();
     loop {
         let asked = client.get(format!("{base}/frontier")).header("if-none-match", &tag);
@@ -140,8 +140,8 @@ async fn three_hundred_who_are_told_by_nobody_hear_within_a_second_from_what_is_
     let client = client();
     let mut told = Vec::new();
     for _ in 0..WAIT {
-        let ticket = join(&client, &base).await;
-        told.push(tokio::spawn(peeks(client.clone(), base.clone(), ticket)));
+        let (_ticket, pause) = joined(&client, &base).await;
+        told.push(tokio::spawn(peeks(client.clone(), base.clone(), pause)));
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let begun = blocking(move || {
