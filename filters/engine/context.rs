@@ -70,6 +70,8 @@ pub struct RequestContext {
     pub wall: Duration,
     /// The client's address, after trusted proxies were taken off.
     pub client: IpAddr,
+    /// The request's id, as in `X-Request-Id` and in the trace: 32 hexadecimal digits. Zeros where nobody set it.
+    pub request_id: [u8; 32],
     /// Importance, from the route.
     pub priority: Priority,
     /// The body, once a filter asked for it.
@@ -115,6 +117,7 @@ impl RequestContext {
             stopwatch: None,
             wall: Duration::ZERO,
             client,
+            request_id: [b'0'; 32],
             priority: Priority::default(),
             body: None,
             upstream: UpstreamId::default(),

@@ -1,4 +1,8 @@
-//! What a backend may tell the room in a response's header: `X-Tidegate-Waiting-Room: hold=900; order=8c1f`.
+//! What a backend may tell the room in a response's header: `X-Tidegate-Waiting-Room: hold=900; order=8c1f; age=12`.
+//!
+//! What is said of an order may be said in every answer about it, so that a word that was lost is made good by the next.
+//! `age` says how many seconds ago the order was placed: one that is older than the visit was placed in an earlier one,
+//! and says nothing of this.
 
 use http::{HeaderMap, HeaderName};
 
@@ -18,12 +22,35 @@ pub enum Command {
     Revoke,
     /// Makes it last at least so many seconds more.
     Extend(u64),
-    /// Keeps it so many seconds for a payment, for the order named.
-    Hold(u64, Option<String>),
+    /// Keeps it so many seconds for a payment.
+    Hold(u64, Order),
     /// The visitor is done.
-    Complete,
+    Complete(Order),
     /// So many pieces are left: none for `sold_out`, some for `available`, 37 for `available=37`.
     Stock(Option<u64>),
+}
+
+/// What a command says of the order that it is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Its name.
+    pub name: Option<String>,
+    /// Seconds since it was placed, rounded down.
+    pub age: Option<u64>,
+}
+
+impl Order {
+    fn read<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
+        let mut order = Self::default();
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            match name {
+                "order" if (1..=LONGEST_ORDER).contains(&value.len()) => order.name = Some(value.to_owned()),
+                "age" => order.age = value.parse().ok(),
+                _ => (),
+            }
+        }
+        order
+    }
 }
 
 /// Longest order number.
@@ -33,22 +60,21 @@ const LONGEST_ORDER: usize = 128;
 #[must_use]
 pub fn parse(text: &str) -> Option<Command> {
     let mut parts = text.split(';').map(str::trim);
-    let (word, value) = match parts.next()?.split_once('=') {
+    let first = parts.next()?;
+    let (word, value) = match first.split_once('=') {
         Some((word, value)) => (word.trim_end(), value.trim_start().parse::<u64>().ok()),
-        None => (text.trim(), None),
+        None => (first, None),
     };
-    let order =
-        parts.find_map(|part| part.strip_prefix("order=")).filter(|order| (1..=LONGEST_ORDER).contains(&order.len()));
     if word == "available" {
         return Some(Command::Stock(value));
     }
     let (_, kind) = CommandKind::ALL.into_iter().find(|(name, _)| *name == word)?;
     Some(match kind {
         CommandKind::Revoke => Command::Revoke,
-        CommandKind::Complete => Command::Complete,
+        CommandKind::Complete => Command::Complete(Order::read(parts)),
         CommandKind::SoldOut => Command::Stock(Some(0)),
         CommandKind::Extend => Command::Extend(value?.min(LONGEST_HOLD)),
-        CommandKind::Hold => Command::Hold(value?.min(LONGEST_HOLD), order.map(str::to_owned)),
+        CommandKind::Hold => Command::Hold(value?.min(LONGEST_HOLD), Order::read(parts)),
     })
 }
 
@@ -60,7 +86,7 @@ impl Command {
             Command::Revoke => CommandKind::Revoke,
             Command::Extend(_) => CommandKind::Extend,
             Command::Hold(..) => CommandKind::Hold,
-            Command::Complete => CommandKind::Complete,
+            Command::Complete(_) => CommandKind::Complete,
             Command::Stock(_) => CommandKind::SoldOut,
         }
     }

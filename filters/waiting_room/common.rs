@@ -32,6 +32,9 @@ pub struct Common {
     pub tag: String,
     /// So long a look may wait for news (`Prefer: wait`), in seconds.
     pub long_poll_seconds: Option<u64>,
+    /// Who looks at the public document this often (milliseconds) hears within a second that nothing is left. More where so
+    /// many look that it would be too much; see [`Room::peek_after`].
+    pub frontier_after_ms: u64,
     /// Whether nobody is let in at the moment; places are kept.
     pub paused: bool,
     /// Whether nothing is left.
@@ -139,6 +142,7 @@ impl Common {
             rate_per_minute: outlook.rate.map(|rate| (rate * 60.0).round()),
             tag: News { mark: *mark, ..room.news() }.tag(outlook.at),
             long_poll_seconds: settings.long_polls.map(|polls| polls.wait.as_secs()),
+            frontier_after_ms: room.peek_after(outlook.waiting),
             paused: matches!(outlook.state, State::QueueAll | State::Draining) || *degraded,
             sold_out: outlook.state == State::SoldOut,
             degraded: *degraded,
@@ -160,7 +164,19 @@ impl Common {
     }
 }
 
+/// How often the public document is worth a look (milliseconds): what is in it is a tenth of a second old at most.
+const PEEK: u64 = 800;
+/// So many may look that often at one gateway. With a cache in front it answers one of them a second.
+const PEEKING: u64 = 10_000;
+
 impl Room {
+    /// After how many milliseconds those should look at the public document whom nobody tells: neither a stream nor a look
+    /// that waits. Beyond ten thousand of them, as much more rarely as there are more.
+    pub(super) fn peek_after(&self, waiting: u64) -> u64 {
+        let told = (self.listeners() + self.long_polls()) as u64;
+        PEEK * waiting.saturating_sub(told).div_ceil(PEEKING).max(1)
+    }
+
     /// What everybody is told now.
     pub(super) fn common(&self) -> Arc<Common> {
         // The mark first: what is told may be newer than it, never older, or its reader would sleep over the difference.

@@ -108,7 +108,7 @@ fn reply(room: &Arc<Room>, ask: Ask, head: &RequestHead<'_>, cx: &RequestContext
         return no_key();
     }
     let subject = if ask.wants_identity() { gate.subject(&settings, cx) } else { 0 };
-    let case = Case { gate: &gate, settings: &settings, head, now, subject };
+    let case = Case { gate: &gate, settings: &settings, head, now, subject, trace: cx.request_id };
     if head.method == "POST" && !is_own_page(head) {
         let title = "This is asked from the room's own pages, or with the header X-Tidegate-Room";
         return Reply::problem(StatusCode::FORBIDDEN, "cross-site", title);

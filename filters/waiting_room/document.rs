@@ -78,6 +78,8 @@ pub struct Document {
     pub queue_full_retry_after: Option<u64>,
     /// Only where events are offered: to those who are not far from the front.
     pub events_url: Option<String>,
+    /// The request's id, as in `X-Request-Id`: what to name when asking about an answer.
+    pub trace_id: Option<String>,
     /// What everybody is told; its members stand beside these.
     #[serde(skip)]
     pub common: Arc<Common>,
@@ -163,6 +165,7 @@ pub fn status(room: &Room, standing: Standing, spread: f64) -> Document {
         retry_after: again(rejected.filter(|reason| *reason != Reason::Ineligible)),
         queue_full_retry_after: again(rejected.filter(|reason| *reason == Reason::QueueFull)),
         events_url: ahead.filter(|_| waits).filter(near).map(|_| format!("{}/events", settings.base)),
+        trace_id: None,
         common: room.common(),
         compatible: settings.cloudflare.then(|| Box::new(Compatible::new(&outlook, standing, estimate))),
     }

@@ -46,7 +46,10 @@ pub(super) struct Gate {
 /// Who passed, for the response stage.
 #[derive(Clone, Copy)]
 pub(super) struct Inside {
+    /// 0 where only the name is known.
     pub(super) number: u64,
+    /// Who it is, as the room remembers people; 0 where the number is known.
+    pub(super) subject: u64,
     pub(super) secure: bool,
 }
 
@@ -58,6 +61,8 @@ pub(super) struct Case<'a, 'h> {
     /// Room time in milliseconds.
     pub(super) now: u64,
     pub(super) subject: u64,
+    /// The request's id.
+    pub(super) trace: [u8; 32],
 }
 
 impl Filter for Gate {
@@ -72,25 +77,31 @@ impl Filter for Gate {
     fn on_request(&self, head: &RequestHead<'_>, cx: &mut RequestContext) -> Decision {
         let settings = self.room.settings();
         let now = self.room.time(cx.now);
-        if let Some(decision) = (Case { gate: self, settings: &settings, head, now, subject: 0 }).reenter() {
+        let trace = cx.request_id;
+        if let Some(decision) = (Case { gate: self, settings: &settings, head, now, subject: 0, trace }).reenter() {
             return decision;
         }
         if let Some(why) = self.is_open_to(&settings, head, cx) {
             self.room.bypassed.count(why);
-            Case { gate: self, settings: &settings, head, now, subject: 0 }.recognise(cx);
+            let subject = self.subject(&settings, cx);
+            Case { gate: self, settings: &settings, head, now, subject, trace }.recognise(cx);
             return Decision::Continue;
         }
-        let case = Case { gate: self, settings: &settings, head, now, subject: self.subject(&settings, cx) };
+        let case = Case { gate: self, settings: &settings, head, now, subject: self.subject(&settings, cx), trace };
         case.decide(cx)
     }
 
     fn keep(&self, cx: &RequestContext) -> Option<Vec<u8>> {
-        cx.recall::<Inside>().map(|inside| [&inside.number.to_le_bytes()[..], &[u8::from(inside.secure)]].concat())
+        cx.recall::<Inside>().map(|Inside { number, subject, secure }| {
+            [&number.to_le_bytes()[..], &subject.to_le_bytes(), &[u8::from(*secure)]].concat()
+        })
     }
 
     fn recollect(&self, kept: &[u8], cx: &mut RequestContext) {
-        if let Some((number, secure)) = kept.split_first_chunk() {
-            cx.remember(Inside { number: u64::from_le_bytes(*number), secure: secure == [1] });
+        let Some((number, rest)) = kept.split_first_chunk() else { return };
+        if let Some((subject, secure)) = rest.split_first_chunk() {
+            let (number, subject) = (u64::from_le_bytes(*number), u64::from_le_bytes(*subject));
+            cx.remember(Inside { number, subject, secure: secure == [1] });
         }
     }
 
@@ -258,7 +269,7 @@ impl Case<'_, '_> {
 
     pub(super) fn remember(&self, number: u64, cx: &mut RequestContext) {
         if !self.settings.commands.is_empty() {
-            cx.remember(Inside { number, secure: self.head.secure });
+            cx.remember(Inside { number, subject: 0, secure: self.head.secure });
         }
     }
 
@@ -301,12 +312,17 @@ impl Case<'_, '_> {
         standing.number().map_or_else(|| self.room().spread(), |number| room::spread(number.wrapping_add(self.now)))
     }
 
+    pub(super) fn document(&self, standing: Standing) -> Document {
+        let trace_id = std::str::from_utf8(&self.trace).ok().map(str::to_owned);
+        Document { trace_id, ..document::status(self.room(), standing, self.spread(standing)) }
+    }
+
     /// The answer to somebody who waits, with the token they are to bring back.
     fn wait(&self, standing: Standing, token: Option<(Kind, u64, u64)>) -> Decision {
         if !self.settings.keys.can_sign(self.now / 1_000) {
             return Decision::Respond(Box::new(no_key()));
         }
-        let document = document::status(self.room(), standing, self.spread(standing));
+        let document = self.document(standing);
         let person = self.settings.page.as_ref().filter(|_| self.is_person());
         let mut reply = match person {
             Some(page) => {

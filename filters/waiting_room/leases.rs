@@ -4,6 +4,25 @@ use std::collections::HashMap;
 
 use super::deadlines::Deadlines;
 
+/// What a visitor is there for, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// Looks for a piece.
+    Looks,
+    /// The same before a kill, and was not heard since.
+    Restored,
+    /// Was not heard for so long since a kill that what became of them may have been lost with it.
+    Silent,
+    /// Looks for nothing any more: has ordered and goes to pay, or was told that nothing is left.
+    Settled,
+}
+
+impl Aim {
+    fn counts(self) -> bool {
+        matches!(self, Aim::Looks | Aim::Restored)
+    }
+}
+
 /// One visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
@@ -17,8 +36,8 @@ pub(super) struct Lease {
     pub(super) short: bool,
     /// Whose it is; 0 when nobody is known.
     pub(super) subject: u64,
-    /// Whether the visitor has ordered and goes to pay.
-    pub(super) held: bool,
+    /// What the visitor is there for.
+    pub(super) aim: Aim,
 }
 
 /// All visits, by number.
@@ -26,7 +45,8 @@ pub(super) struct Lease {
 pub(super) struct Leases {
     by_number: HashMap<u64, Lease, ahash::RandomState>,
     ends: Deadlines,
-    held: u64,
+    /// Visits of those who look for a piece.
+    looking: u64,
     /// Numbers whose `until` the journal does not know yet.
     changed: Vec<u64>,
 }
@@ -36,16 +56,34 @@ impl Leases {
         self.by_number.len() as u64
     }
 
-    /// Visits of those who go to pay.
-    pub(super) fn held(&self) -> u64 {
-        self.held
+    /// Visits of those who look for a piece.
+    pub(super) fn looking(&self) -> u64 {
+        self.looking
     }
 
-    /// Notes that the visitor goes to pay. False when that was known.
-    pub(super) fn hold(&mut self, number: u64) -> bool {
-        let news = self.by_number.get_mut(&number).is_some_and(|lease| !std::mem::replace(&mut lease.held, true));
-        self.held += u64::from(news);
-        news
+    /// Notes that the visitor looks for nothing any more. False when that was known.
+    pub(super) fn settle(&mut self, number: u64) -> bool {
+        self.set_aim(number, Aim::Settled).is_some_and(|before| before != Aim::Settled)
+    }
+
+    /// Notes that the visitor was heard.
+    pub(super) fn heard(&mut self, number: u64) {
+        if self.by_number.get(&number).is_some_and(|lease| matches!(lease.aim, Aim::Restored | Aim::Silent)) {
+            self.set_aim(number, Aim::Looks);
+        }
+    }
+
+    /// Notes that those who were not heard since a kill have had the time for it.
+    pub(super) fn fall_silent(&mut self) {
+        let restored = self.by_number.values_mut().filter(|lease| lease.aim == Aim::Restored);
+        self.looking -= restored.map(|lease| lease.aim = Aim::Silent).count() as u64;
+    }
+
+    fn set_aim(&mut self, number: u64, aim: Aim) -> Option<Aim> {
+        let lease = self.by_number.get_mut(&number)?;
+        let before = std::mem::replace(&mut lease.aim, aim);
+        self.looking = self.looking + u64::from(aim.counts()) - u64::from(before.counts());
+        Some(before)
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Lease> {
@@ -54,9 +92,9 @@ impl Leases {
 
     pub(super) fn put(&mut self, number: u64, lease: Lease) {
         self.ends.add(lease.until, number);
-        self.held += u64::from(lease.held);
+        self.looking += u64::from(lease.aim.counts());
         let before = self.by_number.insert(number, lease);
-        self.held -= u64::from(before.is_some_and(|before| before.held));
+        self.looking -= u64::from(before.is_some_and(|before| before.aim.counts()));
         self.changed.push(number);
     }
 
@@ -78,6 +116,13 @@ impl Leases {
         }
     }
 
+    /// Notes when a visit began of which only the end was known.
+    pub(super) fn began_at(&mut self, number: u64, began: u64) {
+        if let Some(lease) = self.by_number.get_mut(&number) {
+            lease.began = began;
+        }
+    }
+
     /// Notes that the visitor has brought the pass back.
     pub(super) fn confirm(&mut self, number: u64) {
         if let Some(lease) = self.by_number.get_mut(&number) {
@@ -87,7 +132,7 @@ impl Leases {
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Lease> {
         let lease = self.by_number.remove(&number)?;
-        self.held -= u64::from(lease.held);
+        self.looking -= u64::from(lease.aim.counts());
         Some(lease)
     }
 

@@ -50,6 +50,8 @@ struct Waiter {
     room: Arc<Room>,
     token: Token,
     secure: bool,
+    /// The request's id.
+    trace: [u8; 32],
     /// Room time when the request came.
     came: u64,
     /// What the client knows already.
@@ -70,7 +72,7 @@ pub(super) fn begin(room: &Arc<Room>, head: &RequestHead<'_>, cx: &RequestContex
     if !settings.keys.can_sign(came / 1_000) {
         return None;
     }
-    let case = Case { gate: &gate, settings: &settings, head, now: came, subject: 0 };
+    let case = Case { gate: &gate, settings: &settings, head, now: came, subject: 0, trace: cx.request_id };
     let Held::Token(token) = case.held() else { return None };
     if !matches!(token.kind, Kind::Ticket | Kind::Registration) {
         return None;
@@ -80,7 +82,8 @@ pub(super) fn begin(room: &Arc<Room>, head: &RequestHead<'_>, cx: &RequestContex
     let said = head.header_str("if-none-match").and_then(News::known);
     let known = said.unwrap_or_else(|| news.borrow().mark);
     let ends = Instant::now() + wait;
-    let mut waiter = Waiter { room: room.clone(), token, secure: head.secure, came, known, news, wait, ends };
+    let (secure, trace) = (head.secure, cx.request_id);
+    let mut waiter = Waiter { room: room.clone(), token, secure, trace, came, known, news, wait, ends };
     if waiter.has_news() {
         return Some(Decision::Respond(Box::new(waiter.answer())));
     }
@@ -133,7 +136,8 @@ impl Waiter {
     fn answer(&self) -> Reply {
         let (settings, gate) = (self.room.settings(), Gate { room: self.room.clone(), upstreams: Box::default() });
         let head = RequestHead { method: "GET", target: "/", path: "/", host: "", secure: self.secure, headers: &[] };
-        let case = Case { gate: &gate, settings: &settings, head: &head, now: self.now(), subject: 0 };
+        let case =
+            Case { gate: &gate, settings: &settings, head: &head, now: self.now(), subject: 0, trace: self.trace };
         let mut reply = if self.token.epoch != self.room.outlook_now().epoch {
             case.lacks(&Held::OtherEpoch)
         } else if case.is_out_of_the_way() {

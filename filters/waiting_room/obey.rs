@@ -1,8 +1,8 @@
 //! What the backend says about a visit is carried out; and a buyer who left to pay comes back.
 //!
 //! Only answers of an upstream are heard: what clients send under these names never gets as far. A word about a visit needs
-//! a pass that came with the request, also where a rule lets the request go by. Whether there is anything left may be said
-//! in any answer, again and again: a word that was lost is made good by the next one.
+//! a pass that came with the request, or a person who is known by name, also where a rule lets the request go by. All may
+//! be said again and again: a word that was lost, with a kill maybe, is made good by the next one.
 //!
 //! A re-entry token stands in an address, so it is good for little: for one visit, while it is held, and only in an
 //! address that names its order. It becomes a cookie at once and leaves the address by a redirect.
@@ -12,10 +12,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
 use smallvec::SmallVec;
 
-use super::command::{self, Command};
+use super::command::{self, Command, Order};
 use super::cookie;
 use super::gate::{Case, Gate, Inside};
-use super::line::Claim;
 use super::room::Room;
 use super::settings::Settings;
 use super::token::{Kind, Token};
@@ -42,19 +41,41 @@ impl Gate {
         let commands = command::commands(&response.headers, settings.cloudflare);
         for command in commands.into_iter().filter(|command| settings.commands.contains(&command.kind())) {
             match (&command, cx.recall::<Inside>()) {
-                (Command::Stock(left), _) => self.room.set_stock(*left),
-                (_, Some(&inside)) => self.obey(&command, &settings, inside, cx),
+                (Command::Stock(left), who) => {
+                    self.room.set_stock(*left);
+                    // Who is refused since nothing is left keeps nothing from those who wait, if something comes back.
+                    let refused = response.status.is_client_error() && *left == Some(0);
+                    if let Some(number) = who.filter(|_| refused).and_then(|inside| self.number(*inside)) {
+                        self.room.settle_visit(number);
+                    }
+                }
+                (_, Some(&inside)) => {
+                    if let Some(number) = self.number(inside) {
+                        self.obey(&command, &settings, (number, inside.secure), cx);
+                    }
+                }
                 (_, None) => (),
             }
         }
     }
 
-    fn obey(&self, command: &Command, settings: &Settings, inside: Inside, cx: &mut RequestContext) {
-        let (number, now) = (inside.number, self.room.time(cx.now));
+    /// The number of a visit; `None` where nobody of that name is here.
+    fn number(&self, inside: Inside) -> Option<u64> {
+        if inside.number > 0 { Some(inside.number) } else { self.room.number_by(inside.subject) }
+    }
+
+    fn obey(&self, command: &Command, settings: &Settings, (number, secure): (u64, bool), cx: &mut RequestContext) {
+        let now = self.room.time(cx.now);
+        // One that was placed before this visit began says nothing of it.
+        let earlier = |order: &Order| {
+            let placed = order.age.map(|age| now.saturating_sub(age.saturating_mul(1_000)));
+            placed.zip(self.room.visit_began(number)).is_some_and(|(placed, began)| placed < began)
+        };
         match command {
-            Command::Revoke | Command::Complete => {
+            Command::Hold(_, order) | Command::Complete(order) if earlier(order) => (),
+            Command::Revoke | Command::Complete(_) => {
                 self.room.end(number);
-                let gone = cookie::set_cookie(settings, inside.secure, "", 0);
+                let gone = cookie::set_cookie(settings, secure, "", 0);
                 cx.to_client.extend(gone.map(|value| HeaderEdit::Add(header::SET_COOKIE, value)));
             }
             Command::Extend(seconds) => drop(self.room.extend(now, number, Duration::from_secs(*seconds))),
@@ -62,7 +83,7 @@ impl Gate {
                 if self.room.hold(now, number, Duration::from_secs(*seconds)).is_none() {
                     return;
                 }
-                let subject = order.as_ref().map_or(0, |order| self.room.subject(order.as_bytes()));
+                let subject = order.name.as_ref().map_or(0, |order| self.room.subject(order.as_bytes()));
                 let token = self.token(Kind::Reentry, number, subject, now, now + seconds * 1_000);
                 let value = token.seal(&settings.keys, now / 1_000).and_then(|text| HeaderValue::from_str(&text).ok());
                 cx.to_client.extend(value.map(|value| HeaderEdit::Set(REENTRY_HEADER, value)));
@@ -93,8 +114,13 @@ impl Case<'_, '_> {
         let passes = cookie::tokens(self.head, self.settings)
             .filter_map(|text| Token::open(text, room.tag(), &self.settings.keys, now).ok())
             .filter(|token| token.kind == Kind::Pass && token.epoch == room.outlook_now().epoch);
-        if let Some(token) = passes.into_iter().find(|token| !room.is_ended(token.number)) {
-            self.remember(token.number, cx);
+        match passes.into_iter().find(|token| !room.is_ended(token.number)) {
+            Some(token) => self.remember(token.number, cx),
+            // Looked for only where the answer says something.
+            None if self.subject != 0 => {
+                cx.remember(Inside { number: 0, subject: self.subject, secure: self.head.secure });
+            }
+            None => (),
         }
     }
 
@@ -107,14 +133,8 @@ impl Case<'_, '_> {
         if !ours || !self.is_fresh(&token) || !self.names(u64::from_be_bytes(token.subject)) {
             return None;
         }
-        let admission = match self.room().claim(self.now, token.number, 0) {
-            Claim::Pass(admission) => admission,
-            // Held right before a kill: the journal may not know until when.
-            _ => {
-                let (issued, expires) = (u64::from(token.issued) * 1_000, u64::from(token.expires) * 1_000);
-                self.room().visit(self.now, token.number, 0, issued, expires)?
-            }
-        };
+        let (issued, expires) = (u64::from(token.issued) * 1_000, u64::from(token.expires) * 1_000);
+        let admission = self.room().come_back(self.now, token.number, issued, expires)?;
         let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with(REENTRY_QUERY)).collect();
         let path = self.head.target.split('?').next().unwrap_or("/");
         let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };

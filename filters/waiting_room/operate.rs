@@ -52,6 +52,11 @@ impl Room {
         self.line.lock().number_of(subject)
     }
 
+    /// The same, by what the room remembers of them.
+    pub(super) fn number_by(&self, subject: u64) -> Option<u64> {
+        self.line.lock().number_of(subject)
+    }
+
     /// Requests that were not held up, by the rule.
     #[must_use]
     pub fn let_by(&self) -> Vec<(Arc<str>, u64)> {
@@ -70,6 +75,11 @@ impl Room {
     /// The backend says how many pieces are left; `None`: some. It cannot reopen what an operator closed.
     pub fn set_stock(&self, left: Option<u64>) {
         self.line.lock().set_stock(left);
+    }
+
+    /// Notes that the visitor of this number looks for nothing any more.
+    pub(super) fn settle_visit(&self, number: u64) {
+        self.line.lock().settle(number);
     }
 
     /// Keeps the visit of somebody who goes to pay for at least `span` from now.

@@ -69,6 +69,9 @@ pub(super) struct Delta {
     pub(super) sold_out: bool,
     /// Whether the backend does.
     pub(super) gone: bool,
+    /// How many pieces it says are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stock: Option<u64>,
     /// Whether an operator empties the room.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) draining: bool,
@@ -96,18 +99,22 @@ pub(super) struct Delta {
     /// Numbers whose turn begins; true for a second chance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) turns: Vec<(u64, bool)>,
-    /// Turns that a kill left in doubt, and until when they are kept for those who may have taken them.
+    /// Turns that a kill left in doubt, since when they were open, and until when they are kept for those who may have
+    /// taken them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) doubtful: Vec<(u64, u64)>,
+    pub(super) doubtful: Vec<(u64, u64, u64)>,
     /// Numbers whose turn is over unused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) missed: Vec<u64>,
     /// Visits that began or were prolonged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) visits: Vec<Visit>,
-    /// Visits of those who go to pay.
+    /// Visits of those who look for nothing any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) held: Vec<u64>,
+    pub(super) settled: Vec<u64>,
+    /// Numbers of those who are known by name, each with a hash of that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) names: Vec<(u64, u64)>,
     /// Visits that ended before their time, with the moment until which a pass may exist.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) ended: Vec<(u64, u64)>,
@@ -125,9 +132,10 @@ pub(super) struct Delta {
 impl Delta {
     /// Only its counts.
     pub(super) fn counts(&self) -> Delta {
-        let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, collecting, .. } = *self;
+        let Delta { at, epoch, tail, reserved, frontier, credit, admitted, sold_out, gone, stock, collecting, .. } =
+            *self;
         let counts = Delta { at, epoch, tail, reserved, frontier, credit, admitted, ..Delta::default() };
-        Delta { sold_out, gone, collecting, draining: self.draining, doubt: self.doubt.clone(), ..counts }
+        Delta { sold_out, gone, stock, collecting, draining: self.draining, doubt: self.doubt.clone(), ..counts }
     }
 
     /// Whether it says nothing but the time to somebody who knows the counts of the line before.
@@ -145,7 +153,8 @@ impl Delta {
             doubtful,
             missed,
             visits,
-            held,
+            settled,
+            names,
             ended,
             spent,
             picked,
@@ -163,7 +172,8 @@ impl Delta {
             && turns.is_empty()
             && doubtful.is_empty()
             && visits.is_empty()
-            && held.is_empty()
+            && settled.is_empty()
+            && names.is_empty()
             && ended.is_empty()
     }
 

@@ -25,7 +25,7 @@ use super::settings::Settings;
 use super::token;
 use crate::engine::Nanos;
 
-/// A journal longer than this is replaced by one line.
+/// A journal that has grown by more than this is replaced by one line.
 const LONG_JOURNAL: usize = 4 << 20;
 
 /// What a room is opened with.
@@ -75,6 +75,8 @@ struct Writer {
     journal: Box<dyn Journal>,
     unwritten: Option<Unwritten>,
     length: usize,
+    /// As many bytes of these as the line that says it all.
+    whole: usize,
 }
 
 /// What makes bytes of the room's own.
@@ -137,7 +139,7 @@ impl Room {
             marks,
             line: Mutex::new(line),
             // A journal from before is replaced at the first line: what a kill cut off must not stand before new lines.
-            writer: Mutex::new(Writer { journal, unwritten: None, length }),
+            writer: Mutex::new(Writer { journal, unwritten: None, length, whole: 0 }),
             outlook: ArcSwap::from_pointee(outlook),
             settings: ArcSwap::new(settings),
             degraded: AtomicBool::new(false),
@@ -203,7 +205,7 @@ impl Room {
             let mut line = self.line.lock();
             match line.tick(now) {
                 Some(delta) => {
-                    let whole = writer.length > LONG_JOURNAL;
+                    let whole = writer.length > LONG_JOURNAL + writer.whole;
                     let text = if whole { line.whole(&delta).to_line() } else { delta.to_line() };
                     writer.unwritten = Some(Unwritten { delta, line: text, whole });
                 }
@@ -281,6 +283,16 @@ impl Room {
         self.line.lock().visit(now, number, subject, issued, expires)
     }
 
+    /// Somebody comes back from paying; see [`Line::come_back`].
+    pub(super) fn come_back(&self, now: u64, number: u64, issued: u64, expires: u64) -> Option<Admission> {
+        self.line.lock().come_back(now, number, issued, expires)
+    }
+
+    /// When the visit of this number began.
+    pub(super) fn visit_began(&self, number: u64) -> Option<u64> {
+        self.line.lock().began(number)
+    }
+
     /// Somebody leaves.
     pub fn leave(&self, now: u64, number: u64) {
         self.line.lock().leave(now, number);
@@ -341,7 +353,7 @@ impl Writer {
     fn write(&mut self, unwritten: &Unwritten) -> std::io::Result<()> {
         if unwritten.whole {
             self.journal.replace(&unwritten.line)?;
-            self.length = 0;
+            (self.length, self.whole) = (0, unwritten.line.len());
         } else {
             self.journal.append(&unwritten.line)?;
         }

@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::cookie;
 use super::desk::empty;
-use super::document::{self, Standing};
+use super::document::Standing;
 use super::events::{Events, Rhythm};
 use super::gate::Case;
 use super::line::{Admission, Claim, Entry, Look, Reason, Visitor};
@@ -225,7 +225,7 @@ impl Case<'_, '_> {
 
     /// How a visitor stands, with the token they are to bring next time.
     pub(super) fn tell(&self, status: StatusCode, standing: Standing, token: Option<(Kind, u64, u64)>) -> Reply {
-        let document = document::status(self.room(), standing, self.spread(standing));
+        let document = self.document(standing);
         let mut reply = empty(status);
         reply.body = ReplyBody::Whole(document.to_line().into());
         reply.headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));

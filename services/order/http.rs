@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use super::channel::Reply;
 use super::desk::{Desk, Wanted};
 use super::model::{Method, Order, OrderStatus, Payment, PaymentStatus, Refusal};
-use super::sale::Sale;
 use super::{desk, notify, operations, page, payments, rows, stream, token, view};
 use crate::support::{PROBLEM_JSON, Problem, idempotency_key, unix_ms};
 
@@ -181,7 +180,7 @@ async fn place_at(desk: &Arc<Desk>, user: String, headers: &HeaderMap, body: &By
     }
     let mut answer = placed(&order).unwrap_or_else(|problem| none_left(desk, problem, &sku, qty));
     if in_sale {
-        Sale::placed(&order, unix_ms(), &mut answer);
+        desk.sale.under_way(&order, unix_ms(), &mut answer);
     }
     if !now {
         let (name, value) = REPLAYED;
@@ -229,9 +228,13 @@ async fn show(State(desk): Shared, User(user): User, Path(order_no): Path<String
     let full = file.read(move |connection| {
         let order = rows::get_owned(connection, &order_no, &user)?;
         let payments = payments::of_order(connection, &order_no)?;
-        Ok(view::full(&order, &payments, &rows::events(connection, &order_no)?))
+        let view = view::full(&order, &payments, &rows::events(connection, &order_no)?);
+        Ok((order, view))
     });
-    Ok(([NO_STORE], axum::Json(full.await?)).into_response())
+    let (order, view) = full.await?;
+    let mut answer = ([NO_STORE], axum::Json(view)).into_response();
+    desk.sale.under_way(&order, unix_ms(), &mut answer);
+    Ok(answer)
 }
 
 /// 200 when the order is given up, 202 while its payment has to be closed first.

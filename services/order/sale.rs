@@ -1,8 +1,8 @@
 //! What this service tells the waiting room in front of it, in the header `X-Tidegate-Waiting-Room` of its answers.
 //!
-//! A place is held while an order may be paid, and given back when its keys have been read. Whether the product of the
-//! sale is gone is said in every answer that knows it: a word that is lost is made good by the next. Where no gateway
-//! listens, the header means nothing.
+//! A place is held while an order may be paid, and given back when its keys have been read. That is said in every answer
+//! about the order, and whether the product of the sale is gone in every one that knows it: a word that is lost is made
+//! good by the next. Where no gateway listens, the header means nothing.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -38,11 +38,12 @@ impl Sale {
         &self.sku
     }
 
-    /// An order was placed: the buyer may go and pay.
-    pub(super) fn placed(order: &Order, now_ms: i64, answer: &mut Response) {
+    /// An order is under way: the buyer may go and pay, and come back for the keys.
+    pub(super) fn under_way(&self, order: &Order, now_ms: i64, answer: &mut Response) {
         let seconds = (order.expires_ms - now_ms) / 1_000 + WAY_BACK;
-        if order.status == OrderStatus::PendingPayment && seconds > 0 {
-            say(answer, &format!("hold={seconds}; order={}", order.order_no));
+        let open = matches!(order.status, OrderStatus::PendingPayment | OrderStatus::Paid | OrderStatus::Delivered);
+        if order.sku == self.sku && open && seconds > 0 {
+            say(answer, &format!("hold={seconds}; {}", named(order, now_ms)));
         }
     }
 
@@ -65,12 +66,17 @@ impl Sale {
         }
     }
 
-    /// The buyer has seen the keys. Who looks at those of an earlier visit is not sent away for it.
+    /// The buyer has seen the keys. Who looks at those of an earlier visit is not sent away for it: the room compares the
+    /// order's age with the visit's.
     pub(super) fn delivered(&self, order: &Order, now_ms: i64, answer: &mut Response) {
-        if order.sku == self.sku && order.status == OrderStatus::Delivered && now_ms < order.expires_ms {
-            say(answer, "complete");
+        if order.sku == self.sku && order.status == OrderStatus::Delivered {
+            say(answer, &format!("complete; {}", named(order, now_ms)));
         }
     }
+}
+
+fn named(order: &Order, now_ms: i64) -> String {
+    format!("order={}; age={}", order.order_no, (now_ms - order.created_ms).max(0) / 1_000)
 }
 
 fn say(answer: &mut Response, words: &str) {

@@ -97,7 +97,7 @@ impl Flow {
         let wall = gateway.shared.clock.unix(arrival.at);
         let id = RequestId::new(wall);
         let mut cx = RequestContext::new(arrival.at, client);
-        cx.wall = wall;
+        (cx.wall, cx.request_id) = (wall, id.digits());
         Self {
             gateway: gateway.clone(),
             snapshot,

@@ -50,6 +50,12 @@ impl RequestId {
         std::str::from_utf8(&self.0).expect("invariant: hex digits")
     }
 
+    /// As digits.
+    #[must_use]
+    pub(crate) fn digits(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// As bytes.
     #[must_use]
     pub(crate) fn as_bytes(&self) -> &[u8] {

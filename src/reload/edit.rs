@@ -52,27 +52,44 @@ impl Reloader {
     /// # Errors
     /// What it is refused for; the file is as it was then.
     pub fn edit(&self, edit: &RoomEdit) -> Result<Attempt, ReloadError> {
+        self.edit_through(edit, &|folder| File::open(folder)?.sync_all())
+    }
+
+    /// The same; `sync` brings a folder to the disk. Where that fails the change holds, and the attempt says that a power
+    /// cut may undo it.
+    pub(super) fn edit_through(&self, edit: &RoomEdit, sync: Sync<'_>) -> Result<Attempt, ReloadError> {
         let _turn = self.turn.lock();
         let plan = self.plan(edit)?;
         // Looking up names takes its time, and others may write to it, too.
         if self.read()? != plan.before {
             return Err(ReloadError::NotWritten("somebody has changed it meanwhile; ask again".to_owned()));
         }
-        replace(&self.file, plan.text.as_bytes()).map_err(|error| ReloadError::NotWritten(error.to_string()))?;
-        let result = self.take_file(Source::Admin).map_err(|error| self.put_back(&plan, error));
-        self.conclude(Source::Admin, result)
+        let kept = self.replace(&plan.text, sync)?;
+        let result = self.take_file(Source::Admin).map_err(|error| self.put_back(&plan, error, sync));
+        let mut attempt = self.conclude(Source::Admin, result)?;
+        if let Err(error) = kept {
+            let why = format!(
+                "the file is changed; its folder could not be brought to the disk, so a power cut may undo it: {error}"
+            );
+            tracing::warn!(target: "tidegate::reload", "{why}");
+            attempt.warning = Some(why);
+            self.memory.lock().last = Some(attempt.clone());
+        }
+        Ok(attempt)
+    }
+
+    fn replace(&self, text: &str, sync: Sync<'_>) -> Result<io::Result<()>, ReloadError> {
+        replace(&self.file, text.as_bytes(), sync).map_err(|error| ReloadError::NotWritten(error.to_string()))
     }
 
     /// The file as it was, unless somebody has written something else since.
-    fn put_back(&self, plan: &Plan, why: ReloadError) -> ReloadError {
+    fn put_back(&self, plan: &Plan, why: ReloadError, sync: Sync<'_>) -> ReloadError {
         let put = self.read().and_then(|text| match text == plan.text {
-            true => {
-                replace(&self.file, plan.before.as_bytes()).map_err(|error| ReloadError::NotWritten(error.to_string()))
-            }
+            true => self.replace(&plan.before, sync),
             false => Err(ReloadError::NotWritten("somebody has changed it meanwhile".to_owned())),
         });
         match put {
-            Ok(()) => {
+            Ok(_) => {
                 self.memory.lock().refused = false;
                 why
             }
@@ -81,8 +98,12 @@ impl Reloader {
     }
 }
 
-/// Puts `text` in a file's place, at once or not at all. Where the path is a link, what it points to is replaced.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+/// Brings a folder to the disk.
+type Sync<'a> = &'a dyn Fn(&Path) -> io::Result<()>;
+
+/// Puts `text` in a file's place, at once or not at all. Where the path is a link, what it points to is replaced. In its
+/// place it is what everybody reads, whether or not it survives a power cut: that is what the answer within says.
+fn replace(path: &Path, text: &[u8], sync: Sync<'_>) -> io::Result<io::Result<()>> {
     let path = std::fs::canonicalize(path)?;
     let fresh = path.with_extension("edited");
     // Left behind by a kill, if at all.
@@ -99,5 +120,5 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     };
     // A copy of the configuration is not left lying about.
     put().inspect_err(|_| drop(std::fs::remove_file(&fresh)))?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    Ok(path.parent().map_or(Ok(()), sync))
 }

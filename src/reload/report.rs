@@ -74,6 +74,9 @@ pub struct Attempt {
     /// Why it was refused, in a sentence; absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What is true of an accepted one and nobody would expect, in a sentence; mostly absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// What is wrong with the file, place by place.
     pub problems: Vec<Problem>,
 }
@@ -85,7 +88,7 @@ impl Attempt {
             Ok(Done::Unchanged) => ("unchanged", Vec::new(), None, Vec::new()),
             Err(error) => ("refused", Vec::new(), Some(error.to_string()), error.problems().to_vec()),
         };
-        Self { at_unix, source, result, generation, changes, error, problems }
+        Self { at_unix, source, result, generation, changes, error, warning: None, problems }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A reload takes over everything or nothing, forgives nobody, and tells the truth about it.
 
+mod edits;
 mod saves;
 mod sights;
 

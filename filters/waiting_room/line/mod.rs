@@ -24,6 +24,7 @@ mod restore;
 mod tick;
 mod told;
 mod turns;
+mod visits;
 
 pub use outlook::{Lottery, Outlook, Prediction, State};
 pub use proof::Proof;
@@ -118,6 +119,8 @@ pub struct Visitor {
 
 #[derive(Clone, Copy, Debug)]
 struct Turn {
+    /// When it began, or somewhat earlier.
+    since: u64,
     until: u64,
     /// The visitor must have looked since the turn began, by this moment.
     show_up: u64,
@@ -145,6 +148,8 @@ pub struct Line {
     now: u64,
     /// The last tick; visitors move `now` between two.
     ticked: u64,
+    /// Until when those may be silent who were inside before a kill.
+    silence: Option<u64>,
     /// When this process took the room over; passes from before may not be known to the journal.
     began: u64,
     epoch: u32,
@@ -158,6 +163,8 @@ pub struct Line {
     published: u64,
     leases: Leases,
     turns: HashMap<u64, Turn, ahash::RandomState>,
+    /// As many of them as a kill left in doubt.
+    doubtful: u64,
     turn_ends: Deadlines,
     /// Those who missed a turn and came back.
     late: VecDeque<u64>,
@@ -173,11 +180,14 @@ pub struct Line {
     /// Walk-ins that are in the line that is being written, and those since.
     writing: u32,
     fresh: u32,
+    /// Places that are free and that the journal counts as taken: as far as the line that is being written says, and since.
+    freeing: u64,
+    freed: u64,
     admitted: u64,
     sold_out: bool,
     /// The backend says that nothing is left.
     gone: bool,
-    /// Pieces that it says are left; not known again before it says so after a restart.
+    /// Pieces that it says are left.
     stock: Option<u64>,
     /// An operator empties the room: nobody is let in, no visit is prolonged.
     draining: bool,
@@ -225,6 +235,7 @@ impl Line {
             marks,
             now,
             ticked: now,
+            silence: None,
             began: now,
             epoch: 1,
             told_epoch: 1,
@@ -234,6 +245,7 @@ impl Line {
             published: 0,
             leases: Leases::default(),
             turns: HashMap::default(),
+            doubtful: 0,
             turn_ends: Deadlines::default(),
             late: VecDeque::new(),
             late_set: HashSet::default(),
@@ -244,6 +256,8 @@ impl Line {
             next_credit: 0,
             writing: 0,
             fresh: 0,
+            freeing: 0,
+            freed: 0,
             admitted: 0,
             sold_out: false,
             gone: false,
@@ -287,7 +301,7 @@ impl Line {
             return Entry::Rejected(Reason::SoldOut);
         }
         let collecting = matches!(self.rules.phase(self.now), Phase::Prequeue(_));
-        if self.is_open() && self.has_credit() && self.tail < self.reserved && self.free() > 0 {
+        if self.is_open() && self.has_credit() && self.tail < self.reserved && self.free() > self.freeing + self.freed {
             return Entry::Pass(self.walk_in(visitor));
         }
         if self.limits.method == Method::Reject && !collecting {
@@ -307,81 +321,6 @@ impl Line {
         }
         let number = self.join(visitor.subject);
         if self.collecting.is_some() { Entry::Registered(number) } else { Entry::Place(number) }
-    }
-
-    /// Somebody inside makes a request with a pass that was made at `issued` and ends at `expires`. `None` when the visit
-    /// is over.
-    pub fn visit(&mut self, now: u64, number: u64, subject: u64, issued: u64, expires: u64) -> Option<Admission> {
-        self.advance(now);
-        if let Some(lease) = self.leases.get(number).copied() {
-            let renewal = self.limits.renewal && !self.draining;
-            if lease.short || renewal {
-                let from = if renewal { self.now } else { lease.began };
-                self.leases.confirm(number);
-                self.leases.end_at(number, lease.until.max(from + self.limits.session));
-            }
-            return self.leases.get(number).map(|lease| admission(number, lease));
-        }
-        if self.marks.is_ended(number) || expires <= self.now {
-            return None;
-        }
-        // Admitted right before a kill: the journal knows the place, but not that it was taken.
-        if self.turns.remove(&number).is_some() {
-            self.proof.over(false);
-            return Some(self.admit(number, subject, self.limits.session));
-        }
-        if issued <= self.began {
-            self.keep_inside(number, subject, expires);
-            if !self.unknown.found() {
-                self.admitted += 1;
-                self.prove_place((self.limits, None));
-            }
-            return self.leases.get(number).map(|lease| admission(number, lease));
-        }
-        None
-    }
-
-    /// Somebody leaves, from wherever they are.
-    pub fn leave(&mut self, now: u64, asked: u64) {
-        self.advance(now);
-        let number = self.resolve(asked);
-        if !self.end(number) && number < self.tail && !self.marks.is_spent(number) {
-            self.give_up_turn(number);
-            self.forget_late(number);
-            if number > self.frontier && self.marks.is_seen(number) {
-                self.waiting = self.waiting.saturating_sub(1);
-            }
-            self.spend(number);
-        }
-    }
-
-    /// Ends a visit before its time; its pass is good no more. False when there is none.
-    pub fn end(&mut self, number: u64) -> bool {
-        let Some(lease) = self.leases.remove(number) else { return false };
-        self.marks.end(number);
-        self.ended.push_back((lease.until, number));
-        self.dirty.ended.push((number, lease.until));
-        self.subjects.remove(&lease.subject);
-        self.note_visit(lease);
-        true
-    }
-
-    /// Makes a visit last at least `span` milliseconds from now, whatever its length otherwise.
-    pub fn extend(&mut self, now: u64, number: u64, span: u64) -> Option<Admission> {
-        self.advance(now);
-        let until = self.leases.get(number)?.until.max(self.now.saturating_add(span));
-        self.leases.confirm(number);
-        self.leases.end_at(number, until);
-        self.leases.get(number).map(|lease| admission(number, lease))
-    }
-
-    /// The same, for somebody who has ordered and goes to pay: what they take is not in the stock any more.
-    pub fn hold(&mut self, now: u64, number: u64, span: u64) -> Option<Admission> {
-        let held = self.extend(now, number, span)?;
-        if self.leases.hold(number) {
-            self.dirty.held.push(number);
-        }
-        Some(held)
     }
 
     fn advance(&mut self, now: u64) {

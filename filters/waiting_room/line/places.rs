@@ -2,7 +2,7 @@
 
 use super::{Admission, Claim, Draw, Entry, Line, Visitor, admission, tick};
 use crate::waiting_room::draw;
-use crate::waiting_room::leases::Lease;
+use crate::waiting_room::leases::{Aim, Lease};
 use crate::waiting_room::marks::CHUNK;
 use crate::waiting_room::rules::{Overflow, Phase};
 
@@ -99,10 +99,15 @@ impl Line {
         let number = self.take_number();
         self.marks.see(number);
         self.waiting += 1;
+        self.remember(subject, number);
+        number
+    }
+
+    fn remember(&mut self, subject: u64, number: u64) {
         if subject != 0 {
             self.subjects.insert(subject, number);
+            self.dirty.names.push((number, subject));
         }
-        number
     }
 
     /// Somebody walks in on a place that the journal has laid in. Until it knows who took it, the pass is good for the
@@ -111,7 +116,7 @@ impl Line {
         self.fresh += 1;
         self.allowance = self.allowance.saturating_sub(tick::ONE);
         let number = self.take_number();
-        let span = self.rules.claim_window.min(self.limits.session);
+        let span = self.doubt();
         let admission = self.admit(number, visitor.subject, if visitor.steady { self.limits.session } else { span });
         let durable = self.now + span;
         self.prove_place((self.limits, self.rules.admission_cap));
@@ -122,7 +127,7 @@ impl Line {
     /// Lets somebody in, for `span` milliseconds without a request.
     pub(super) fn admit(&mut self, number: u64, subject: u64, span: u64) -> Admission {
         let until = self.now + span;
-        let lease = Lease { began: self.now, until, durable: until, short: false, subject, held: false };
+        let lease = Lease { began: self.now, until, durable: until, short: false, subject, aim: Aim::Looks };
         self.leases.put(number, lease);
         self.count_admission();
         self.marks.cover(number, self.now);
@@ -139,9 +144,9 @@ impl Line {
         self.dirty.admissions.push((self.now, 1));
     }
 
-    /// Takes somebody in again whose pass is good and whom the journal did not know.
-    pub(super) fn keep_inside(&mut self, number: u64, subject: u64, until: u64) {
-        let lease = Lease { began: self.now, until, durable: until, short: false, subject, held: false };
+    /// Takes somebody in again whom the journal did not know: since when, until when, and until when that may be promised.
+    pub(super) fn keep_inside(&mut self, number: u64, subject: u64, (began, until, durable): (u64, u64, u64)) {
+        let lease = Lease { began, until, durable, short: false, subject, aim: Aim::Looks };
         self.leases.put(number, lease);
         self.marks.cover(number, self.now);
         self.marks.spend(number);

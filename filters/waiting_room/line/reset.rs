@@ -30,6 +30,8 @@ impl Line {
     pub(super) fn forget_everybody(&mut self) {
         self.leases = Leases::default();
         self.turns = HashMap::default();
+        self.doubtful = 0;
+        self.silence = None;
         self.late.clear();
         self.late_set = HashSet::default();
         self.subjects = HashMap::default();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::doubts::Doubts;
 use super::{Draw, Line, Turn};
-use crate::waiting_room::leases::Lease;
+use crate::waiting_room::leases::{Aim, Lease};
 use crate::waiting_room::record::{Delta, History};
 
 impl Line {
@@ -35,6 +35,7 @@ impl Line {
         self.admitted = delta.admitted;
         self.sold_out = delta.sold_out;
         self.gone = delta.gone;
+        self.stock = delta.stock;
         self.draining = delta.draining;
         if let Some(notice) = &delta.notice {
             self.notice = (!notice.text.is_empty()).then(|| Arc::new(notice.clone()));
@@ -55,12 +56,14 @@ impl Line {
             self.draws.push(Draw { first: *first, base: *base, ranks, told: true });
         }
         self.moved.extend(delta.moved.iter().copied());
+        self.subjects.extend(delta.names.iter().map(|(number, subject)| (*subject, *number)));
         for (number, second) in &delta.turns {
-            self.turns.insert(*number, Turn { until: 0, show_up: 0, second: *second, doubtful: true });
+            let turn = Turn { since: delta.at, until: 0, show_up: 0, second: *second, doubtful: true };
+            self.turns.insert(*number, turn);
         }
-        for (number, until) in &delta.doubtful {
+        for (number, since, until) in &delta.doubtful {
             if let Some(turn) = self.turns.get_mut(number) {
-                turn.until = *until;
+                (turn.since, turn.until) = (*since, *until);
             }
         }
         for number in &delta.missed {
@@ -75,8 +78,8 @@ impl Line {
             self.marks.pick(*number);
         }
         for (number, began, until, subject) in &delta.visits {
-            let held = self.leases.get(*number).is_some_and(|lease| lease.held);
-            let lease = Lease { began: *began, until: *until, durable: *until, short: false, subject: *subject, held };
+            let aim = self.leases.get(*number).map_or(Aim::Restored, |lease| lease.aim);
+            let lease = Lease { began: *began, until: *until, durable: *until, short: false, subject: *subject, aim };
             self.turns.remove(number);
             self.use_up(*number);
             self.leases.put(*number, lease);
@@ -84,8 +87,8 @@ impl Line {
                 self.subjects.insert(*subject, *number);
             }
         }
-        for number in &delta.held {
-            self.leases.hold(*number);
+        for number in &delta.settled {
+            self.leases.settle(*number);
         }
         for (number, until) in &delta.ended {
             self.leases.remove(*number);
@@ -104,16 +107,17 @@ impl Line {
     /// and everybody in line may still be there.
     fn after_restore(&mut self, last: &Delta) {
         self.leases.take_changed();
-        let until = self.now + self.limits.session;
+        self.silence = Some(self.now + self.rules.refresh * 3 / 2);
+        let until = self.now + self.doubt();
+        self.doubtful = self.turns.len() as u64;
         for (number, turn) in &mut self.turns {
-            // What was in doubt before stays so no longer for a further kill.
+            // What was in doubt before stays so no longer for a further kill: no pass promises more.
             turn.until = if turn.until == 0 { until } else { turn.until };
             turn.show_up = turn.until;
             self.turn_ends.add(turn.until, *number);
-            self.dirty.doubtful.push((*number, turn.until));
+            self.dirty.doubtful.push((*number, turn.since, turn.until));
         }
-        let claim = self.now + self.rules.claim_window.min(self.limits.session);
-        self.unknown = Doubts::carried(&last.doubt, self.now, (u64::from(last.credit), claim));
+        self.unknown = Doubts::carried(&last.doubt, self.now, (u64::from(last.credit), until));
         self.proof.begins_behind(self.frontier);
         if last.credit > 0 {
             self.window.add(self.now, last.credit);
@@ -151,7 +155,9 @@ impl Line {
         let mut turns: Vec<_> = self.turns.iter().map(|(number, turn)| (*number, turn.second)).collect();
         turns.extend(&self.staged);
         turns.sort_unstable();
-        let doubtful = self.turns.iter().filter(|(_, turn)| turn.doubtful).map(|(number, turn)| (*number, turn.until));
+        let doubtful =
+            self.turns.iter().filter(|(_, turn)| turn.doubtful).map(|(number, turn)| (*number, turn.since, turn.until));
+        let settled = self.leases.all().filter(|(_, lease)| lease.aim == Aim::Settled);
         let waiting = self.frontier + 1..self.tail;
         Delta {
             gaps: self.gaps.clone(),
@@ -161,7 +167,8 @@ impl Line {
             turns,
             doubtful: doubtful.collect(),
             visits: self.leases.all().map(visit).collect(),
-            held: self.leases.all().filter(|(_, lease)| lease.held).map(|(number, _)| number).collect(),
+            settled: settled.map(|(number, _)| number).collect(),
+            names: self.subjects.iter().map(|(subject, number)| (*number, *subject)).collect(),
             ended: self.ended.iter().map(|(until, number)| (*number, *until)).collect(),
             picked: waiting.filter(|number| self.marks.is_picked(*number)).collect(),
             marks: self.marks.spent(self.tail),

@@ -29,6 +29,7 @@ impl Line {
         self.turn_generation();
         self.end_visits();
         self.end_turns();
+        self.end_silence();
         self.draw();
         self.waiting = self.marks.count(self.frontier + 1, self.tail);
         if self.waiting < self.rules.max_queue_length {
@@ -55,7 +56,7 @@ impl Line {
             return;
         }
         self.credit = delta.credit;
-        self.writing = 0;
+        (self.writing, self.freeing) = (0, 0);
         for (number, _, until, _) in &delta.visits {
             self.leases.known(*number, *until);
         }
@@ -75,7 +76,7 @@ impl Line {
         let until = self.now + self.rules.claim_window;
         // Whoever is there looks within the refresh time of a page without scripts, give or take half.
         let show_up = until.min(self.now + self.rules.refresh + self.rules.refresh / 2);
-        self.turns.insert(number, Turn { until, show_up, second, doubtful: false });
+        self.turns.insert(number, Turn { since: self.now, until, show_up, second, doubtful: false });
         self.turn_ends.add(show_up, number);
         self.prove_turn(number, second);
         self.marks.unsee(number);
@@ -150,6 +151,16 @@ impl Line {
             if turn.second || self.rules.missed == Missed::Expire {
                 self.spend(number);
             }
+        }
+    }
+
+    /// Who was inside before a kill and is there looks in as often as a page without scripts does. What became of the
+    /// others may have been lost with the kill: that they ordered, or were done. They keep their places, and no pieces from
+    /// those who wait.
+    fn end_silence(&mut self) {
+        if self.silence.is_some_and(|until| until <= self.now) {
+            self.silence = None;
+            self.leases.fall_silent();
         }
     }
 
@@ -239,11 +250,19 @@ impl Line {
         places.min(rate).min(self.left().unwrap_or(u64::MAX)).min(most)
     }
 
+    /// Places for somebody who was let in before.
+    pub(super) fn free_places(&self) -> u64 {
+        let taken = self.leases.len() + (self.turns.len() + self.staged.len()) as u64 + self.unknown.places();
+        u64::from(self.limits.total_active_users).saturating_sub(taken + self.freeing + self.freed)
+    }
+
     /// How many more the cap and the stock allow to be let in; `None`: neither is known.
     pub(super) fn left(&self) -> Option<u64> {
         let open = (self.turns.len() + self.staged.len()) as u64;
         let cap = self.rules.admission_cap.map(|cap| cap.saturating_sub(self.admitted + open));
-        let looking = self.leases.len() - self.leases.held() + open + self.unknown.places();
+        // Nobody knows what a kill left in doubt to be there. It counts where a bound must hold; this one only spares
+        // people a way for nothing, and must not keep the last pieces from those who wait.
+        let looking = self.leases.looking() + open - self.doubtful;
         let stock = self.stock.zip(self.rules.per_piece);
         let stock = stock.map(|(left, each)| left.saturating_mul(each).saturating_sub(looking));
         cap.into_iter().chain(stock).min()
@@ -359,10 +378,12 @@ impl Line {
         delta.credit = self.wanted_credit();
         self.next_credit = delta.credit;
         self.writing += std::mem::take(&mut self.fresh);
+        self.freeing += std::mem::take(&mut self.freed);
         delta.tail = self.tail;
         delta.admitted = self.admitted;
         delta.sold_out = self.sold_out;
         delta.gone = self.gone;
+        delta.stock = self.stock;
         delta.draining = self.draining;
         delta.doubt = self.unknown.lots();
         delta.collecting = self.collecting;

@@ -1,6 +1,6 @@
 //! Turns: whose has come, who takes it, and what becomes of those who were not there.
 
-use super::{Admission, Line, admission};
+use super::{Admission, Line, Turn, admission};
 use crate::waiting_room::rules::Missed;
 
 /// What somebody with a number is told who wants in.
@@ -40,9 +40,7 @@ impl Line {
                 if let Some(inside) = self.inside_elsewhere(number, subject) {
                     return Claim::Pass(inside);
                 }
-                self.turns.remove(&number);
-                self.proof.over(false);
-                Claim::Pass(self.admit(number, subject, self.limits.session))
+                self.take_turn(number, subject).map_or(Claim::Gone, Claim::Pass)
             }
             Look::Wait(number) => Claim::Wait(number),
             Look::Moved(number) => Claim::Moved(number),
@@ -78,12 +76,41 @@ impl Line {
         self.missed(number, subject)
     }
 
+    /// Somebody takes an open turn. Until the journal knows that it was taken, it knows the turn only, and after a kill
+    /// keeps that for a claim window: the pass promises no more.
+    pub(super) fn take_turn(&mut self, number: u64, subject: u64) -> Option<Admission> {
+        let turn = self.close_turn(number)?;
+        self.proof.over(false);
+        let entered = self.admit(number, subject, self.limits.session);
+        let known = self.now + self.doubt();
+        let durable = if turn.doubtful { known.min(turn.until) } else { known };
+        self.leases.promise(number, durable, false);
+        if turn.doubtful {
+            self.leases.began_at(number, turn.since);
+        }
+        Some(Admission { until: durable, ..entered })
+    }
+
     /// Ends a turn that nobody took. One from before a kill may have been taken after all: it counts as an admission, so
     /// that bounds hold whatever became of it.
     pub(super) fn give_up_turn(&mut self, number: u64) {
-        if self.turns.remove(&number).is_some_and(|turn| turn.doubtful) {
+        let Some(turn) = self.close_turn(number) else { return };
+        self.freed += 1;
+        if turn.doubtful {
             self.count_admission();
         }
+    }
+
+    fn close_turn(&mut self, number: u64) -> Option<Turn> {
+        let turn = self.turns.remove(&number)?;
+        self.doubtful -= u64::from(turn.doubtful);
+        Some(turn)
+    }
+
+    /// For how long a place counts as taken of which the journal does not know by whom: as long as a pass is good that was
+    /// given for it.
+    pub(super) fn doubt(&self) -> u64 {
+        self.rules.claim_window.min(self.limits.session)
     }
 
     /// A person has one place. Who is inside under another number gives this turn back; who is in line under another

@@ -39,6 +39,17 @@ fn a_visitor_reads_an_honest_place_and_wait() {
 }
 
 #[test]
+fn who_is_told_by_nobody_looks_at_the_public_document_within_the_second_and_a_million_more_rarely() {
+    let (bench, _) = crowded();
+    let told = status(&bench.room, Standing::Waiting(200), 0.0);
+    assert_eq!(told.common.frontier_after_ms, 800);
+    let least: u64 = (1..=1_000_000).step_by(9_999).map(|many| bench.room.peek_after(many)).min().unwrap();
+    assert_eq!(least, 800);
+    let most = (1..=1_000_000u64).step_by(9_999).map(|many| many * 1_000 / bench.room.peek_after(many)).max().unwrap();
+    assert!(most <= 12_500, "{most} looks a second");
+}
+
+#[test]
 fn programs_written_for_cloudflare_read_the_names_they_know_and_no_others() {
     let mut cloudflare = settings(Rules::new(10_000, 60, 300_000));
     cloudflare.cloudflare = true;

@@ -4,45 +4,45 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use http::{HeaderName, StatusCode, header, response};
+use http::{HeaderName, StatusCode, header};
 
 use super::support::{Bench, settings};
 use crate::condition::Condition;
 use crate::engine::{Decision, Filter, HeaderEdit, Identity, IdentityId, KeyHasher, Nanos, Reply, ReplyBody};
 use crate::engine::{RequestContext, RequestHead};
+use crate::waiting_room::Bypass;
 use crate::waiting_room::gate::Gate;
 use crate::waiting_room::rules::Rules;
-use crate::waiting_room::settings::{CommandKind, Settings};
-use crate::waiting_room::{Bypass, State};
+use crate::waiting_room::settings::Settings;
 
-const USER: IdentityId = IdentityId(3);
+pub(super) const USER: IdentityId = IdentityId(3);
 
-struct Stage {
-    bench: Bench,
-    gate: Gate,
+pub(super) struct Stage {
+    pub(super) bench: Bench,
+    pub(super) gate: Gate,
 }
 
 /// A client: what it sends, and the cookie it keeps.
 #[derive(Clone)]
-struct Client {
-    method: &'static str,
-    target: String,
-    cookie: Option<String>,
-    headers: Vec<(&'static str, &'static str)>,
-    user: Option<&'static str>,
+pub(super) struct Client {
+    pub(super) method: &'static str,
+    pub(super) target: String,
+    pub(super) cookie: Option<String>,
+    pub(super) headers: Vec<(&'static str, &'static str)>,
+    pub(super) user: Option<&'static str>,
 }
 
-fn client() -> Client {
+pub(super) fn client() -> Client {
     Client { method: "GET", target: "/drop".to_owned(), cookie: None, headers: Vec::new(), user: None }
 }
 
-enum Seen {
+pub(super) enum Seen {
     Passed(Box<RequestContext>),
     Answered(Box<Reply>),
 }
 
 impl Stage {
-    fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         let bench = Bench::with(settings);
         Self { gate: Gate { room: bench.room.clone(), upstreams: Box::default() }, bench }
     }
@@ -80,14 +80,14 @@ impl Stage {
         seen
     }
 
-    fn passes(&self, client: &mut Client) -> RequestContext {
+    pub(super) fn passes(&self, client: &mut Client) -> RequestContext {
         match self.send(client) {
             Seen::Passed(cx) => *cx,
             Seen::Answered(reply) => panic!("answered {}", reply.status),
         }
     }
 
-    fn waits(&self, client: &mut Client) -> Reply {
+    pub(super) fn waits(&self, client: &mut Client) -> Reply {
         match self.send(client) {
             Seen::Answered(reply) => *reply,
             Seen::Passed(_) => panic!("passed"),
@@ -95,7 +95,7 @@ impl Stage {
     }
 
     /// The room is full with somebody who stays.
-    fn full(&mut self) -> Client {
+    pub(super) fn full(&mut self) -> Client {
         let mut holder = client();
         self.passes(&mut holder);
         self.passes(&mut holder);
@@ -105,25 +105,25 @@ impl Stage {
     }
 }
 
-fn edit(cx: &RequestContext, name: &HeaderName) -> Option<String> {
+pub(super) fn edit(cx: &RequestContext, name: &HeaderName) -> Option<String> {
     cx.to_client.iter().find_map(|edit| match edit {
         HeaderEdit::Set(n, value) | HeaderEdit::Add(n, value) if n == name => value.to_str().ok().map(str::to_owned),
         HeaderEdit::Set(..) | HeaderEdit::Add(..) | HeaderEdit::Remove(_) => None,
     })
 }
 
-fn value(reply: &Reply, name: &HeaderName) -> Option<String> {
+pub(super) fn value(reply: &Reply, name: &HeaderName) -> Option<String> {
     reply.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.to_str().unwrap().to_owned())
 }
 
-fn document(reply: &Reply) -> serde_json::Value {
+pub(super) fn document(reply: &Reply) -> serde_json::Value {
     let ReplyBody::Problem(problem) = &reply.body else { panic!("expected a problem") };
     assert_eq!(problem.code, "waiting-room");
     let (_, json) = problem.members.iter().find(|(name, _)| *name == "waitingRoom").unwrap();
     serde_json::from_str(json).unwrap()
 }
 
-fn one_place() -> Settings {
+pub(super) fn one_place() -> Settings {
     settings(Rules::new(1, 6_000, 300_000))
 }
 
@@ -275,118 +275,6 @@ fn a_visit_is_renewed_when_half_of_it_is_over() {
     stage.bench.pass(301_000);
     stage.full();
     assert_eq!(document(&stage.waits(&mut holder))["state"], "WAITING");
-}
-
-fn answered(stage: &Stage, client: &mut Client, command: &str) -> RequestContext {
-    let mut cx = stage.passes(client);
-    let (parts, ()) =
-        response::Builder::new().header("x-tidegate-waiting-room", command).body(()).unwrap().into_parts();
-    cx.to_client.clear();
-    stage.gate.on_response(&parts, &mut cx);
-    assert!(cx.to_client.contains(&HeaderEdit::Remove("x-tidegate-waiting-room".parse().unwrap())));
-    cx
-}
-
-#[test]
-fn the_backend_ends_prolongs_and_keeps_visits() {
-    let mut settings = one_place();
-    settings.commands = CommandKind::ALL.map(|(_, kind)| kind).to_vec();
-    let mut stage = Stage::new(settings);
-    let mut holder = stage.full();
-    let cx = answered(&stage, &mut holder, "hold=900; order=8c1f");
-    let token = edit(&cx, &"x-tidegate-reentry".parse().unwrap()).unwrap();
-    stage.bench.pass(800_000);
-    let mut astray = Client { target: format!("/paid?order=other&tgwr={token}"), ..client() };
-    assert_eq!(document(&stage.waits(&mut astray))["state"], "PRE", "it is good for its order only");
-    let mut elsewhere = Client { target: format!("/paid?order=8c1f&tgwr={token}"), ..client() };
-    let reply = stage.waits(&mut elsewhere);
-    assert_eq!(reply.status, StatusCode::SEE_OTHER);
-    assert_eq!(value(&reply, &header::LOCATION).as_deref(), Some("/paid?order=8c1f"));
-    elsewhere.target = "/paid?order=8c1f".to_owned();
-    stage.passes(&mut elsewhere);
-    let cx = answered(&stage, &mut elsewhere, "complete");
-    assert!(edit(&cx, &header::SET_COOKIE).unwrap().contains("Max-Age=0"));
-    assert!(stage.bench.room.is_ended(1));
-    elsewhere = Client { target: format!("/paid?order=8c1f&tgwr={token}"), ..client() };
-    let mut next = client();
-    stage.passes(&mut next);
-    assert_eq!(document(&stage.waits(&mut elsewhere))["state"], "PRE", "the visit is over, so nobody comes back to it");
-    answered(&stage, &mut next, "sold_out");
-    stage.bench.pass(200);
-    assert_eq!(document(&stage.waits(&mut client()))["state"], "REJECTED");
-    answered(&stage, &mut next, "available");
-    stage.bench.pass(200);
-    assert_eq!(document(&stage.waits(&mut client()))["state"], "PRE");
-}
-
-#[test]
-fn what_an_operator_closed_no_backend_opens() {
-    let mut settings = one_place();
-    settings.commands = vec![CommandKind::SoldOut];
-    let mut stage = Stage::new(settings);
-    let mut holder = stage.full();
-    stage.bench.room.set_sold_out(true);
-    stage.bench.pass(200);
-    answered(&stage, &mut holder, "available");
-    stage.bench.pass(200);
-    assert_eq!(stage.bench.room.outlook().state, State::SoldOut);
-    answered(&stage, &mut holder, "sold_out");
-    stage.bench.pass(200);
-    let now = stage.bench.now;
-    stage.bench = stage.bench.kill(now);
-    assert_eq!(stage.bench.room.outlook().state, State::SoldOut);
-    stage.bench.room.set_sold_out(false);
-    stage.bench.pass(200);
-    assert_ne!(stage.bench.room.outlook().state, State::SoldOut, "the operator has the last word");
-}
-
-#[test]
-fn a_word_about_a_visit_is_heard_where_a_rule_lets_by_and_a_word_without_one_is_not() {
-    let mut settings = one_place();
-    settings.commands = CommandKind::ALL.map(|(_, kind)| kind).to_vec();
-    let condition = Condition::compile(r#"request.path.startsWith("/api")"#, |_| None).unwrap();
-    settings.bypass = vec![Bypass { name: "api".into(), condition }];
-    let mut stage = Stage::new(settings);
-    let mut holder = stage.full();
-    let mut stranger = Client { target: "/api/orders/8c1f".to_owned(), ..client() };
-    let cx = answered(&stage, &mut stranger, "hold=900; order=8c1f");
-    assert_eq!(edit(&cx, &"x-tidegate-reentry".parse().unwrap()), None);
-    holder.target = "/api/orders/8c1f".to_owned();
-    let cx = answered(&stage, &mut holder, "hold=900; order=8c1f");
-    assert!(edit(&cx, &"x-tidegate-reentry".parse().unwrap()).is_some());
-    answered(&stage, &mut holder, "complete");
-    assert!(stage.bench.room.is_ended(1));
-    let cx = answered(&stage, &mut holder, "hold=900");
-    assert_eq!(edit(&cx, &"x-tidegate-reentry".parse().unwrap()), None, "there is no visit to hold");
-}
-
-#[test]
-fn a_kill_right_behind_a_hold_still_lets_the_buyer_back() {
-    let mut settings = one_place();
-    settings.commands = vec![CommandKind::Hold, CommandKind::Complete];
-    let mut stage = Stage::new(settings);
-    let mut holder = stage.full();
-    let cx = answered(&stage, &mut holder, "hold=900; order=8c1f");
-    let token = edit(&cx, &"x-tidegate-reentry".parse().unwrap()).unwrap();
-    let now = stage.bench.now;
-    stage.bench = stage.bench.kill(now);
-    stage.gate = Gate { room: stage.bench.room.clone(), upstreams: Box::default() };
-    stage.bench.pass(800_000);
-    let mut elsewhere = Client { target: format!("/orders/8c1f?tgwr={token}"), ..client() };
-    let reply = stage.waits(&mut elsewhere);
-    assert_eq!(value(&reply, &header::LOCATION).as_deref(), Some("/orders/8c1f"));
-    elsewhere.target = "/orders/8c1f".to_owned();
-    stage.passes(&mut elsewhere);
-}
-
-#[test]
-fn a_command_that_is_not_enabled_is_only_taken_off() {
-    let mut settings = one_place();
-    settings.commands = vec![CommandKind::Extend];
-    let mut stage = Stage::new(settings);
-    let mut holder = stage.full();
-    answered(&stage, &mut holder, "revoke");
-    stage.passes(&mut holder);
 }
 
 #[test]

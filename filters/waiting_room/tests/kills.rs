@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::rooms::{STEADY, fill, place, places};
 use super::support::{Bench, START};
-use crate::waiting_room::{Claim, Entry};
+use crate::waiting_room::{Claim, Entry, Visitor};
 
 #[test]
 fn a_kill_loses_no_place_and_gives_no_number_twice() {
@@ -93,12 +93,85 @@ fn turns_that_a_kill_left_in_doubt_are_over_in_time_whatever_is_killed_later() {
         let wall = bench.now;
         bench = bench.kill(wall);
         if twenty_seconds(&mut bench, waiting) {
-            // The first kill may have come right behind their claims, so nobody else has these places for a session.
-            assert!(bench.now - begun >= 300_000, "{} of {gone:?}", bench.now - begun);
+            // The first kill may have come right behind their claims, so nobody else has these places for a claim window.
+            assert!(bench.now - begun >= 60_000, "{} of {gone:?}", bench.now - begun);
             return;
         }
     }
     panic!("the turns of {gone:?} never ended");
+}
+
+#[test]
+fn a_turn_that_was_taken_right_before_a_kill_is_nobody_elses_while_its_pass_is_good_whatever_is_killed_next() {
+    let mut bench = Bench::new(places(1));
+    let inside = fill(&mut bench, 1)[0];
+    let (first, next) = (place(&bench), place(&bench));
+    bench.pass(200);
+    bench.room.leave(bench.now, inside);
+    bench.pass(200);
+    let Some(Claim::Pass(mut pass)) = bench.room.poll(bench.now, first, 0) else { panic!("a turn") };
+    let mut issued = bench.now;
+    for _ in 0..3 {
+        // Renewed, of which nothing is written down any more either.
+        let wall = bench.now;
+        bench = bench.kill(wall);
+        bench.pass(15_000);
+        pass = bench.room.visit(bench.now, first, 0, issued, pass.until).expect("still inside");
+        issued = bench.now;
+    }
+    let wall = bench.now;
+    bench = bench.kill(wall);
+    while bench.now < START + 400_000 {
+        bench.pass(1_000);
+        if matches!(bench.room.poll(bench.now, next, 0), Some(Claim::Pass(_))) {
+            assert!(pass.until <= bench.now, "two are inside: one until {}, at {}", pass.until, bench.now);
+            return;
+        }
+    }
+    panic!("the turn never ended");
+}
+
+#[test]
+fn who_is_known_by_name_has_the_place_after_a_kill_without_a_ticket() {
+    let mut bench = Bench::new(places(1));
+    fill(&mut bench, 1);
+    let person = |subject| Visitor { subject, steady: true };
+    let Entry::Place(number) = bench.room.enter(bench.now, person(5)) else { panic!("a place") };
+    for _ in 0..2 {
+        // The second time from one line that says it all.
+        bench.pass(200);
+        let wall = bench.now;
+        bench = bench.kill(wall);
+        place(&bench);
+        assert_eq!(bench.room.enter(bench.now, person(5)), Entry::Place(number));
+    }
+}
+
+#[test]
+fn a_place_that_became_free_is_nobodys_before_the_journal_knows() {
+    let mut bench = Bench::new(places(1));
+    let inside = fill(&mut bench, 1)[0];
+    bench.room.end(inside);
+    assert!(!matches!(bench.room.enter(bench.now, STEADY), Entry::Pass(_)), "a kill would bring the visit back");
+    let wall = bench.now;
+    let bench = bench.kill(wall);
+    assert!(bench.room.visit(bench.now, inside, 0, START, START + 300_000).is_some());
+}
+
+#[test]
+fn who_comes_back_from_paying_to_a_place_that_a_kill_gave_away_waits_for_a_free_one() {
+    let mut bench = Bench::new(places(1));
+    let buyer = fill(&mut bench, 1)[0];
+    let (issued, expires) = (bench.now, bench.now + 900_000);
+    bench.room.hold(bench.now, buyer, std::time::Duration::from_secs(900));
+    let wall = bench.now;
+    let mut bench = bench.kill(wall);
+    bench.pass(301_000);
+    let next = fill(&mut bench, 1)[0];
+    assert_eq!(bench.room.come_back(bench.now, buyer, issued, expires), None);
+    bench.room.leave(bench.now, next);
+    bench.pass(200);
+    assert!(bench.room.come_back(bench.now, buyer, issued, expires).is_some());
 }
 
 #[test]

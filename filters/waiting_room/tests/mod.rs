@@ -1,5 +1,6 @@
 //! Tests of the waiting room.
 
+mod commands;
 mod crowd;
 mod desk;
 mod documents;
@@ -7,6 +8,7 @@ mod events;
 mod fairness;
 mod gates;
 mod health;
+mod kill_model;
 mod kills;
 mod long_polls;
 mod model;

@@ -63,6 +63,7 @@ struct World {
     passes: HashMap<u64, (Admission, u64, u64)>,
     given: HashSet<u64>,
     /// Subjects by number, to see that one person has one number.
+    owners: HashMap<u64, u64>,
     admissions: Vec<u64>,
     /// An operator, and the backend, say that nothing is left.
     over: [bool; 2],
@@ -81,6 +82,7 @@ impl World {
             tickets: Vec::new(),
             passes: HashMap::new(),
             given: HashSet::new(),
+            owners: HashMap::new(),
             admissions: Vec::new(),
             over: [false; 2],
             counted: HashSet::new(),
@@ -96,10 +98,10 @@ impl World {
     }
 
     fn number(&mut self, number: u64, subject: u64) {
-        let again =
-            self.tickets.contains(&(number, subject)) || self.passes.get(&number).is_some_and(|p| p.2 == subject);
-        if !(again && subject != 0) {
-            assert!(self.given.insert(number), "{number} was given twice");
+        // Who is known by name gets the same number again, also where a kill undid that they left.
+        let again = subject != 0 && self.owners.insert(number, subject) == Some(subject);
+        assert!(self.given.insert(number) || again, "{number} was given twice");
+        if !self.tickets.contains(&(number, subject)) && !self.passes.contains_key(&number) {
             self.tickets.push((number, subject));
         }
     }

@@ -238,8 +238,9 @@ fn an_ended_visit_is_over_and_its_place_free() {
     assert!(bench.room.end(number));
     assert!(bench.room.is_ended(number));
     assert_eq!(bench.room.visit(bench.now, number, 0, START, bench.now + 9_000), None);
-    assert!(matches!(bench.room.enter(bench.now, STEADY), Entry::Pass(_)));
-    bench.pass(100);
+    let next = place(&bench);
+    bench.pass(200);
+    assert!(matches!(bench.room.poll(bench.now, next, 0), Some(Claim::Pass(_))), "once the journal knows");
     let bench = bench.kill(START + 10_000);
     assert!(bench.room.is_ended(number), "also after a kill");
 }

@@ -115,6 +115,64 @@ fn who_stands_behind_the_last_piece_looks_more_often_as_it_comes_near_and_a_mill
 }
 
 #[test]
+fn what_the_shop_has_left_is_known_after_a_kill() {
+    let mut bench = Bench::new(two_each());
+    bench.room.set_stock(Some(1));
+    bench.pass(200);
+    fill(&mut bench, 2);
+    let waiting: Vec<u64> = (0..5).map(|_| place(&bench)).collect();
+    bench.pass(500);
+    let wall = bench.now;
+    let mut bench = bench.kill(wall);
+    bench.pass(500);
+    assert_eq!(come_in(&bench, &waiting), NOBODY, "two have a chance at one");
+    bench.room.set_stock(Some(2));
+    bench.pass(500);
+    assert_eq!(come_in(&bench, &waiting).len(), 2);
+}
+
+#[test]
+fn what_a_kill_left_in_doubt_keeps_no_piece_from_those_who_wait() {
+    let mut bench = Bench::new(two_each());
+    bench.room.set_stock(Some(1));
+    bench.pass(200);
+    let inside = fill(&mut bench, 2);
+    let waiting: Vec<u64> = (0..4).map(|_| place(&bench)).collect();
+    bench.pass(200);
+    inside.iter().for_each(|number| assert!(bench.room.end(*number)));
+    bench.pass(200);
+    // Two have their turns; one takes it and orders, of which nothing is written down any more.
+    assert!(matches!(bench.room.poll(bench.now, waiting[0], 0), Some(Claim::Pass(_))));
+    bench.room.hold(bench.now, waiting[0], std::time::Duration::from_secs(900));
+    let wall = bench.now;
+    let mut bench = bench.kill(wall);
+    bench.pass(1_000);
+    assert_eq!(come_in(&bench, &waiting[2..]), waiting[2..], "the next two have a chance at once");
+    assert!(bench.room.outlook().active + bench.room.outlook().ready <= 20);
+    // What the shop says of the order again is heard.
+    assert!(bench.room.hold(bench.now, waiting[0], std::time::Duration::from_secs(900)).is_some());
+    assert!(bench.room.visit_began(waiting[0]).is_some_and(|began| began <= wall), "the order is not older than that");
+}
+
+#[test]
+fn who_is_not_heard_since_a_kill_keeps_no_piece_for_longer_than_a_look_takes() {
+    let mut bench = Bench::new(two_each());
+    bench.room.set_stock(Some(1));
+    bench.pass(200);
+    let inside = fill(&mut bench, 2);
+    let waiting: Vec<u64> = (0..2).map(|_| place(&bench)).collect();
+    let (issued, expires, wall) = (bench.now, bench.now + 300_000, bench.now);
+    let mut bench = bench.kill(wall);
+    // One is there; what became of the other may have been lost.
+    assert!(bench.room.visit(bench.now, inside[0], 0, issued, expires).is_some());
+    bench.pass(20_000);
+    assert_eq!(come_in(&bench, &waiting), NOBODY);
+    bench.pass(11_000);
+    assert_eq!(come_in(&bench, &waiting), waiting[..1]);
+    assert!(bench.room.visit(bench.now, inside[1], 0, issued, expires).is_some(), "who is inside stays inside");
+}
+
+#[test]
 fn a_room_that_an_operator_reopens_moves_until_the_shop_speaks_again() {
     let mut bench = Bench::new(two_each());
     bench.room.set_stock(Some(0));

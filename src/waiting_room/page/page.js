@@ -6,7 +6,7 @@ window.tidegate = true;
   const words = JSON.parse($("words").textContent);
   let now = JSON.parse($("first").textContent);
   let lang = document.documentElement.lang in words ? document.documentElement.lang : "en";
-  let timer = 0, offset = 0, best = 0, said = 0, saidText = "", failures = 0, strange = 0, busy = false, looked = 0, ended = 0, source = null, deaf = 0, flight = null;
+  let timer = 0, offset = 0, best = 0, said = 0, saidText = "", failures = 0, strange = 0, busy = false, looked = 0, ended = 0, source = null, deaf = 0, flight = null, held = false;
   const word = (name, with_ = {}) => (words[lang][name] ?? "").replace(/\{(\w+)\}/g, (_, key) => with_[key] ?? "");
   const number = (value) => new Intl.NumberFormat(lang).format(value);
   const show = (id, on) => { $(id).hidden = !on; };
@@ -90,6 +90,16 @@ window.tidegate = true;
   const soon = (ms) => { clearTimeout(timer); timer = setTimeout(look, quiet() ? Math.max(ms, 15000) : ms); };
   // Without a stream a look waits at the gateway until there is news.
   const waits = () => !failures && now.longPollSeconds && ["WAITING", "PREQUEUED"].includes(now.state) && !quiet() && !(source && source.readyState === 1);
+  // Where nobody tells us, the document that is the same for all does: it costs next to nothing, so it may be read often.
+  const peeks = () => ["WAITING", "PREQUEUED"].includes(now.state) && !quiet() && !(source && source.readyState === 1) && !held;
+  const glance = async () => {
+    if (peeks()) try {
+      const seen = await (await fetch(now.frontierUrl, { cache: "no-cache" })).json();
+      if (seen.epoch !== now.epoch) return location.reload();
+      if (peeks()) { became(seen.state); moved(seen); }
+    } catch { /* The next look says what is wrong. */ }
+    setTimeout(glance, now.frontierAfterMs || 1000);
+  };
   const again = () => soon(waits() ? 300 + 700 * Math.random() : now.pollAfterMs);
   const take = (next, waited) => {
     const before = now.state;
@@ -118,9 +128,11 @@ window.tidegate = true;
     if (flight) flight.abort();
     const mine = flight = new AbortController();
     try {
-      const wait = waits() ? { prefer: `wait=${now.longPollSeconds}`, "if-none-match": now.tag } : {};
+      held = waits();
+      const wait = held ? { prefer: `wait=${now.longPollSeconds}`, "if-none-match": now.tag } : {};
       const { status, later, room, waited } = now.state === "PRE" ? await ask(now.joinUrl, "POST") : await ask(now.statusUrl, "GET", wait, mine.signal);
       if (mine !== flight) return;
+      held = false;
       failures = 0;
       // Who is entering or leaving is told by the answer to that.
       if (busy || now.state === "LEFT") return;
@@ -131,6 +143,7 @@ window.tidegate = true;
       throw new Error(status);
     } catch {
       if (mine !== flight) return;
+      held = false;
       failures += 1;
       paint();
       soon(Math.min(30000, 1000 * 2 ** failures) * (0.7 + 0.6 * Math.random()));
@@ -169,21 +182,26 @@ window.tidegate = true;
     source.addEventListener("state", (event) => {
       const { state } = JSON.parse(event.data);
       if (state === "reset") return location.reload();
-      now.roomState = state;
-      now.soldOut = state === "sold_out";
-      now.paused = state === "queue_all" || now.degraded;
-      paint();
+      became(state);
     });
     source.addEventListener("message", (event) => { now.message = JSON.parse(event.data).message; paint(); });
-    source.addEventListener("frontier", (event) => {
-      const { frontier, live, waiting, ratePerSec } = JSON.parse(event.data);
-      const ahead = place(live, frontier);
-      // What is left to wait shrinks with the line until the next look says it anew.
-      if (now.waitTimeSeconds && now.positionAhead) now.waitTimeSeconds *= (ahead + 1) / (now.positionAhead + 1);
-      Object.assign(now, { servingNumber: frontier, positionAhead: ahead, queueLength: waiting });
-      if (ratePerSec != null) now.ratePerMinute = ratePerSec * 60;
-      paint();
-    });
+    source.addEventListener("frontier", (event) => moved(JSON.parse(event.data)));
+  };
+
+  const became = (state) => {
+    now.roomState = state;
+    now.soldOut = state === "sold_out";
+    now.paused = state === "queue_all" || state === "draining" || now.degraded;
+    paint();
+  };
+  const moved = ({ frontier, live, waiting, ratePerSec }) => {
+    if (now.state !== "WAITING") return;
+    const ahead = place(live, frontier);
+    // What is left to wait shrinks with the line until the next look says it anew.
+    if (now.waitTimeSeconds && now.positionAhead) now.waitTimeSeconds *= (ahead + 1) / (now.positionAhead + 1);
+    Object.assign(now, { servingNumber: frontier, positionAhead: ahead, queueLength: waiting });
+    if (ratePerSec != null) now.ratePerMinute = ratePerSec * 60;
+    paint();
   };
 
   const ring = () => {
@@ -223,7 +241,7 @@ window.tidegate = true;
   document.addEventListener("visibilitychange", () => {
     listen();
     // A look that waits holds a connection that others of the browser's may need.
-    if (quiet() && flight && !over()) { flight.abort(); flight = null; soon(15000); }
+    if (quiet() && flight && !over()) { flight.abort(); flight = null; held = false; soon(15000); }
     if (!document.hidden && !over()) soon(Math.max(300, now.pollAfterMs / 2 - (Date.now() - looked)));
   });
   addEventListener("online", () => { if (!over()) soon(200); });
@@ -252,4 +270,5 @@ window.tidegate = true;
   listen();
   // A stream that opens by then makes a look that waits needless.
   if (!over()) soon(now.state === "PRE" ? 50 : waits() ? 1500 : now.pollAfterMs);
+  setTimeout(glance, now.frontierAfterMs || 1000);
 })();

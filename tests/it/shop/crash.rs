@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
-use super::buyer::client;
+use super::buyer::{Buyer, Ending, client};
 use super::crowd::{all_is_right, everybody_buys, latecomers_buy_the_rest};
 use super::set_up::{CHANNELS, PROCESSES, Shop};
 use crate::support::kill_rounds;
@@ -23,6 +23,44 @@ async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
     let kills = killer.stop().await;
     latecomers_buy_the_rest(&shop, &client, &mut endings).await;
     assert!(kills >= rounds * PROCESSES.len(), "only {kills} kills in that time");
+    all_is_right(&shop, &client, &endings, 0).await;
+}
+
+/// Sold when the gateway is killed: again and again, the nearer the end the more often.
+const KILL_AT: [usize; 5] = [50, 75, 90, 95, 98];
+/// So long the last pieces may take after the last kill; a visit that nobody ends lasts five minutes.
+const SECONDS_AND_NOT_MINUTES: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_near_the_end_keeps_no_piece_from_those_who_wait() {
+    let shop = Arc::new(Shop::start());
+    let client = client();
+    let base = shop.url("gateway");
+    let mut buying = JoinSet::new();
+    for number in 0..250 {
+        let buyer = Buyer::new(&client, &base, &format!("buyer-{number}"));
+        buying.spawn(async move { buyer.buy("flash-100", CHANNELS[number % 3]).await });
+    }
+    let (mut endings, mut sold, mut kills) = (Vec::new(), 0, KILL_AT.iter().peekable());
+    let mut killed = Instant::now();
+    while let Some(ending) = buying.join_next().await {
+        let ending = ending.expect("a buyer's ending");
+        sold += usize::from(ending != Ending::SoldOut);
+        endings.push(ending);
+        if kills.next_if(|at| **at <= sold).is_some() {
+            let shop = shop.clone();
+            let kill = move || {
+                shop.kill("gateway");
+                shop.restart("gateway");
+            };
+            tokio::task::spawn_blocking(kill).await.expect("it is back");
+            killed = Instant::now();
+        }
+        if sold < 100 {
+            assert!(killed.elapsed() < SECONDS_AND_NOT_MINUTES, "{sold} sold {:?} after a kill", killed.elapsed());
+        }
+    }
+    assert!(kills.next().is_none(), "only {sold} were sold");
     all_is_right(&shop, &client, &endings, 0).await;
 }
 

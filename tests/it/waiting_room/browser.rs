@@ -1,6 +1,6 @@
 //! The page in a browser: without scripts, on a narrow screen, in a tab that nobody sees.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fantoccini::Client;
 
@@ -88,6 +88,26 @@ async fn on_the_narrowest_screen_nothing_is_cut_in_any_language_or_state() {
     gateway.admin("POST", "/-/waiting_rooms/drop/sold_out");
     until(&page, "#headline", |text| text == "Sold out").await;
     assert!(number(&page, wider).await < 1.0);
+    page.close().await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_without_a_stream_or_a_look_that_waits_shows_at_once_that_nothing_is_left() {
+    let (origin, folder) = (Origin::ok(), tempfile::tempdir().unwrap());
+    let settings = "total_active_users: 1, new_users_per_minute: 600, refresh_interval: 60s, \
+                    polling: {min: 40s, max: 60s, max_wait: 0s}, sse: {enabled: false}";
+    let gateway = Gateway::start(&file_with(origin.address, settings, folder.path()));
+    Guest::default().walks_in(gateway.public());
+    let driver = Driver::start();
+    let page = driver.phone("en-US").await;
+    page.goto(&format!("http://{}/drop", gateway.public())).await.expect("the room");
+    until(&page, "#ticket", |number| number == "2").await;
+    let (shown, begun) = (looks(&gateway), Instant::now());
+    gateway.admin("POST", "/-/waiting_rooms/drop/sold_out");
+    until(&page, "#headline", |text| text == "Sold out").await;
+    // A second, and what the browser and its driver take.
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(looks(&gateway), shown, "nobody had to look for it");
     page.close().await.expect("closed");
 }
 

@@ -17,15 +17,24 @@ fn client() -> reqwest::Client {
 
 /// Takes a place; returns the ticket.
 async fn join(client: &reqwest::Client, base: &str) -> String {
-    let mut ticket = String::new();
+    joined(client, base).await.0
+}
+
+/// The same, and how often the public document is worth a look.
+async fn joined(client: &reqwest::Client, base: &str) -> (String, Duration) {
+    let (mut ticket, mut pause) = (String::new(), Duration::ZERO);
     for status in [202, 200] {
         let asked = client.post(format!("{base}/join")).header("x-tidegate-room", "1");
         let asked = if ticket.is_empty() { asked } else { asked.header("x-tidegate-ticket", &ticket) };
         let joined = asked.send().await.expect("an answer");
         assert_eq!(joined.status().as_u16(), status);
         ticket = joined.headers()["x-tidegate-ticket"].to_str().expect("text").to_owned();
+        let id = joined.headers()["x-request-id"].to_str().expect("text").to_owned();
+        let told: Value = joined.json().await.expect("a document");
+        assert_eq!(told["waitingRoom"]["traceId"], id, "an answer can be named");
+        pause = Duration::from_millis(told["waitingRoom"]["frontierAfterMs"].as_u64().expect("a span"));
     }
-    ticket
+    (ticket, pause)
 }
 
 /// When a stream said so.
@@ -57,6 +66,23 @@ async fn waits(client: reqwest::Client, base: String, ticket: String) -> Instant
         if told["waitingRoom"]["soldOut"] == true {
             return Instant::now();
         }
+    }
+}
+
+/// When the public document said so; looks at it every `pause`, and asks for it only if it has changed.
+async fn peeks(client: reqwest::Client, base: String, pause: Duration) -> Instant {
+    let mut tag = String::new();
+    loop {
+        let asked = client.get(format!("{base}/frontier")).header("if-none-match", &tag);
+        let answer = asked.send().await.expect("an answer");
+        tag = answer.headers()["etag"].to_str().expect("text").to_owned();
+        if answer.status() == 200 {
+            let told: Value = answer.json().await.expect("a document");
+            if told["state"] == "sold_out" {
+                return Instant::now();
+            }
+        }
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -104,6 +130,30 @@ async fn six_hundred_who_listen_or_wait_are_told_within_a_second_that_nothing_is
         eventually("all are gone", Duration::from_secs(20), || count(&gateway, "long_polls") == 0);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_who_are_told_by_nobody_hear_within_a_second_from_what_is_the_same_for_all() {
+    let (origin, folder) = (Origin::ok(), tempfile::tempdir().unwrap());
+    let (gateway, _holder) = full(&origin, folder.path());
+    let base = format!("http://{}{ROOM}", gateway.public());
+    let client = client();
+    let mut told = Vec::new();
+    for _ in 0..WAIT {
+        let (_ticket, pause) = joined(&client, &base).await;
+        told.push(tokio::spawn(peeks(client.clone(), base.clone(), pause)));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let begun = blocking(move || {
+        assert_eq!(gateway.admin("POST", "/-/waiting_rooms/drop/sold_out").status, 200);
+        (Instant::now(), gateway)
+    })
+    .await;
+    let mut last = Duration::ZERO;
+    for one in told {
+        last = last.max(one.await.expect("told").saturating_duration_since(begun.0));
+    }
+    assert!(last < Duration::from_secs(1), "the last was told after {last:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,9 +38,13 @@ async fn a_waiting_room_is_told_to_hold_to_close_and_to_open_again() {
     let placed = ask(caller, Method::POST, "/api/sale/orders", wanted.clone()).await;
     let words = said(&placed).expect("words");
     let order: Value = placed.json().await.expect("JSON");
-    let (hold, number) = words.strip_prefix("hold=").and_then(|rest| rest.split_once("; order=")).expect("a hold");
+    let (hold, rest) = words.strip_prefix("hold=").and_then(|rest| rest.split_once("; order=")).expect("a hold");
+    let (number, age) = rest.split_once("; age=").expect("an age");
+    assert!(age.parse::<u64>().expect("seconds") < 10, "{words}");
     assert!((100..=120).contains(&hold.parse::<u64>().expect("seconds")), "{words}");
     assert_eq!(order["order_no"], number);
+    let shown = ask(caller, Method::GET, &format!("/api/orders/{number}"), Value::Null).await;
+    assert!(said(&shown).is_some_and(|words| words.contains(number)), "a word that was lost is said again");
 
     let late = ask(caller, Method::POST, "/api/sale/orders", wanted.clone()).await;
     assert_eq!((late.status().as_u16(), said(&late).as_deref()), (409, Some("sold_out")));
@@ -73,7 +77,7 @@ async fn the_place_is_given_back_when_the_keys_have_been_read() {
     let begun = Instant::now();
     loop {
         let answer = ask(caller, Method::POST, &path, json!({ "query_password": "secret-99" })).await;
-        if said(&answer).as_deref() == Some("complete") {
+        if said(&answer).is_some_and(|words| words.starts_with(&format!("complete; order={number}; age="))) {
             assert_eq!(answer.status().as_u16(), 200);
             break;
         }
