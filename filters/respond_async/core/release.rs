@@ -4,6 +4,9 @@
 //! So all of a line leave by the same time behind their turns, the longest that it took in the last minutes to call them and
 //! to write them down, and keep the distance that their turns had. What comes later still is not made up for at once: the distance is never less than 96 % of
 //! the pace's, which is within the 5 % that a channel's limit has to bear. Who has nobody behind leaves at once.
+//!
+//! A pace that becomes slower holds for those on their way out, too: at its moment each asks again, leaves at the new
+//! distance, and goes back into its line where that would be long.
 
 use std::time::Duration;
 
@@ -14,6 +17,9 @@ const LONGEST: Duration = Duration::from_millis(250);
 const FADES: f64 = 0.001;
 /// Least distance, as a share of the pace's.
 const CLOSEST: f64 = 0.96;
+/// Who would leave later than so many times the longest delay or the pace's distance waits in the line instead. Nobody is
+/// called who would, unless the pace becomes slower.
+const FARTHEST: u32 = 3;
 
 /// One that was called and has not left.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +30,24 @@ pub(super) struct Called {
     slot: Duration,
     /// Nobody stood behind it.
     alone: bool,
+    /// Which of the gate's paces its moment to leave was computed with; `None`: it is not on the disk yet.
+    pace: Option<u32>,
+}
+
+/// What one does whose moment to leave has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It leaves.
+    Now,
+    /// The pace is slower since: its moment is this one.
+    At(Duration),
+    /// The pace is so much slower that it waits in its line.
+    Back,
 }
 
 impl Called {
     pub(super) fn new((lane, gate): (usize, usize), slot: Duration, alone: bool) -> Self {
-        Self { lane, gate, slot, alone }
+        Self { lane, gate, slot, alone, pace: None }
     }
 }
 
@@ -37,6 +56,10 @@ impl Called {
 pub(super) struct Release {
     /// When the last one leaves.
     last: Duration,
+    /// When the last one left.
+    left: Duration,
+    /// Counts how often the pace became slower.
+    pace: u32,
     delay: Duration,
     delayed_at: Duration,
     /// Called, and not yet on the disk.
@@ -50,8 +73,20 @@ impl Release {
     }
 
     /// One that was called does not leave.
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self, called: Called) {
+        if called.pace.is_none() {
+            self.written();
+        }
+    }
+
+    fn written(&mut self) {
         self.writing = self.writing.saturating_sub(1);
+    }
+
+    /// The pace is slower from now on.
+    pub(super) fn slow_down(&mut self) {
+        self.pace += 1;
+        self.last = self.left;
     }
 
     /// Whether so much is on its way out that nobody else is called: what cannot leave waits better in the line, where it
@@ -60,14 +95,29 @@ impl Release {
         self.writing > 0 && self.last.saturating_sub(now) + interval * self.writing > 2 * LONGEST.max(interval)
     }
 
-    /// When one leaves that is on the disk now.
-    pub(super) fn at(&mut self, called: Called, interval: Duration, now: Duration) -> Duration {
-        self.give_up();
+    /// When one leaves that is on the disk now; `None`: it goes back.
+    pub(super) fn at(&mut self, called: &mut Called, interval: Duration, now: Duration) -> Option<Duration> {
+        self.written();
+        called.pace = Some(self.pace);
         let faded = now.saturating_sub(self.delayed_at).mul_f64(FADES);
         self.delay = self.delay.saturating_sub(faded).max(now.saturating_sub(called.slot)).min(LONGEST);
         self.delayed_at = now;
         let wished = if called.alone { now } else { called.slot + self.delay };
-        self.last = wished.max(now).max(self.last + interval.mul_f64(CLOSEST));
-        self.last
+        self.place(wished.max(now), interval, now)
+    }
+
+    /// The moment of one has come.
+    pub(super) fn leave(&mut self, called: &mut Called, interval: Duration, now: Duration) -> Leave {
+        if called.pace.replace(self.pace) == Some(self.pace) {
+            self.left = now;
+            return Leave::Now;
+        }
+        self.place(now, interval, now).map_or(Leave::Back, Leave::At)
+    }
+
+    fn place(&mut self, wished: Duration, interval: Duration, now: Duration) -> Option<Duration> {
+        let at = wished.max(self.last + interval.mul_f64(CLOSEST));
+        let near = at <= now + FARTHEST * LONGEST.max(interval);
+        near.then(|| self.last = at).map(|()| at)
     }
 }

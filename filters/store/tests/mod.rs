@@ -1,6 +1,7 @@
 //! Every behaviour of records, in every kind of store.
 
 mod kills;
+mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
