@@ -109,10 +109,7 @@ pub(super) fn describe(connection: &Connection, filter: &str, settings: &str) ->
 
 /// The filters that have rows, each with the settings that it had last. Others are struck off, but for those that are
 /// `open`.
-pub(super) fn books(
-    connection: &Connection,
-    open: impl Fn(&str) -> bool,
-) -> rusqlite::Result<Vec<(String, String)>> {
+pub(super) fn books(connection: &Connection, open: impl Fn(&str) -> bool) -> rusqlite::Result<Vec<(String, String)>> {
     let sql = "SELECT name, settings, EXISTS (SELECT 1 FROM request WHERE filter = book.name AND state < 6)
                    OR EXISTS (SELECT 1 FROM request WHERE filter = book.name AND state >= 6) FROM book";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));

@@ -12,7 +12,8 @@ use super::core::{Retries, Rules, Shed};
 use super::state::{Deferred, Terms};
 use super::{Later, party};
 use crate::engine::{
-    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, IdentityId, Mode, Problems, Rate, Step, TimeSpan,
+    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, IdentityId, Mode, Problems, Rate, Step,
+    TimeSpan,
 };
 use crate::idempotency::Anonymous;
 use crate::idempotency::owner;
@@ -338,8 +339,7 @@ impl FilterSpec for RespondAsync {
         let failed = |error| BuildError(format!("{error}"));
         let shelf = if shadow { None } else { stores.deferred(store).map_err(failed)? };
         let (epoch, name) = (stores.epoch(), cx.name.clone());
-        let deferred =
-            cx.state(KIND, None, (store, shadow), || Deferred::open(name, shelf, rules.clone(), epoch));
+        let deferred = cx.state(KIND, None, (store, shadow), || Deferred::open(name, shelf, rules.clone(), epoch));
         if let Some(error) = deferred.broken() {
             return Err(BuildError(format!("{error}; start the gateway anew when that is mended")));
         }

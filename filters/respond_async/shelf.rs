@@ -97,7 +97,16 @@ impl Shelf {
         let (records, bytes) = counted.map_err(|why| failed("its file", &why))?;
         let over = Arc::new(Kept::default());
         over.set(records, bytes);
-        Ok(Self { name: name.into(), store, seal: Arc::new(seal), path, twins: Arc::new(Mutex::new(twins)), over, bounds, _lock: lock })
+        Ok(Self {
+            name: name.into(),
+            store,
+            seal: Arc::new(seal),
+            path,
+            twins: Arc::new(Mutex::new(twins)),
+            over,
+            bounds,
+            _lock: lock,
+        })
     }
 
     /// The store's name.

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
-use tidegate_filters::engine::{Acquired, Decision, IdentityId, Nanos, Reply, ReplyBody, RequestHead, Resume, Verdict, Wait};
+use tidegate_filters::engine::{
+    Acquired, Decision, IdentityId, Nanos, Reply, ReplyBody, RequestHead, Resume, Verdict, Wait,
+};
 use tidegate_filters::respond_async::core::{Entry, Id, State};
 use tidegate_filters::respond_async::{Deferred, Prefer, Terms, View, orphans, reply};
 use tidegate_filters::store::StoreError;
@@ -130,8 +132,7 @@ pub(crate) fn decide(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Decision
     let most = books.iter().map(|(_, terms, _)| terms.max_wait).max().unwrap_or_default();
     let wait = asked.wait.map(|wait| wait.min(most).min(asked.longest));
     let asked = Asked { wait, ..asked };
-    let owned: Vec<_> =
-        books.into_iter().map(|(book, terms, scope)| (book, terms.owner(scope, &flow.cx))).collect();
+    let owned: Vec<_> = books.into_iter().map(|(book, terms, scope)| (book, terms.owner(scope, &flow.cx))).collect();
     if let Some(wait) = too_often(&owned, flow.arrival.at) {
         return Some(Decision::Respond(Box::new(reply::asked_too_often(wait))));
     }

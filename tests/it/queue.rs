@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -30,6 +30,17 @@ fn slow(time: Duration) -> (Origin, Arc<AtomicUsize>) {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
     });
     (origin, most)
+}
+
+/// Answers once `open` is set.
+fn held() -> (Origin, Arc<AtomicBool>) {
+    let open = Arc::new(AtomicBool::new(false));
+    let told = open.clone();
+    let origin = Origin::with(move |_, stream| {
+        eventually("the test lets it go", 6 * PATIENCE, || told.load(SeqCst));
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
+    });
+    (origin, open)
 }
 
 fn line(gateway: &Gateway) -> Value {
@@ -192,10 +203,11 @@ impl Comes {
 
 #[test]
 fn a_request_with_a_body_that_is_given_up_leaves_its_place_to_the_next() {
-    let (origin, _) = slow(Duration::from_millis(700));
-    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 1, max_wait: 10s}"));
+    let (origin, open) = held();
+    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 1, max_wait: 60s}"));
     for comes in Comes::ALL {
         origin.forget();
+        open.store(false, SeqCst);
         let mut first = asked(&gateway);
         eventually("the first is being served", PATIENCE, || line(&gateway)["in_service"] == 1);
         let mut leavers: Vec<Raw> = (0..4).map(|_| comes.ask(&gateway)).collect();
@@ -209,6 +221,7 @@ fn a_request_with_a_body_that_is_given_up_leaves_its_place_to_the_next() {
         rustix::net::sockopt::set_socket_linger(reset.socket(), Some(Duration::ZERO)).expect("a socket");
         drop(reset);
         depth_is(&gateway, 1);
+        open.store(true, SeqCst);
         assert_eq!(first.answer().expect("an answer").status, 200, "{comes:?}");
         assert_eq!(last.answer().expect("an answer").status, 200, "{comes:?}");
         assert_eq!(origin.seen().len(), 2, "{comes:?}");

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use super::*;
-use crate::support::stalls::{self, Stalls};
 use crate::support::eventually;
+use crate::support::stalls::{self, Stalls};
 
 pub(super) const CLIENTS: usize = 50;
 pub(super) const EACH: usize = 100;

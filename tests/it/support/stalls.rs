@@ -71,7 +71,8 @@ fn look(pid: u32, threads: &[&str], seen: &Mutex<Vec<Span>>, over: &AtomicBool) 
     while !over.load(SeqCst) {
         std::thread::sleep(LOOK);
         let (now, after) = (unix(), waited(pid, threads));
-        let since = |thread: &std::ffi::OsString| before.iter().find(|(known, _)| known == thread).map(|(_, wait)| *wait);
+        let since =
+            |thread: &std::ffi::OsString| before.iter().find(|(known, _)| known == thread).map(|(_, wait)| *wait);
         let grown = after.iter().filter_map(|(thread, wait)| Some(wait.saturating_sub(since(thread)?)));
         if grown.max().unwrap_or_default() >= SHORTEST || now.saturating_sub(then) >= LOOK + SHORTEST {
             // A wait is counted when it is over: it may have begun before the last look.

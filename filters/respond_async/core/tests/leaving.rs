@@ -110,3 +110,28 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_process_that_stands_still_makes_no_burst_at_the_channel(
+        rate in 50_u32..2_000,
+        disk in 0_u64..250,
+        stalls in prop::collection::vec((20_u64..300, 0_u64..500), 1..6),
+    ) {
+        let mut run = Run::new(&format!("{rate}/s"), 6_000, ms(disk));
+        let mut now = START;
+        for (runs, stands) in stalls {
+            run.until(now, now + ms(runs));
+            now += ms(runs + stands);
+        }
+        run.until(now, now + ms(1_500));
+        let times: Vec<Duration> = run.sent.iter().map(|(_, sent)| *sent).collect();
+        prop_assert!(times.is_sorted() && run.sent.is_sorted_by_key(|(seq, _)| *seq), "in the order of the line");
+        for (at, from) in times.iter().enumerate() {
+            let count = times[at..].partition_point(|time| *time < *from + Duration::from_secs(1));
+            prop_assert!(count <= usize::try_from(rate + rate / 20 + 2).unwrap(), "{} at {}/s", count, rate);
+        }
+    }
+}

@@ -64,7 +64,8 @@ fn a_pause_is_not_made_up_for_by_a_burst() {
     let now = START + Duration::from_secs(60);
     let late = book.due(now).send;
     assert_eq!(late.len(), 126, "what 250 ms let through, and the one whose time it is");
-    let leave: Vec<_> = book.leave_at(late.iter().map(|entry| entry.seq), now).into_iter().map(Option::unwrap).collect();
+    let leave: Vec<_> =
+        book.leave_at(late.iter().map(|entry| entry.seq), now).into_iter().map(Option::unwrap).collect();
     assert!(leave.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_micros(1_920)), "{leave:?}");
 }
 
