@@ -95,9 +95,7 @@ impl BuildContext<'_> {
         create: impl FnOnce() -> S,
     ) -> Arc<S> {
         let name = part.map_or_else(|| self.name.clone(), |part| format!("{}/{part}", self.name).into());
-        // Fixed seeds: a shape must hash alike in every generation of one process.
-        let shape = ahash::RandomState::with_seeds(11, 13, 17, 19).hash_one(shape);
-        let key = StateKey { kind, name, shape };
+        let key = StateKey::shaped(kind, name, shape);
         let (state, found) = self.states.acquire(&key, create);
         self.acquired.push(Acquired { key, found });
         state

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,11 @@ pub trait State: Any + Send + Sync {
     /// Forgets what no longer matters; returns how many entries are left. Called about once a second, off the workers.
     fn sweep(&self, _now: Nanos) -> usize {
         0
+    }
+
+    /// Whether it is needed although no snapshot uses it: it owes somebody something.
+    fn must_stay(&self) -> bool {
+        false
     }
 
     /// Figures for the metrics page. No key values in labels.
@@ -58,6 +64,14 @@ pub struct StateKey {
     pub name: Arc<str>,
     /// Hash of the settings that would make old contents meaningless.
     pub shape: u64,
+}
+
+impl StateKey {
+    /// The key of a state whose old contents a change of `shape` would make meaningless.
+    pub fn shaped(kind: &'static str, name: Arc<str>, shape: impl Hash) -> Self {
+        // Fixed seeds: a shape must hash alike in every generation of one process.
+        Self { kind, name, shape: ahash::RandomState::with_seeds(11, 13, 17, 19).hash_one(shape) }
+    }
 }
 
 /// Whether a state was there already.
@@ -147,7 +161,8 @@ impl StateRegistry {
         }
     }
 
-    /// Lets every state forget what no longer matters, then drops states that no snapshot has used for `linger`.
+    /// Lets every state forget what no longer matters, then drops states that no snapshot has used for `linger` and
+    /// that owe nobody anything.
     ///
     /// The sweeping itself runs outside the lock: a reload must not wait for a million keys.
     pub fn sweep(&self, now: Nanos, linger: Duration) {
@@ -155,7 +170,7 @@ impl StateRegistry {
             state.sweep(now);
         }
         self.entries.lock().retain(|_, entry| {
-            if Arc::strong_count(&entry.state) > 1 {
+            if Arc::strong_count(&entry.state) > 1 || entry.state.must_stay() {
                 entry.unused_since = None;
                 return true;
             }

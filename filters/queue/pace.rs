@@ -22,9 +22,15 @@ pub(super) struct WarmUp {
 pub(super) struct Pace {
     interval: u64,
     warm_up: Option<WarmUp>,
+    stand: Stand,
+    /// How things stood before the last place was given, for as long as it can be taken back.
+    given: Option<Stand>,
+}
+
+/// What giving a place changes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stand {
     next_at: Nanos,
-    /// The place given last, for as long as it can be taken back.
-    given: Option<Nanos>,
     last: Option<Nanos>,
     /// Nanoseconds of warmth, from 0 to the period.
     warmth: u64,
@@ -34,21 +40,20 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(rate: Rate, warm_up: Option<WarmUp>) -> Self {
-        let interval = nanos(rate.interval());
-        Self { interval, warm_up, next_at: Nanos(0), given: None, last: None, warmth: 0, slipped: 0 }
+        Self { interval: nanos(rate.interval()), warm_up, stand: Stand::default(), given: None }
     }
 
     /// Another rate from now on. Who waits for the next place waits no longer than one new interval.
     pub(super) fn retune(&mut self, rate: Rate, warm_up: Option<WarmUp>, now: Nanos) {
         (self.interval, self.warm_up) = (nanos(rate.interval()), warm_up);
-        self.next_at = self.next_at.min(Nanos(now.0.saturating_add(self.interval())));
+        self.stand.next_at = self.stand.next_at.min(Nanos(now.0.saturating_add(self.interval())));
     }
 
     /// Nanoseconds between two places as things stand.
     pub(super) fn interval(&self) -> u64 {
         let Some(WarmUp { period, cold_factor }) = self.warm_up else { return self.interval };
         let period = nanos(period.0).max(1);
-        let warm = u128::from(self.warmth.min(period));
+        let warm = u128::from(self.stand.warmth.min(period));
         let (period, factor) = (u128::from(period), u128::from(cold_factor.max(1)));
         // The rate grows evenly from 1/factor of the full one: interval = full / (1/factor + (1 - 1/factor) * warm).
         let slow = u128::from(self.interval) * factor * period / (period + (factor - 1) * warm);
@@ -57,59 +62,62 @@ impl Pace {
 
     /// By how much everybody's place has been put off so far. What was told at an entry holds plus what came on top since.
     pub(super) fn slipped(&self) -> Duration {
-        Duration::from_nanos(self.slipped)
+        Duration::from_nanos(self.stand.slipped)
     }
 
     /// When the next place falls due; may lie in the past.
     pub(super) fn next_at(&self) -> Nanos {
-        self.next_at
+        self.stand.next_at
     }
 
     /// The wait of one with `ahead` others in front. Exact at a steady rate, and too long while it warms.
     pub(super) fn wait(&self, ahead: u64, now: Nanos) -> Duration {
-        self.next_at.since(now).saturating_add(Duration::from_nanos(self.interval().saturating_mul(ahead)))
+        self.stand.next_at.since(now).saturating_add(Duration::from_nanos(self.interval().saturating_mul(ahead)))
     }
 
     /// Takes the next place if it is due. Returns what [`Self::give_back`] needs.
     pub(super) fn take(&mut self, now: Nanos) -> Option<Nanos> {
-        if self.next_at > now {
+        let before = self.stand;
+        if before.next_at > now {
             return None;
         }
-        let before = self.next_at;
         self.warm(now);
         let floor = Nanos(now.0.saturating_sub(nanos(LARGEST_DEBT)));
-        self.slipped += nanos(floor.since(self.next_at));
-        self.next_at = Nanos(self.next_at.max(floor).0.saturating_add(self.interval()));
+        self.stand.slipped += nanos(floor.since(before.next_at));
+        self.stand.next_at = Nanos(before.next_at.max(floor).0.saturating_add(self.interval()));
         self.given = Some(before);
-        Some(before)
+        Some(before.next_at)
     }
 
     /// The first place after idleness is due now and not in arrears.
     pub(super) fn begin(&mut self, now: Nanos) {
-        self.next_at = self.next_at.max(now);
+        self.stand.next_at = self.stand.next_at.max(now);
     }
 
-    /// Whoever the place was for has left. An older one than the last is gone: to give it again would be a burst.
+    /// Whoever the place was for has left: nothing happened. An older one than the last is gone: to give it again would be
+    /// a burst.
     pub(super) fn give_back(&mut self, taken: Nanos) {
-        if self.given.take_if(|given| *given == taken).is_some() {
-            self.next_at = taken;
+        if let Some(before) = self.given.take_if(|given| given.next_at == taken) {
+            self.stand = before;
         }
     }
 
     /// Takes a place in the future, as a shadow does that holds nobody back.
     pub(super) fn take_ahead(&mut self, now: Nanos) {
+        self.given = None;
         self.warm(now);
-        self.next_at = Nanos(self.next_at.max(now).0.saturating_add(self.interval()));
+        self.stand.next_at = Nanos(self.stand.next_at.max(now).0.saturating_add(self.interval()));
     }
 
     fn warm(&mut self, now: Nanos) {
         let Some(WarmUp { period, .. }) = self.warm_up else { return };
-        let gap = nanos(self.last.map_or(Duration::ZERO, |last| now.since(last)));
+        let gap = nanos(self.stand.last.map_or(Duration::ZERO, |last| now.since(last)));
         // Busy is whoever takes places about as fast as they come.
         let busy = gap <= self.interval().saturating_mul(2);
-        self.warmth = if busy { self.warmth.saturating_add(gap) } else { self.warmth.saturating_sub(gap) };
-        self.warmth = self.warmth.min(nanos(period.0));
-        self.last = Some(now);
+        let warmth = self.stand.warmth;
+        let warmth = if busy { warmth.saturating_add(gap) } else { warmth.saturating_sub(gap) };
+        self.stand.warmth = warmth.min(nanos(period.0));
+        self.stand.last = Some(now);
     }
 }
 

@@ -122,3 +122,15 @@ impl Counts {
         }
     }
 }
+
+/// What a filter owes that the configuration does not have; nothing of one that it has.
+#[expect(clippy::cast_precision_loss, reason = "a metric is a double by definition")]
+pub(super) fn owed(filter: &Arc<str>, owed: usize) -> Sample {
+    Sample {
+        name: "tidegate_deferred_orphaned",
+        help: "Deferred requests that are not over, of a filter that the configuration does not have.",
+        kind: SampleKind::Gauge,
+        labels: vec![("filter", filter.to_string())],
+        value: owed as f64,
+    }
+}

@@ -9,7 +9,7 @@ use super::core::{Class, Entry, Id, Refused, Seat, State, millis};
 use super::counts::Event;
 use super::letter::Letter;
 use super::prefer::Prefer;
-use super::rows::{Appended, New};
+use super::rows::{Appended, New, Twin};
 use super::state::Deferred;
 use crate::engine::RequestContext;
 use crate::store::StoreError;
@@ -65,7 +65,7 @@ pub struct Deferral {
 pub enum Submitted {
     /// It is written down.
     New(Id),
-    /// It was before.
+    /// It was before; be it that another filter did it, which wrote into the same file.
     Known(Id),
     /// Its key was used for another request.
     Mismatch,
@@ -84,9 +84,9 @@ impl Deferral {
         let shelf = self.deferred.shelf.clone().ok_or_else(|| StoreError::Failed("there is no file".to_owned()))?;
         if let Some(twin) = self.ask.twin
             && self.deferred.may_know(&twin)
-            && let Some((id, same)) = shelf.twin(&self.deferred.name, twin, self.ask.fingerprint).await?
+            && let Some(known) = shelf.twin(twin).await?
         {
-            return Ok(self.known(id, same));
+            return Ok(self.known(&known));
         }
         if self.only_known {
             return Ok(Submitted::Pass);
@@ -127,7 +127,7 @@ impl Deferral {
             letter: shelf.seal(id, &letter).ok_or_else(malformed)?,
         };
         let lane = self.deferred.book.lock().lane(upstream);
-        let (owner, party, class, twin) = (ask.owner, ask.party, ask.class, ask.twin);
+        let (owner, party, class) = (ask.owner, ask.party, ask.class);
         // A task of its own: what is on the disk must be in the book, whether or not anybody waits for it.
         let task = tokio::spawn(async move {
             let appended = shelf.append(new).await?;
@@ -149,7 +149,7 @@ impl Deferral {
                     due: 0,
                     expires,
                 };
-                reserved.deferred.joined(seat, entry, twin);
+                reserved.deferred.joined(seat, entry);
             }
             Ok::<_, StoreError>(appended)
         });
@@ -157,13 +157,14 @@ impl Deferral {
         let late = |_| StoreError::Failed("the store did not answer in time".to_owned());
         match ended.map_err(late)?.map_err(|error| StoreError::Failed(error.to_string()))?? {
             Appended::New(_) => Ok(Submitted::New(id)),
-            Appended::Known { id, same } => Ok(self.known(id, same)),
+            Appended::Known(known) => Ok(self.known(&known)),
         }
     }
 
-    fn known(&self, id: Id, same: bool) -> Submitted {
+    fn known(&self, twin: &Twin) -> Submitted {
+        let same = twin.fingerprint == self.ask.fingerprint;
         self.deferred.counts.count(if same { Event::Repeated } else { Event::Mismatch });
-        if same { Submitted::Known(id) } else { Submitted::Mismatch }
+        if same { Submitted::Known(twin.id) } else { Submitted::Mismatch }
     }
 
     /// It goes on as any other.

@@ -13,7 +13,9 @@
 //! refused with 422.
 //!
 //! **State.** The book (about 450 bytes a record) and the shelf. A reload keeps both and applies new bounds and paces to
-//! what waits. A restart reads the book from the shelf; what was being sent then is unknown.
+//! what waits. A restart reads the book from the shelf; what was being sent then is unknown. A filter that is taken out of
+//! the file or gets another name or store keeps what it has promised: its book stays, is worked off with the settings it
+//! had last, and answers whoever asks, until nothing of it is known any more; also behind a restart.
 //!
 //! **Units.** Requests, bytes of bodies; times in milliseconds since 1970, for they outlive the process.
 //!
@@ -29,6 +31,8 @@ pub mod core;
 mod counts;
 mod deferral;
 mod letter;
+mod orphans;
+mod over;
 mod prefer;
 pub mod reply;
 mod rows;
@@ -39,12 +43,14 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod upkeep;
 mod watchers;
 
 use std::sync::Arc;
 
 pub use deferral::{Deferral, Submitted};
 pub use letter::{Afterwards, Letter};
+pub use orphans::orphans;
 pub use prefer::Prefer;
 pub use rows::Known;
 pub use settings::{Overload, RespondAsync, ShedFile, When};
@@ -66,6 +72,8 @@ struct Later {
     settings: RespondAsync,
     rules: Rules,
     terms: Arc<Terms>,
+    /// The settings, for the file.
+    written: Arc<str>,
     fair_by: Option<IdentityId>,
     shadow: bool,
 }
@@ -108,7 +116,7 @@ impl Later {
             None => u64::from_be_bytes(number(scope_name, &scope)),
         };
         let fingerprint = key::fingerprint(head, cx.body.as_deref()).0;
-        Ask { twin, fingerprint, owner: self.terms.owner(cx), party, class: Class::of(cx.priority) }
+        Ask { twin, fingerprint, owner: self.terms.owner(self.terms.scope, cx), party, class: Class::of(cx.priority) }
     }
 
     /// Lets it through and counts it as under way.
@@ -129,7 +137,7 @@ impl Filter for Later {
 
     fn activate(&self) {
         if !self.shadow {
-            self.deferred.retune(self.rules.clone(), self.terms.clone());
+            self.deferred.retune(self.rules.clone(), self.terms.clone(), &self.written);
         }
     }
 

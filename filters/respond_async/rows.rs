@@ -48,12 +48,6 @@ pub(super) const SCHEMA_3: &str = "
 CREATE INDEX answer_size ON answer (seq, length(sealed)) WHERE sealed IS NOT NULL;
 ";
 
-/// Answers that make room for one.
-const DROPPED_AT_ONCE: i64 = 64;
-
-/// Rows forgotten in one go: some tens of milliseconds of the writer's time.
-pub(super) const PURGED_AT_ONCE: usize = 5_000;
-
 /// A request that is about to be promised.
 pub(super) struct New {
     pub(super) id: Id,
@@ -75,7 +69,7 @@ pub(super) struct New {
 #[derive(Debug)]
 pub(super) enum Appended {
     New(i64),
-    Known { id: Id, same: bool },
+    Known(Twin),
 }
 
 /// One row as people see it.
@@ -105,7 +99,7 @@ fn wide(bytes: &[u8]) -> u128 {
     bytes.try_into().map_or(0, u128::from_be_bytes)
 }
 
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
@@ -148,14 +142,14 @@ fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
 
 /// Writes a request down, unless one with its key is there.
 pub(super) fn append(connection: &Connection, new: &New) -> rusqlite::Result<Appended> {
-    if let Some(twin) = new.twin
-        && let Some((seq, id, fingerprint, state)) = twin_of(connection, &new.filter, &twin)?
+    if let Some(key) = new.twin
+        && let Some(twin) = twin_of(connection, &key)?
     {
-        if !matches!(state, State::Cancelled | State::Expired) {
-            return Ok(Appended::Known { id, same: fingerprint == new.fingerprint });
+        if !twin.is_free() {
+            return Ok(Appended::Known(twin));
         }
-        // Nothing was carried out for it, so the key is free.
-        connection.prepare_cached("UPDATE request SET twin = NULL WHERE seq = ?1")?.execute([seq])?;
+        // Nothing was carried out for it.
+        connection.prepare_cached("UPDATE request SET twin = NULL WHERE seq = ?1")?.execute([twin.seq])?;
     }
     let sql = "INSERT INTO request (id, filter, twin, fingerprint, owner, party, route, upstream, class, state, size,
                                     created_ms, expires_ms)
@@ -179,14 +173,29 @@ pub(super) fn append(connection: &Connection, new: &New) -> rusqlite::Result<App
     Ok(Appended::New(seq))
 }
 
-type Twin = (i64, Id, Vec<u8>, State);
-
 /// The record of a key.
-pub(super) fn twin_of(connection: &Connection, filter: &str, twin: &[u8; 32]) -> rusqlite::Result<Option<Twin>> {
-    let sql = "SELECT seq, id, fingerprint, state FROM request WHERE filter = ?1 AND twin = ?2";
-    let found = connection.prepare_cached(sql)?.query_row(params![filter, twin.as_slice()], |row| {
+#[derive(Debug)]
+pub(super) struct Twin {
+    seq: i64,
+    pub(super) id: Id,
+    pub(super) fingerprint: Vec<u8>,
+    state: State,
+}
+
+impl Twin {
+    /// Nothing was carried out for it, so the key may be used again.
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self.state, State::Cancelled | State::Expired)
+    }
+}
+
+/// The record of a key; one that keeps the key before one that does not.
+pub(super) fn twin_of(connection: &Connection, twin: &[u8; 32]) -> rusqlite::Result<Option<Twin>> {
+    let sql = "SELECT seq, id, fingerprint, state FROM request WHERE twin = ?1 ORDER BY state >= 7, seq LIMIT 1";
+    let found = connection.prepare_cached(sql)?.query_row([twin.as_slice()], |row| {
         let state = State::numbered(row.get(3)?).unwrap_or(State::Parked);
-        Ok((row.get(0)?, Id(wide(row.get_ref(1)?.as_blob()?)), row.get(2)?, state))
+        let id = Id(wide(row.get_ref(1)?.as_blob()?));
+        Ok(Twin { seq: row.get(0)?, id, fingerprint: row.get(2)?, state })
     });
     found.optional()
 }
@@ -205,6 +214,8 @@ pub(super) struct Change {
     pub(super) entry: Entry,
     /// When it may be forgotten, if it is over.
     pub(super) until: u64,
+    /// This moment, in milliseconds since 1970.
+    pub(super) now: u64,
     pub(super) status: Option<u16>,
     /// Whether the answer of one that is done has its body.
     pub(super) whole: bool,
@@ -214,7 +225,7 @@ pub(super) struct Change {
 }
 
 pub(super) fn change(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
-    let Change { entry, until, status, whole, answer, why } = change;
+    let Change { entry, until, now, status, whole, answer, why } = change;
     let sql = "UPDATE request SET state = ?2, tries = ?3, doubt = ?4, version = ?5, due_ms = ?6, expires_ms = ?7,
                                   until_ms = ?8, status = ?9, why = ?10 WHERE seq = ?1";
     connection.prepare_cached(sql)?.execute(params![
@@ -230,8 +241,8 @@ pub(super) fn change(connection: &Connection, change: &Change) -> rusqlite::Resu
         why,
     ])?;
     if entry.state == State::Done {
-        let sql = "INSERT OR REPLACE INTO answer (seq, whole, sealed) VALUES (?1, ?2, ?3)";
-        connection.prepare_cached(sql)?.execute(params![entry.seq, whole, answer])?;
+        let sql = "INSERT OR REPLACE INTO answer (seq, whole, sealed, at_ms) VALUES (?1, ?2, ?3, ?4)";
+        connection.prepare_cached(sql)?.execute(params![entry.seq, whole, answer, signed(*now)])?;
     }
     if entry.state.is_over() {
         connection.prepare_cached("DELETE FROM letter WHERE seq = ?1")?.execute([entry.seq])?;
@@ -298,76 +309,12 @@ pub(super) fn live(connection: &Connection, filter: &str, mut each: impl FnMut(E
     Ok(())
 }
 
-/// Every key of a filter.
-pub(super) fn twins(connection: &Connection, filter: &str, mut each: impl FnMut(&[u8])) -> rusqlite::Result<()> {
-    let mut select = connection.prepare("SELECT twin FROM request WHERE filter = ?1 AND twin IS NOT NULL")?;
-    let mut rows = select.query([filter])?;
+/// Every key.
+pub(super) fn twins(connection: &Connection, mut each: impl FnMut(&[u8])) -> rusqlite::Result<()> {
+    let mut select = connection.prepare("SELECT twin FROM request WHERE twin IS NOT NULL")?;
+    let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         each(row.get_ref(0)?.as_blob()?);
     }
     Ok(())
-}
-
-/// What was forgotten.
-pub(super) struct Purged {
-    /// The keys that are free again.
-    pub(super) twins: Vec<Vec<u8>>,
-    /// How many records, and how many bytes of answers.
-    pub(super) records: usize,
-    pub(super) bytes: u64,
-    /// There may be more to forget.
-    pub(super) more: bool,
-}
-
-/// Forgets what is over and old.
-pub(super) fn purge(connection: &Connection, filter: &str, now: u64) -> rusqlite::Result<Purged> {
-    let sql = "SELECT seq, twin FROM request WHERE until_ms <= ?1 AND state >= 6 AND filter = ?2 LIMIT ?3";
-    let rows: Vec<(i64, Option<Vec<u8>>)> = connection
-        .prepare_cached(sql)?
-        .query_map(params![signed(now), filter, i64::try_from(PURGED_AT_ONCE).unwrap_or(i64::MAX)], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut bytes = 0;
-    for (seq, _) in &rows {
-        let sql = "DELETE FROM answer WHERE seq = ?1 RETURNING coalesce(length(sealed), 0)";
-        let size = connection.prepare_cached(sql)?.query_row([seq], |row| row.get::<_, i64>(0)).optional()?;
-        bytes += size.unwrap_or(0).unsigned_abs();
-        connection.prepare_cached("DELETE FROM request WHERE seq = ?1")?.execute([seq])?;
-    }
-    let more = rows.len() == PURGED_AT_ONCE;
-    let records = rows.len();
-    Ok(Purged { more, records, bytes, twins: rows.into_iter().filter_map(|(_, twin)| twin).collect() })
-}
-
-/// How many records are over, and the bytes of their answers.
-pub(super) fn over(connection: &Connection) -> rusqlite::Result<(usize, u64)> {
-    let records = "SELECT count(*) FROM request WHERE state >= 6";
-    let bytes = "SELECT coalesce(sum(length(sealed)), 0) FROM answer INDEXED BY answer_size WHERE sealed IS NOT NULL";
-    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    Ok((usize::try_from(number(records)?).unwrap_or(0), number(bytes)?.unsigned_abs()))
-}
-
-/// When the next record may be forgotten; `None` when none is over.
-pub(super) fn next_forgotten(connection: &Connection) -> rusqlite::Result<Option<u64>> {
-    let sql = "SELECT min(until_ms) FROM request WHERE state >= 6";
-    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(unsigned))
-}
-
-/// Lets answers go, the oldest first, until `excess` bytes are free or many are gone; the bytes that became free. Their
-/// records stay.
-pub(super) fn drop_answers(connection: &Connection, excess: u64) -> rusqlite::Result<u64> {
-    let sql = "SELECT seq, length(sealed) FROM answer INDEXED BY answer_size WHERE sealed IS NOT NULL
-               ORDER BY seq LIMIT ?1";
-    let mut oldest = connection.prepare_cached(sql)?;
-    let oldest = oldest.query_map([DROPPED_AT_ONCE], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-    let mut freed = 0;
-    for (seq, size) in oldest.collect::<rusqlite::Result<Vec<_>>>()? {
-        if freed >= excess {
-            break;
-        }
-        connection.prepare_cached("UPDATE answer SET sealed = NULL, whole = 0 WHERE seq = ?1")?.execute([seq])?;
-        freed += size.unsigned_abs();
-    }
-    Ok(freed)
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::core::{Retries, Rules, Shed};
 use super::state::{Deferred, Terms};
 use super::{Later, party};
 use crate::engine::{
-    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, Mode, Problems, Rate, Step, TimeSpan,
+    BuildContext, BuildError, ByteSize, CheckContext, Filter, FilterSpec, IdentityId, Mode, Problems, Rate, Step,
+    TimeSpan,
 };
 use crate::idempotency::Anonymous;
 use crate::idempotency::owner;
@@ -24,10 +25,12 @@ const LARGEST_BODY: u64 = 64 << 10;
 const LARGEST_ANSWER: u64 = 4 << 20;
 /// Most records a file may ask for: about 5 GB of memory.
 const MOST_RECORDS: usize = 10_000_000;
+/// The kind's name.
+pub(super) const KIND: &str = "respond_async";
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Settings of `respond_async`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RespondAsync {
     /// The store requests are kept in; a name under `stores`, of type `sqlite`. Required.
@@ -92,7 +95,7 @@ pub struct RespondAsync {
 }
 
 /// What is deferred.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
     /// Everything.
@@ -105,7 +108,7 @@ pub enum When {
 }
 
 /// Who is refused when there is little room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ShedFile {
     /// Everybody, once it is full.
@@ -118,7 +121,7 @@ pub enum ShedFile {
 }
 
 /// What too many are.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Overload {
     /// Requests behind this filter that are answered at once (default 100); one more is deferred, and so is everybody
@@ -133,7 +136,7 @@ impl Default for Overload {
 }
 
 /// Quick tries.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryFile {
     /// In all, the first included (default 4).
@@ -151,7 +154,7 @@ impl Default for RetryFile {
 }
 
 /// Late tries.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetterFile {
     /// How many (default 3).
@@ -233,6 +236,18 @@ impl RespondAsync {
                 .iter()
                 .map(|(name, weight)| (party(weighed, name), *weight))
                 .collect::<HashMap<_, _>>(),
+        }
+    }
+
+    pub(super) fn terms(&self, scope: IdentityId, scope_name: &str) -> Terms {
+        Terms {
+            keep: self.keep.0,
+            ttl: self.ttl.0,
+            max_wait: self.max_wait.0,
+            max_answer: usize::try_from(self.max_answer.0).unwrap_or(usize::MAX),
+            status_quota: Quota::new(self.status_rate, None),
+            scope,
+            scope_name: scope_name.into(),
         }
     }
 
@@ -324,20 +339,13 @@ impl FilterSpec for RespondAsync {
         let failed = |error| BuildError(format!("{error}"));
         let shelf = if shadow { None } else { stores.deferred(store).map_err(failed)? };
         let (epoch, name) = (stores.epoch(), cx.name.clone());
-        let deferred =
-            cx.state("respond_async", None, (store, shadow), || Deferred::open(name, shelf, rules.clone(), epoch));
+        let deferred = cx.state(KIND, None, (store, shadow), || Deferred::open(name, shelf, rules.clone(), epoch));
         if let Some(error) = deferred.broken() {
             return Err(BuildError(format!("{error}; start the gateway anew when that is mended")));
         }
-        let terms = Terms {
-            keep: self.keep.0,
-            ttl: self.ttl.0,
-            max_wait: self.max_wait.0,
-            max_answer: usize::try_from(self.max_answer.0).unwrap_or(usize::MAX),
-            status_quota: Quota::new(self.status_rate, None),
-            scope,
-            scope_name: scope_name.into(),
-        };
-        Ok(Arc::new(Later { deferred, settings: self.clone(), rules, terms: Arc::new(terms), fair_by, shadow }))
+        let terms = Arc::new(self.terms(scope, scope_name));
+        let named = RespondAsync { scope: Some(scope_name.to_owned()), ..self.clone() };
+        let written = serde_json::to_string(&named).unwrap_or_default().into();
+        Ok(Arc::new(Later { deferred, settings: self.clone(), rules, terms, written, fair_by, shadow }))
     }
 }

@@ -6,18 +6,24 @@
 //! of one fsync. A lock beside the file, which ends with its process, keeps a second gateway out.
 //!
 //! What is over is kept for its time and counted. When there are as many as may be, nothing new is taken: to forget one
-//! would be to carry it out twice. When their answers are too many bytes, the oldest answers go.
+//! would be to carry it out twice. When their answers are too many bytes, those that came first go.
+//!
+//! A filter that the configuration has no more may still owe answers: the file knows whose records it holds, and with which
+//! settings they were promised (`orphans`).
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tidegate_durable::{Options, Store, Synchronous, WriteError};
 
 use super::core::{Entry, Id, State};
 use super::letter::Letter;
-use super::rows::{self, Appended, Change, Known, New, Purged};
+use super::over::{self, Purged};
+use super::rows::{self, Appended, Change, Known, New, Twin};
 use crate::store::seal::Seal;
 use crate::store::{Bounds, Kept, RecordId, StoreError, Stored, codec, lock};
 
@@ -28,11 +34,21 @@ const ANSWER: u8 = 2;
 /// Operations that may wait for the disk; more are refused.
 const QUEUE: usize = 32_768;
 
+type Twins = HashSet<u64, ahash::RandomState>;
+
+fn short(twin: &[u8]) -> u64 {
+    twin.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
 /// The file of one store.
 pub struct Shelf {
+    /// The store's name.
+    name: Arc<str>,
     store: Store,
     seal: Arc<Seal>,
     path: PathBuf,
+    /// First bytes of every key in the file: a key that is not among them has no record.
+    twins: Arc<Mutex<Twins>>,
     /// Records that are over, and the bytes of their answers.
     over: Arc<Kept>,
     bounds: Arc<Bounds>,
@@ -51,6 +67,9 @@ fn named(id: Id, what: u8) -> RecordId {
 }
 
 impl Shelf {
+    /// What its file is called behind the store's name.
+    pub(crate) const SUFFIX: &str = ".deferred.sqlite";
+
     /// Opens (or makes) the file of the store `name` in `folder`. Blocks. `synchronous`: how much the disk is waited for;
     /// only a test has a reason for less than full.
     ///
@@ -66,15 +85,51 @@ impl Shelf {
         let lock = lock(&folder.join(format!("{name}.deferred.lock"))).map_err(|why| failed("its lock", &why))?;
         let seal =
             Seal::from_file(&folder.join(format!("{name}.deferred.key"))).map_err(|why| failed("its key", &why))?;
-        let path = folder.join(format!("{name}.deferred.sqlite"));
+        let path = folder.join(format!("{name}{}", Self::SUFFIX));
         let options = Options { synchronous, queue: QUEUE, ..Options::default() };
-        let schema = [rows::SCHEMA, rows::SCHEMA_2, rows::SCHEMA_3];
+        let schema = [rows::SCHEMA, rows::SCHEMA_2, rows::SCHEMA_3, over::SCHEMA_4];
         let store = Store::open(&path, &schema, options).map_err(|why| failed("its file", &why))?;
-        let counted = Connection::open(&path).and_then(|connection| rows::over(&connection));
+        let mut twins = Twins::default();
+        let counted = Connection::open(&path).and_then(|connection| {
+            rows::twins(&connection, |twin| _ = twins.insert(short(twin)))?;
+            over::over(&connection)
+        });
         let (records, bytes) = counted.map_err(|why| failed("its file", &why))?;
         let over = Arc::new(Kept::default());
         over.set(records, bytes);
-        Ok(Self { store, seal: Arc::new(seal), path, over, bounds, _lock: lock })
+        Ok(Self {
+            name: name.into(),
+            store,
+            seal: Arc::new(seal),
+            path,
+            twins: Arc::new(Mutex::new(twins)),
+            over,
+            bounds,
+            _lock: lock,
+        })
+    }
+
+    /// The store's name.
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The filters that have records in it, each with the settings that it had last. Others are forgotten unless `open`
+    /// says that they are in use. Blocks.
+    pub(super) fn books(&self, open: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>, StoreError> {
+        self.connect().and_then(|connection| over::books(&connection, open)).map_err(|error| failed(&error))
+    }
+
+    /// Notes the settings of a filter, for when nothing else knows them.
+    pub(super) fn describe(&self, filter: &str, settings: &str) {
+        let (filter, settings) = (filter.to_owned(), settings.to_owned());
+        self.store.post(move |connection| over::describe(connection, &filter, &settings));
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let connection = Connection::open(&self.path)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        Ok(connection)
     }
 
     /// Whether it keeps as many records that are over as it may.
@@ -84,7 +139,7 @@ impl Shelf {
 
     /// When the next record may be forgotten, in milliseconds since 1970; `None` when none is over.
     pub(super) async fn next_forgotten(&self) -> Result<Option<u64>, StoreError> {
-        self.read(rows::next_forgotten).await
+        self.read(over::next_forgotten).await
     }
 
     /// Records that are over, and the bytes of their answers.
@@ -112,19 +167,18 @@ impl Shelf {
         self.store.read(op).await.map_err(|error| failed(&error))
     }
 
-    /// Reads what an earlier process left: every record that is not over, with its upstream, and every key. Blocks.
+    /// Reads what an earlier process left: every record that is not over, with its upstream; how many are over. Blocks.
     pub(super) fn recover(
         &self,
         filter: &str,
         idempotent: bool,
         each: impl FnMut(Entry, &str),
-        twin: impl FnMut(&[u8]),
-    ) -> Result<(), StoreError> {
-        let recovered = Connection::open(&self.path).and_then(|connection| {
-            connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    ) -> Result<usize, StoreError> {
+        let recovered = self.connect().and_then(|connection| {
+            over::enrol(&connection, filter)?;
             rows::give_up_running(&connection, filter, idempotent)?;
             rows::live(&connection, filter, each)?;
-            rows::twins(&connection, filter, twin)
+            over::over_of(&connection, filter)
         });
         recovered.map_err(|error| failed(&error))
     }
@@ -134,20 +188,23 @@ impl Shelf {
     }
 
     pub(super) async fn append(&self, new: New) -> Result<Appended, StoreError> {
-        self.write(move |connection| rows::append(connection, &new)).await
+        let key = new.twin;
+        let appended = self.write(move |connection| rows::append(connection, &new)).await?;
+        if let (Appended::New(_), Some(key)) = (&appended, key) {
+            self.twins.lock().insert(short(&key));
+        }
+        Ok(appended)
     }
 
-    /// The record of a key and whether it is of the same request.
-    pub(super) async fn twin(
-        &self,
-        filter: &str,
-        twin: [u8; 32],
-        print: [u8; 32],
-    ) -> Result<Option<(Id, bool)>, StoreError> {
-        let filter = filter.to_owned();
-        let found = self.read(move |connection| rows::twin_of(connection, &filter, &twin)).await?;
-        let free = |state| matches!(state, State::Cancelled | State::Expired);
-        Ok(found.filter(|(.., state)| !free(*state)).map(|(_, id, fingerprint, _)| (id, fingerprint == print)))
+    /// Whether some record may have that key.
+    pub(super) fn may_know(&self, twin: &[u8; 32]) -> bool {
+        self.twins.lock().contains(&short(twin))
+    }
+
+    /// The record that has a key.
+    pub(super) async fn twin(&self, key: [u8; 32]) -> Result<Option<Twin>, StoreError> {
+        let found = self.read(move |connection| rows::twin_of(connection, &key)).await?;
+        Ok(found.filter(|twin| !twin.is_free()))
     }
 
     pub(super) async fn running(&self, entries: &[Entry]) -> Result<(), StoreError> {
@@ -155,19 +212,19 @@ impl Shelf {
         self.write(move |connection| rows::running(connection, &marks)).await
     }
 
-    /// Writes a change down. `answer`: of one that is done.
+    /// Writes a change down. `answer`: of one that is done. The moments: this one, and when it may be forgotten.
     pub(super) async fn change(
         &self,
         entry: &Entry,
         answer: Option<&Stored>,
         why: &str,
-        until: u64,
+        (now, until): (u64, u64),
     ) -> Result<(), StoreError> {
         let status = answer.map(|answer| answer.status.as_u16());
         let sealed = answer.and_then(codec::encode).and_then(|plain| self.seal.close(named(entry.id, ANSWER), &plain));
         let whole = answer.is_some_and(|answer| answer.body.is_some());
         let size = sealed.as_ref().map_or(0, Vec::len);
-        let change = Change { entry: entry.clone(), until, status, whole, answer: sealed, why: why.to_owned() };
+        let change = Change { entry: entry.clone(), until, now, status, whole, answer: sealed, why: why.to_owned() };
         self.write(move |connection| rows::change(connection, &change)).await?;
         if entry.state.is_over() {
             self.over.more(1, size);
@@ -180,7 +237,7 @@ impl Shelf {
         let (over, bounds) = (self.over.clone(), self.bounds.clone());
         if over.bytes() > bounds.bytes() {
             self.store.post(move |connection| {
-                let freed = rows::drop_answers(connection, over.bytes().saturating_sub(bounds.bytes()))?;
+                let freed = over::drop_answers(connection, over.bytes().saturating_sub(bounds.bytes()))?;
                 over.less(0, freed);
                 Ok::<(), rusqlite::Error>(())
             });
@@ -228,10 +285,14 @@ impl Shelf {
     /// Forgets some of what is over and old; `freed` learns what.
     pub(super) fn purge(&self, filter: &str, now: u64, freed: impl FnOnce(Purged) + Send + 'static) {
         let filter = filter.to_owned();
-        let over = self.over.clone();
+        let (over, twins) = (self.over.clone(), self.twins.clone());
         self.store.post(move |connection| {
-            let purged = rows::purge(connection, &filter, now)?;
+            let purged = over::purge(connection, &filter, now)?;
             over.less(purged.records, purged.bytes);
+            {
+                let mut twins = twins.lock();
+                purged.twins.iter().for_each(|key| _ = twins.remove(&short(key)));
+            }
             freed(purged);
             Ok::<(), rusqlite::Error>(())
         });

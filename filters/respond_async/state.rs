@@ -1,6 +1,5 @@
 //! What a filter remembers: the book in memory, the shelf on the disk, and who waits for news.
 
-use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -11,20 +10,17 @@ use parking_lot::Mutex;
 use tidegate_durable::Stats;
 use tokio::sync::{Notify, watch};
 
-use super::core::{Book, Class, Entry, Figures, Id, Refused, Rules, State as Stand, millis};
+use super::core::{Book, Class, Entry, Figures, Id, Refused, Rules, State as Stand};
 use super::counts::{Counts, Event};
 use super::number;
 use super::reply;
-use super::rows::{Known, Purged};
+use super::rows::Known;
 use super::shelf::Shelf;
 use super::watchers::Watchers;
-use crate::engine::{IdentityId, Key, Nanos, Permit, Rate, Release, Reply, RequestContext, Sample, State};
+use crate::engine::{IdentityId, Key, Nanos, Permit, Rate, Release, Reply, RequestContext};
 use crate::idempotency::key;
 use crate::rate_limit::{Buckets, KeyRule, Quota};
 use crate::store::{StoreError, Stored};
-
-/// How often the shelf is told to forget, in nanoseconds of the clock.
-const PURGE_EVERY: u64 = 10_000_000_000;
 
 /// Clients whose asking is remembered, at most.
 const MOST_ASKING: usize = 100_000;
@@ -60,10 +56,10 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Whose a request is; who has no such identity is known by address.
+    /// Whose a request is, by the identity of that number; who has no such identity is known by address.
     #[must_use]
-    pub fn owner(&self, cx: &RequestContext) -> u128 {
-        let principal = key::principal(self.scope, cx).unwrap_or_else(|| key::address(cx));
+    pub fn owner(&self, scope: IdentityId, cx: &RequestContext) -> u128 {
+        let principal = key::principal(scope, cx).unwrap_or_else(|| key::address(cx));
         u128::from_be_bytes(number(&self.scope_name, &principal))
     }
 }
@@ -78,17 +74,21 @@ pub struct Deferred {
     pub(super) counts: Counts,
     pub(super) watchers: Watchers,
     pub(super) wake: Notify,
-    /// First bytes of every key in the file: a key that is not among them has no record.
-    twins: Arc<Mutex<HashSet<u64, ahash::RandomState>>>,
     passing: AtomicUsize,
     terms: Mutex<Option<Arc<Terms>>>,
     broken: Option<StoreError>,
-    purged_at: Mutex<Nanos>,
+    /// Its records that are over and still known.
+    pub(super) over: Arc<AtomicUsize>,
+    /// The running configuration does not have it.
+    pub(super) orphaned: AtomicBool,
+    /// Its settings, as the file knows them.
+    written: Mutex<Arc<str>>,
+    pub(super) purged_at: Mutex<Nanos>,
     /// More was to be forgotten than in one go.
-    purge_again: Arc<AtomicBool>,
-    asks: Buckets,
+    pub(super) purge_again: Arc<AtomicBool>,
+    pub(super) asks: Buckets,
     /// The latest moment the figures know: about a second ago at most.
-    swept_at: Mutex<Nanos>,
+    pub(super) swept_at: Mutex<Nanos>,
 }
 
 /// Buckets of those who ask.
@@ -99,24 +99,22 @@ fn asks(filter: &Arc<str>) -> Buckets {
     Buckets::new(filter.clone(), "status".into(), rule, quotas, MOST_ASKING)
 }
 
-fn short(twin: &[u8]) -> u64 {
-    twin.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
-}
-
 impl Deferred {
     /// Reads what the file knows; blocks. `shelf`: `None` for a stand-in that takes nothing.
     /// A file that cannot be read makes it [`Deferred::broken`].
     pub fn open(name: Arc<str>, shelf: Option<Arc<Shelf>>, rules: Rules, epoch: Duration) -> Self {
         let mut book = Book::new(rules);
-        let mut twins = HashSet::default();
-        let mut broken = None;
+        let (mut broken, mut over) = (None, 0);
         if let Some(shelf) = &shelf {
             let idempotent = book.rules().idempotent;
             let load = |mut entry: Entry, upstream: &str| {
                 entry.lane = book.lane(upstream);
                 book.load(entry);
             };
-            broken = shelf.recover(&name, idempotent, load, |twin| _ = twins.insert(short(twin))).err();
+            match shelf.recover(&name, idempotent, load) {
+                Ok(count) => over = count,
+                Err(error) => broken = Some(error),
+            }
         }
         Self {
             epoch,
@@ -125,10 +123,12 @@ impl Deferred {
             counts: Counts::default(),
             watchers: Watchers::default(),
             wake: Notify::new(),
-            twins: Arc::new(Mutex::new(twins)),
             passing: AtomicUsize::new(0),
             terms: Mutex::new(None),
             broken,
+            over: Arc::new(AtomicUsize::new(over)),
+            orphaned: AtomicBool::new(false),
+            written: Mutex::new("".into()),
             purged_at: Mutex::default(),
             purge_again: Arc::default(),
             asks: asks(&name),
@@ -164,7 +164,14 @@ impl Deferred {
         self.epoch + Duration::from_nanos(now.0)
     }
 
-    pub(super) fn retune(&self, rules: Rules, terms: Arc<Terms>) {
+    /// `written`: the settings these come from, for the file.
+    pub(super) fn retune(&self, rules: Rules, terms: Arc<Terms>, written: &Arc<str>) {
+        if let Some(shelf) = &self.shelf
+            && std::mem::replace(&mut *self.written.lock(), written.clone()) != *written
+        {
+            shelf.describe(&self.name, written);
+        }
+        self.orphaned.store(false, Relaxed);
         self.book.lock().retune(rules);
         if let Some(quota) = terms.status_quota {
             self.asks.retune(&[quota], MOST_ASKING);
@@ -174,14 +181,11 @@ impl Deferred {
     }
 
     pub(super) fn may_know(&self, twin: &[u8; 32]) -> bool {
-        self.twins.lock().contains(&short(twin))
+        self.shelf.as_ref().is_some_and(|shelf| shelf.may_know(twin))
     }
 
     /// A record is on the disk and joins its line.
-    pub(super) fn joined(&self, seat: super::core::Seat, entry: Entry, twin: Option<[u8; 32]>) {
-        if let Some(twin) = twin {
-            self.twins.lock().insert(short(&twin));
-        }
+    pub(super) fn joined(&self, seat: super::core::Seat, entry: Entry) {
         self.book.lock().insert(seat, entry);
         self.counts.count(Event::Accepted);
         self.wake.notify_one();
@@ -325,37 +329,5 @@ impl Release for Deferred {
     /// A request that was let through is over.
     fn release(&self, _: u64) {
         self.passing.fetch_sub(1, Relaxed);
-    }
-}
-
-impl State for Deferred {
-    fn sweep(&self, now: Nanos) -> usize {
-        *self.swept_at.lock() = now;
-        self.watchers.sweep();
-        self.asks.sweep(now);
-        let mut purged_at = self.purged_at.lock();
-        let again = self.purge_again.load(Relaxed);
-        if (again || now.0.saturating_sub(purged_at.0) >= PURGE_EVERY)
-            && let Some(shelf) = &self.shelf
-        {
-            *purged_at = now;
-            let twins = self.twins.clone();
-            let again = self.purge_again.clone();
-            let freed = move |purged: Purged| {
-                let mut twins = twins.lock();
-                purged.twins.iter().for_each(|key| _ = twins.remove(&short(key)));
-                again.store(purged.more, Relaxed);
-            };
-            shelf.purge(&self.name, millis(self.unix(now)), freed);
-        }
-        self.watchers.len()
-    }
-
-    fn samples(&self, out: &mut Vec<Sample>) {
-        let now = self.unix(*self.swept_at.lock());
-        let figures = self.figures(now);
-        let over = self.shelf.as_ref().map(|shelf| shelf.over()).unwrap_or_default();
-        let disk = (self.disk().unwrap_or_default(), over);
-        self.counts.samples(&self.name, &figures, self.passing(), disk, out);
     }
 }

@@ -2,9 +2,10 @@
 //! then say so.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::core::{Due, Entry, Id, State, Verdict, millis};
+use super::core::{Due, Entry, Id, Leave, State, Verdict, millis};
 use super::counts::Event;
 use super::letter::Letter;
 use super::state::Deferred;
@@ -53,13 +54,19 @@ impl Deferred {
         Ok(letters)
     }
 
-    /// When each of these, which are written down as running, is to be sent.
+    /// When each of these, which are written down as running, is to be sent; `None`: it goes back into its line.
     #[must_use]
-    pub fn leave_at(&self, entries: &[Entry], now: Duration) -> Vec<Duration> {
+    pub fn leave_at(&self, entries: &[Entry], now: Duration) -> Vec<Option<Duration>> {
         let leave_at = self.book.lock().leave_at(entries.iter().map(|entry| entry.seq), now);
         // There is room on the way out.
         self.wake.notify_one();
         leave_at
+    }
+
+    /// The moment that one was given has come: whether it leaves.
+    #[must_use]
+    pub fn leave(&self, seq: i64, now: Duration) -> Leave {
+        self.book.lock().leave(seq, now)
     }
 
     /// The bodies of these, as far as they can be read.
@@ -95,7 +102,11 @@ impl Deferred {
     async fn save(&self, entry: &Entry, answer: Option<&Stored>, why: &str, now: Duration) -> Result<(), StoreError> {
         let keep = self.terms().map_or(USUAL_KEEP, |terms| terms.keep);
         let until = if entry.state.is_over() { millis(now + keep) } else { 0 };
-        self.shelf()?.change(entry, answer, why, until).await
+        self.shelf()?.change(entry, answer, why, (millis(now), until)).await?;
+        if entry.state.is_over() {
+            self.over.fetch_add(1, Relaxed);
+        }
+        Ok(())
     }
 
     fn tell(&self, entry: &Entry) {

@@ -15,6 +15,9 @@ use super::{
 
 /// Parts with a lock each.
 const SHARDS: usize = 16;
+/// So many that are gone may stand in the order of answers, besides one for each that is there.
+const MOST_GONE: usize = 1_024;
+
 struct Row {
     fingerprint: Fingerprint,
     token: u128,
@@ -45,16 +48,13 @@ fn size(stored: &Stored) -> usize {
     headers + stored.body.as_ref().map_or(0, bytes::Bytes::len)
 }
 
-#[derive(Default)]
-struct Shard {
-    rows: HashMap<RecordId, Row>,
-    /// Those that have an answer, the oldest first; by id and token.
-    answered: VecDeque<(RecordId, u128)>,
-}
+type Rows = HashMap<RecordId, Row>;
 
 /// Records in memory.
 pub struct MemoryRecords {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<Rows>; SHARDS],
+    /// Those that have an answer, that which came first in front; by id and token. Some are gone since.
+    answered: Mutex<VecDeque<(RecordId, u128)>>,
     fence: AtomicU64,
     kept: Kept,
     bounds: Arc<Bounds>,
@@ -68,18 +68,24 @@ impl Default for MemoryRecords {
 
 impl MemoryRecords {
     pub(crate) fn new(bounds: Arc<Bounds>) -> Self {
-        Self { shards: Default::default(), fence: AtomicU64::new(0), kept: Kept::default(), bounds }
+        Self {
+            shards: Default::default(),
+            answered: Mutex::default(),
+            fence: AtomicU64::new(0),
+            kept: Kept::default(),
+            bounds,
+        }
     }
 
-    fn shard(&self, id: RecordId) -> &Mutex<Shard> {
+    fn shard(&self, id: RecordId) -> &Mutex<Rows> {
         &self.shards[usize::from(id.0[0]) % SHARDS]
     }
 
-    /// Lets answers of this shard go, the oldest first, until there is room.
-    fn make_room(&self, Shard { rows, answered }: &mut Shard) {
-        while self.kept.bytes() > self.bounds.bytes()
-            && let Some((id, token)) = answered.pop_front()
-        {
+    /// Lets answers go, that which came first in front, until there is room.
+    fn make_room(&self) {
+        while self.kept.bytes() > self.bounds.bytes() {
+            let Some((id, token)) = self.answered.lock().pop_front() else { return };
+            let rows = &mut *self.shard(id).lock();
             let Some(row) = rows.get_mut(&id).filter(|row| row.token == token) else { continue };
             self.kept.less(0, row.size() as u64);
             if let State::Done(stored) = &mut row.state {
@@ -88,8 +94,16 @@ impl MemoryRecords {
         }
     }
 
+    /// Those that are gone stand in the order no longer, once they are many.
+    fn tidy(&self) {
+        let mut answered = self.answered.lock();
+        if answered.len() > 2 * self.kept.records() + MOST_GONE {
+            answered.retain(|(id, token)| self.shard(*id).lock().get(id).is_some_and(|row| row.token == *token));
+        }
+    }
+
     fn claim_now(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        let rows = &mut self.shard(claim.id).lock().rows;
+        let mut rows = self.shard(claim.id).lock();
         let row = || Row {
             fingerprint: claim.fingerprint,
             token: claim.token,
@@ -133,13 +147,14 @@ impl MemoryRecords {
         }
     }
 
-    fn settle_now(&self, settle: Settle) {
-        let shard = &mut *self.shard(settle.id).lock();
-        let Entry::Occupied(mut place) = shard.rows.entry(settle.id) else { return };
+    /// Whether an answer came with it.
+    fn settle_row(&self, settle: Settle) -> bool {
+        let mut rows = self.shard(settle.id).lock();
+        let Entry::Occupied(mut place) = rows.entry(settle.id) else { return false };
         let row = place.get_mut();
         let open = matches!(row.state, State::Running | State::Unknown);
         if row.token != settle.token || !open {
-            return;
+            return false;
         }
         row.until = settle.until;
         match settle.end {
@@ -153,9 +168,17 @@ impl MemoryRecords {
             End::Done(stored) => {
                 self.kept.more(0, size(&stored));
                 row.state = State::Done(stored);
-                shard.answered.push_back((settle.id, settle.token));
-                self.make_room(shard);
+                return true;
             }
+        }
+        false
+    }
+
+    fn settle_now(&self, settle: Settle) {
+        let name = (settle.id, settle.token);
+        if self.settle_row(settle) {
+            self.answered.lock().push_back(name);
+            self.make_room();
         }
     }
 }
@@ -176,8 +199,7 @@ impl RecordStore for MemoryRecords {
 
     fn purge(&self, now: Duration) {
         for shard in &self.shards {
-            let Shard { rows, answered } = &mut *shard.lock();
-            rows.retain(|_, row| {
+            shard.lock().retain(|_, row| {
                 // One that runs has its lease on top.
                 let stays = row.until > now;
                 if !stays {
@@ -185,8 +207,8 @@ impl RecordStore for MemoryRecords {
                 }
                 stays
             });
-            answered.retain(|(id, token)| rows.get(id).is_some_and(|row| row.token == *token));
         }
+        self.tidy();
     }
 
     fn len(&self) -> usize {

@@ -308,4 +308,28 @@ impl Stores {
         shelves.insert(name.to_owned(), shelf.clone());
         Ok(Some(shelf))
     }
+
+    /// All files of deferred requests there are, also of stores that the configuration does not name: what was promised
+    /// there is promised. Opens them; one that cannot be opened is logged and left out. May block on files.
+    #[must_use]
+    pub fn shelves(&self) -> Vec<Arc<Shelf>> {
+        let Some(folder) = &self.folder else { return Vec::new() };
+        let mut shelves = self.shelves.lock();
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|file| {
+            let name = file.file_name().into_string().ok()?;
+            name.strip_suffix(Shelf::SUFFIX).map(str::to_owned)
+        });
+        for name in files {
+            if let Entry::Vacant(place) = shelves.entry(name) {
+                match Shelf::open(folder, place.key(), Synchronous::Full, self.bounds_of(place.key(), Most::ON_DISK)) {
+                    Ok(shelf) => _ = place.insert(Arc::new(shelf)),
+                    Err(error) => {
+                        let store = place.key();
+                        tracing::error!(target: "tidegate::deferred", store, %error, "what was promised cannot be kept");
+                    }
+                }
+            }
+        }
+        shelves.values().cloned().collect()
+    }
 }

@@ -46,6 +46,13 @@ CREATE INDEX record_until ON record (until_ms) WHERE state <> 0;
 const SCHEMA_2: &str = "
 CREATE INDEX record_answer ON record (fence, length(answer)) WHERE answer IS NOT NULL;
 ";
+/// Answers in the order they came.
+const SCHEMA_3: &str = "
+ALTER TABLE record ADD COLUMN answered INTEGER NOT NULL DEFAULT 0;
+UPDATE record SET answered = fence;
+DROP INDEX record_answer;
+CREATE INDEX record_answer ON record (answered, length(answer)) WHERE answer IS NOT NULL;
+";
 /// Answers that make room for one.
 const DROPPED_AT_ONCE: i64 = 64;
 
@@ -86,8 +93,8 @@ impl SqliteRecords {
         let seal =
             Seal::from_file(&folder.join(format!("{name}.records.key"))).map_err(|why| failed("its key", &why))?;
         let path = folder.join(format!("{name}.records.sqlite"));
-        let store =
-            Store::open(&path, &[SCHEMA, SCHEMA_2], Options::default()).map_err(|why| failed("its file", &why))?;
+        let store = Store::open(&path, &[SCHEMA, SCHEMA_2, SCHEMA_3], Options::default())
+            .map_err(|why| failed("its file", &why))?;
         let room = Arc::new(Room { kept: Kept::default(), bounds, stale: AtomicBool::new(false) });
         let counted = room.clone();
         // The first thing this store does, so no claim of this process is there yet.
@@ -200,7 +207,9 @@ impl Sealed {
                 connection.prepare_cached(sql)?.execute(params![UNKNOWN, until, id, token, DONE])?;
             }
             SealedEnd::Done(status, answer) => {
-                let sql = "UPDATE record SET state = ?1, until_ms = ?2, status = ?3, answer = ?4
+                let sql = "UPDATE record SET state = ?1, until_ms = ?2, status = ?3, answer = ?4,
+                               answered = 1 + coalesce((SELECT answered FROM record INDEXED BY record_answer
+                                   WHERE answer IS NOT NULL ORDER BY answered DESC LIMIT 1), 0)
                            WHERE id = ?5 AND token = ?6 AND state <> ?1";
                 let changed =
                     connection.prepare_cached(sql)?.execute(params![DONE, until, status, answer, id, token])?;
@@ -212,13 +221,13 @@ impl Sealed {
     }
 }
 
-/// Lets answers go, the oldest first, until there is room. Their records stay.
+/// Lets answers go, that which came first in front, until there is room. Their records stay.
 fn make_room(connection: &Connection, room: &Room) -> rusqlite::Result<()> {
     if room.kept.bytes() <= room.bounds.bytes() {
         return Ok(());
     }
     let sql = "SELECT fence, length(answer) FROM record INDEXED BY record_answer WHERE answer IS NOT NULL
-               ORDER BY fence LIMIT ?1";
+               ORDER BY answered LIMIT ?1";
     let mut oldest = connection.prepare_cached(sql)?;
     let oldest = oldest.query_map([DROPPED_AT_ONCE], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
     for (fence, size) in oldest.collect::<rusqlite::Result<Vec<_>>>()? {

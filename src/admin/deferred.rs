@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tidegate_filters::engine::StateKey;
+use tidegate_filters::engine::{State as _, StateKey};
 use tidegate_filters::respond_async::core::{Depth, Drain, Entry, Id, State as Stand};
 use tidegate_filters::respond_async::{Deferred, Known, resolved};
 use tidegate_filters::store::{StoreError, Stored};
@@ -30,7 +30,7 @@ const USUAL_TTL: Duration = Duration::from_secs(900);
 
 type Answer = Result<Response, Problem>;
 
-/// The books of the running configuration.
+/// The books of the running configuration, and those that it does not have and that still owe something.
 fn books(state: &AdminState) -> Vec<Arc<Deferred>> {
     let snapshot = state.gateway.snapshot();
     let used = |key: &StateKey| {
@@ -38,7 +38,7 @@ fn books(state: &AdminState) -> Vec<Arc<Deferred>> {
         acquired.any(|acquired| acquired.key == *key)
     };
     let all = state.gateway.shared.states.all::<Deferred>();
-    all.into_iter().filter(|(key, _)| used(key)).map(|(_, book)| book).collect()
+    all.into_iter().filter(|(key, book)| used(key) || book.must_stay()).map(|(_, book)| book).collect()
 }
 
 fn now(state: &AdminState) -> Duration {
@@ -59,6 +59,7 @@ pub(super) async fn show(State(state): State<AdminState>) -> Response {
             .collect();
         json!({
             "filter": &*book.name,
+            "configured": !book.is_orphaned(),
             "records": figures.records,
             "bytes": figures.bytes,
             "states": states,

@@ -10,14 +10,17 @@
 //! Another's request does not exist: 404, as for a name that nobody has. Who asks more often than the file allows gets 429
 //! with the time to wait, whatever it asks for, so who tries names out is slow and learns nothing.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
-use tidegate_filters::engine::{Acquired, Decision, Nanos, Reply, ReplyBody, RequestHead, Resume, Verdict, Wait};
+use tidegate_filters::engine::{
+    Acquired, Decision, IdentityId, Nanos, Reply, ReplyBody, RequestHead, Resume, Verdict, Wait,
+};
 use tidegate_filters::respond_async::core::{Entry, Id, State};
-use tidegate_filters::respond_async::{Deferred, Prefer, View, reply};
+use tidegate_filters::respond_async::{Deferred, Prefer, Terms, View, orphans, reply};
 use tidegate_filters::store::StoreError;
 use tokio::time::Instant;
 
@@ -32,12 +35,20 @@ const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// A wait ends so much before the request would.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// The books whose requests can be asked for, by listener.
+/// The books whose requests can be asked for.
 #[derive(Default)]
-pub(crate) struct AsyncPaths(Box<[(usize, Arc<Deferred>)]>);
+pub(crate) struct AsyncPaths {
+    /// By listener.
+    books: Box<[(usize, Arc<Deferred>)]>,
+    /// Those that the configuration does not have, at every listener.
+    orphans: Box<[Weak<Deferred>]>,
+}
+
+/// A book, its terms, and by which identity its owners are known here.
+type Owing = (Arc<Deferred>, Arc<Terms>, IdentityId);
 
 impl AsyncPaths {
-    /// Of a configuration: a request is asked for where it may have been sent.
+    /// Of a configuration: a request is asked for where it may have been sent. May block on files.
     pub(crate) fn new(config: &Config, filters: &[BuiltFilter], shared: &Shared) -> Self {
         let mut paths: Vec<(usize, Arc<Deferred>)> = Vec::new();
         let book = |acquired: &Acquired| shared.states.find::<Deferred>(&acquired.key);
@@ -52,7 +63,34 @@ impl AsyncPaths {
                 }
             }
         }
-        Self(paths.into())
+        let used = filters.iter().flat_map(|filter| filter.acquired.iter().map(|acquired| acquired.key.clone()));
+        let orphans = orphans(&shared.states, &used.collect()).iter().map(Arc::downgrade).collect();
+        Self { books: paths.into(), orphans }
+    }
+
+    /// Tells the books that the configuration does not have, once it is the running one.
+    pub(crate) fn activate(&self) {
+        for book in self.orphans.iter().filter_map(Weak::upgrade) {
+            book.orphan();
+            let (filter, owed) = (&*book.name, book.owed());
+            if owed > 0 {
+                tracing::warn!(target: "tidegate::deferred", filter, owed,
+                    "the configuration does not have this filter; what it has promised is carried out as it was set");
+            }
+        }
+    }
+
+    /// Those that a request at this listener may ask.
+    fn at(&self, listener: usize, identities: &BTreeMap<String, IdentityId>) -> Vec<Owing> {
+        let own = self.books.iter().filter(|(at, _)| *at == listener);
+        let own = own.filter_map(|(_, book)| book.terms().map(|terms| (book.clone(), terms.clone(), terms.scope)));
+        let orphans = self.orphans.iter().filter_map(Weak::upgrade).filter_map(|book| {
+            let terms = book.terms()?;
+            // Numbers of identities are those of a configuration.
+            let scope = *identities.get(&*terms.scope_name)?;
+            Some((book, terms, scope))
+        });
+        own.chain(orphans).collect()
     }
 }
 
@@ -79,10 +117,8 @@ struct Asked {
 /// The answer to a request for a deferred one; `None` for any other request.
 pub(crate) fn decide(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Decision> {
     let rest = head.path.strip_prefix(reply::PREFIX)?;
-    let listener = flow.arrival.listener;
     let snapshot = flow.snapshot.clone();
-    let books: Vec<Arc<Deferred>> =
-        snapshot.deferred.0.iter().filter(|(at, _)| *at == listener).map(|(_, book)| book.clone()).collect();
+    let books = snapshot.deferred.at(flow.arrival.listener, snapshot.identities.ids());
     if books.is_empty() {
         return None;
     }
@@ -90,14 +126,13 @@ pub(crate) fn decide(flow: &mut Flow, head: &RequestHead<'_>) -> Option<Decision
         Ok(asked) => asked,
         Err(reply) => return Some(Decision::Respond(reply)),
     };
-    let terms: Vec<_> = books.iter().filter_map(|book| Some((book.clone(), book.terms()?))).collect();
-    let needs = terms.iter().fold(0, |needs, (_, terms)| needs | 1 << terms.scope.0);
+    let needs = books.iter().fold(0, |needs, (.., scope)| needs | 1 << scope.0);
     let unix = flow.gateway.shared.clock.unix(flow.arrival.at);
     snapshot.identities.resolve(needs, flow.arrival.peer, head, unix, &mut flow.cx);
-    let most = terms.iter().map(|(_, terms)| terms.max_wait).max().unwrap_or_default();
+    let most = books.iter().map(|(_, terms, _)| terms.max_wait).max().unwrap_or_default();
     let wait = asked.wait.map(|wait| wait.min(most).min(asked.longest));
     let asked = Asked { wait, ..asked };
-    let owned: Vec<_> = terms.into_iter().map(|(book, terms)| (book, terms.owner(&flow.cx))).collect();
+    let owned: Vec<_> = books.into_iter().map(|(book, terms, scope)| (book, terms.owner(scope, &flow.cx))).collect();
     if let Some(wait) = too_often(&owned, flow.arrival.at) {
         return Some(Decision::Respond(Box::new(reply::asked_too_often(wait))));
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tidegate_filters::channels::PaymentFacts;
-use tidegate_filters::respond_async::core::{Entry, State, Verdict};
+use tidegate_filters::respond_async::core::{Entry, Leave, State, Verdict};
 use tidegate_filters::respond_async::{Deferred, Letter, Turn};
 use tidegate_filters::store::Stored;
 
@@ -215,20 +215,42 @@ async fn batch(post: Arc<Post>, deferred: Arc<Deferred>, entries: Vec<Entry>, _r
     drop(gateway);
     let began = tokio::time::Instant::now();
     for (entry, at) in entries.into_iter().zip(leave_at) {
+        let Some(at) = at else {
+            let (post, deferred, running) = (post.clone(), deferred.clone(), Running::new(&post));
+            tokio::spawn(async move {
+                finish(post, deferred, entry, slower()).await;
+                drop(running);
+            });
+            continue;
+        };
         let at = began + at.saturating_sub(now);
         let letter = letters.iter().position(|(seq, _)| *seq == entry.seq).map(|at| letters.swap_remove(at).1);
         tokio::spawn(one(post.clone(), deferred.clone(), (entry, letter, at), Running::new(&post)));
     }
 }
 
+/// Of one that was called at a pace that is slower since.
+fn slower() -> Ending {
+    Ending::postponed(Duration::ZERO, "the pace has become slower")
+}
+
 /// One try, at its moment.
 async fn one(
     post: Arc<Post>,
     deferred: Arc<Deferred>,
-    (entry, letter, at): (Entry, Option<Letter>, tokio::time::Instant),
+    (entry, letter, mut at): (Entry, Option<Letter>, tokio::time::Instant),
     running: Running,
 ) {
-    tokio::time::sleep_until(at).await;
+    loop {
+        tokio::time::sleep_until(at).await;
+        let Some(gateway) = post.gateway.upgrade() else { return };
+        let now = unix(&gateway);
+        match deferred.leave(entry.seq, now) {
+            Leave::Now => break,
+            Leave::At(later) => at = tokio::time::Instant::now() + later.saturating_sub(now),
+            Leave::Back => return finish(post, deferred, entry, slower()).await,
+        }
+    }
     let ending = match letter {
         Some(letter) => carry_out(&post, &deferred, &entry, letter).await,
         // Its key is gone: nothing that could be sent, and nothing that was.

@@ -5,6 +5,7 @@
 //! door keeps the other handle, so that it can answer a request that ran out of time, and close without cutting off an
 //! answer that is still on its way.
 
+mod hangup;
 mod lent;
 mod reader;
 mod stream;

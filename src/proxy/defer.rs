@@ -1,5 +1,6 @@
 //! Requests that are answered now and carried out later: onto the disk first, then 202.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
@@ -8,7 +9,7 @@ use pingora::proxy::Session;
 use tidegate_filters::engine::{HeaderEdit, Reply};
 use tidegate_filters::idempotency;
 use tidegate_filters::respond_async::core::{Id, State};
-use tidegate_filters::respond_async::{Afterwards, Deferral, Letter, Prefer, Submitted, reply};
+use tidegate_filters::respond_async::{Afterwards, Deferral, Deferred, Letter, Prefer, Submitted, reply};
 use tidegate_filters::store::{StoreError, is_kept};
 
 use super::flow::Flow;
@@ -89,11 +90,24 @@ fn lasting(edits: &[HeaderEdit]) -> Vec<HeaderEdit> {
     edits.iter().filter(lasts).cloned().collect()
 }
 
+/// The book that a record is in: another filter's, where that had the key before, under another name for instance.
+async fn keeper(flow: &Flow, deferral: &Deferral, id: Id, now: Duration) -> Result<Arc<Deferred>, StoreError> {
+    let own = &deferral.deferred;
+    if own.view(id, now).await?.is_none() {
+        for (_, other) in flow.gateway.shared.states.all::<Deferred>() {
+            if other.view(id, now).await?.is_some() {
+                return Ok(other);
+            }
+        }
+    }
+    Ok(own.clone())
+}
+
 /// The answer, if it comes while the client waits; else 202 and where to look.
 async fn told(flow: &Flow, deferral: &Deferral, id: Id, again: bool, left: Duration) -> Result<Reply, StoreError> {
     let clock = flow.gateway.shared.clock;
     let now = || clock.unix(clock.now());
-    let book = &deferral.deferred;
+    let book = &keeper(flow, deferral, id, now()).await?;
     let wait = deferral.wait.map(|wait| wait.min(left));
     let view = match wait {
         Some(wait) => book.wait(id, |entry| entry.state.is_over(), wait, now).await?,

@@ -10,10 +10,11 @@ use tidegate_filters::engine::{Decision, Reply, Resume, Verdict, Wait};
 use super::flow::Flow;
 use super::reply::decision;
 use super::{stage, view, write};
+use crate::door::conn::Conn;
 
 /// pingora's replay buffer: a body read before the upstream is chosen is sent from there.
 const LARGEST_BODY: usize = 64 * 1024;
-/// A body is read up to here while its request waits, since a client that leaves is seen only behind it.
+/// A body is read up to here while its request waits; more is left with the client.
 const READ_WAITING: usize = 8 * 1024;
 
 enum Parked {
@@ -58,7 +59,8 @@ async fn wait_for(session: &mut Session, flow: &mut Flow, wait: Wait) -> Result<
     let from = flow.tick();
     tracing::debug!(target: "tidegate::proxy", request_id = flow.id.as_str(), reason, "parked");
     let parked = {
-        let gone = client_gone(session);
+        let conn = flow.conn.clone();
+        let gone = client_gone(session, conn.as_ref());
         tokio::select! {
             biased;
             resume = until => Parked::Resumed(resume),
@@ -90,9 +92,9 @@ async fn wait_for(session: &mut Session, flow: &mut Flow, wait: Wait) -> Result<
     }
 }
 
-/// Resolves when the client is known to have left. Over HTTP/1 a body hides it until it is read, which happens here unless
-/// it is large: then only the deadline ends the wait.
-async fn client_gone(session: &mut Session) {
+/// Resolves when the client is known to have left. A small body of HTTP/1 is read meanwhile, so that its end shows; of a
+/// large one that is left with the client, the socket tells.
+async fn client_gone(session: &mut Session, conn: Option<&Conn>) {
     session.set_abort_on_close(true);
     let http = session.as_downstream_mut();
     if http.is_http2() {
@@ -108,7 +110,10 @@ async fn client_gone(session: &mut Session) {
     while !http.is_body_done() && !http.is_body_empty() {
         let read = http.get_retry_buffer().map_or(0, |body| body.len());
         if announced.unwrap_or(read) > READ_WAITING || read > READ_WAITING {
-            return std::future::pending().await;
+            return match conn {
+                Some(conn) => conn.hung_up().await,
+                None => std::future::pending().await,
+            };
         }
         if http.read_request_body().await.is_err() {
             return;

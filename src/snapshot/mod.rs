@@ -103,6 +103,7 @@ impl Snapshot {
         for built in &self.filters {
             built.filter.activate();
         }
+        self.deferred.activate();
         for upstream in self.upstreams.iter().filter(|upstream| upstream.health.is_none()) {
             let channels = upstream.facts.channels.iter();
             channels.flat_map(|channel| &channel.endpoints).for_each(|endpoint| endpoint.forgive());

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -30,6 +30,17 @@ fn slow(time: Duration) -> (Origin, Arc<AtomicUsize>) {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
     });
     (origin, most)
+}
+
+/// Answers once `open` is set.
+fn held() -> (Origin, Arc<AtomicBool>) {
+    let open = Arc::new(AtomicBool::new(false));
+    let told = open.clone();
+    let origin = Origin::with(move |_, stream| {
+        eventually("the test lets it go", 6 * PATIENCE, || told.load(SeqCst));
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
+    });
+    (origin, open)
 }
 
 fn line(gateway: &Gateway) -> Value {
@@ -139,7 +150,22 @@ fn a_client_that_leaves_gives_its_place_to_the_next() {
 enum Comes {
     WithBody,
     WithChunks,
+    /// More than is read of one who waits, and not all of it.
+    WithLargeBody,
+    WithManyChunks,
     OverHttp2,
+    LargeOverHttp2,
+}
+
+impl Comes {
+    const ALL: [Self; 6] = [
+        Self::WithBody,
+        Self::WithChunks,
+        Self::WithLargeBody,
+        Self::WithManyChunks,
+        Self::OverHttp2,
+        Self::LargeOverHttp2,
+    ];
 }
 
 impl Comes {
@@ -149,9 +175,18 @@ impl Comes {
         match self {
             Self::WithBody => raw.send(post("Content-Length: 5", "hello")),
             Self::WithChunks => raw.send(post("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")),
-            Self::OverHttp2 => {
+            Self::WithLargeBody => raw.send(post("Content-Length: 1000000", &"x".repeat(100_000))),
+            Self::WithManyChunks => {
+                raw.send(post("Transfer-Encoding: chunked", &format!("4000\r\n{}\r\n", "x".repeat(0x4000)).repeat(4)))
+            }
+            Self::OverHttp2 | Self::LargeOverHttp2 => {
                 let head = fields(&[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")]);
-                raw.send([OPENING, &frame(HEADERS, END_HEADERS, &head), &frame(DATA, END_STREAM, b"hello")].concat())
+                let body = match self {
+                    Self::OverHttp2 => frame(DATA, END_STREAM, b"hello"),
+                    // Never ended, and as much as a client may send before it is asked for more.
+                    _ => frame(DATA, 0, &[b'x'; 0x3fff]).repeat(4),
+                };
+                raw.send([OPENING, &frame(HEADERS, END_HEADERS, &head), &body].concat())
             }
         };
         raw
@@ -160,18 +195,19 @@ impl Comes {
     /// Gives it up; over HTTP/2 the connection stays.
     fn give_up(self, raw: &mut Raw) {
         match self {
-            Self::OverHttp2 => assert!(raw.send(frame(RST_STREAM, 0, &[0, 0, 0, 8]))),
-            Self::WithBody | Self::WithChunks => raw.socket().shutdown(Shutdown::Both).expect("shut down"),
+            Self::OverHttp2 | Self::LargeOverHttp2 => assert!(raw.send(frame(RST_STREAM, 0, &[0, 0, 0, 8]))),
+            _ => raw.socket().shutdown(Shutdown::Both).expect("shut down"),
         }
     }
 }
 
 #[test]
 fn a_request_with_a_body_that_is_given_up_leaves_its_place_to_the_next() {
-    let (origin, _) = slow(Duration::from_millis(700));
-    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 1, max_wait: 10s}"));
-    for comes in [Comes::WithBody, Comes::WithChunks, Comes::OverHttp2] {
+    let (origin, open) = held();
+    let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 1, max_wait: 60s}"));
+    for comes in Comes::ALL {
         origin.forget();
+        open.store(false, SeqCst);
         let mut first = asked(&gateway);
         eventually("the first is being served", PATIENCE, || line(&gateway)["in_service"] == 1);
         let mut leavers: Vec<Raw> = (0..4).map(|_| comes.ask(&gateway)).collect();
@@ -179,8 +215,13 @@ fn a_request_with_a_body_that_is_given_up_leaves_its_place_to_the_next() {
         let mut last = Comes::WithBody.ask(&gateway);
         depth_is(&gateway, 5);
         leavers[..2].iter_mut().for_each(|raw| comes.give_up(raw));
-        drop(leavers.split_off(2));
+        let mut dropped = leavers.split_off(2);
+        let reset = dropped.pop().expect("two");
+        drop(dropped);
+        rustix::net::sockopt::set_socket_linger(reset.socket(), Some(Duration::ZERO)).expect("a socket");
+        drop(reset);
         depth_is(&gateway, 1);
+        open.store(true, SeqCst);
         assert_eq!(first.answer().expect("an answer").status, 200, "{comes:?}");
         assert_eq!(last.answer().expect("an answer").status, 200, "{comes:?}");
         assert_eq!(origin.seen().len(), 2, "{comes:?}");

@@ -2,6 +2,7 @@
 
 mod deciding;
 mod filter;
+mod pacing;
 mod waiting;
 
 use std::sync::Arc;

@@ -111,22 +111,47 @@ fn a_pace_is_kept_within_five_percent_in_every_second() {
     });
 }
 
+/// How long ten wait who were told a time each, and how late a plain timer is for the same moments.
+async fn told_and_waited() -> Vec<(Duration, Duration)> {
+    let queue = queue(paced("50/s"));
+    passes(&queue, at(0));
+    let begin = tokio::time::Instant::now();
+    let turns: Vec<_> = (0..10).map(|_| waits(&queue, Priority::Normal, NOBODY, at(0))).collect();
+    let mut all = Vec::new();
+    for (ahead, turn) in (1..).zip(turns) {
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep_until(begin + ms(20 * ahead)).await;
+            begin.elapsed()
+        });
+        all.push((tokio::spawn(turn.wait()), timer));
+    }
+    let mut times = Vec::new();
+    for (turn, timer) in all {
+        let (waited, result) = turn.await.expect("no panic");
+        result.expect("called");
+        times.push((waited, timer.await.expect("no panic")));
+    }
+    times
+}
+
 #[test]
-fn waits_come_within_a_few_milliseconds_of_what_was_computed() {
+fn waits_come_within_five_milliseconds_of_what_was_computed() {
+    const ROUNDS: usize = 10;
     run(async {
-        let queue = queue(paced("50/s"));
-        passes(&queue, at(0));
-        let turns: Vec<_> = (0..10).map(|_| waits(&queue, Priority::Normal, NOBODY, at(0))).collect();
-        let mut all = Vec::new();
-        for turn in turns {
-            all.push(tokio::spawn(turn.wait()));
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let times = told_and_waited().await;
+            for (ahead, (waited, _)) in (1..).zip(&times) {
+                assert!(*waited >= ms(20 * ahead), "{waited:?} for number {ahead}: nobody goes before their time");
+            }
+            // What a plain timer is late by is this machine's doing. Between the two it may stand still as well, but not in
+            // every round.
+            if times.iter().all(|(waited, timer)| *waited <= *timer + ms(5)) {
+                return;
+            }
+            rounds.push(times);
         }
-        for (ahead, task) in (1..).zip(all) {
-            let (waited, _) = task.await.expect("no panic");
-            assert!(waited >= ms(20 * ahead), "{waited:?} for number {ahead}");
-            // The upper bound allows for a busy machine; the lower one is the promise.
-            assert!(waited < ms(20 * ahead + 60), "{waited:?} for number {ahead}");
-        }
+        panic!("later than computed in every round: {rounds:?}");
     });
 }
 

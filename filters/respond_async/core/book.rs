@@ -40,8 +40,8 @@ pub struct Book {
     /// In somebody's hands: being sent or written down. Nobody else changes them meanwhile. With the gate whose turn they
     /// have, of those that are being sent.
     held: Map<i64, Option<usize>>,
-    /// Called and not yet on the disk as running.
-    called: Map<i64, Called>,
+    /// Called and not yet gone.
+    pub(super) called: Map<i64, Called>,
     pub(super) counts: [usize; State::ALL.len()],
 }
 
@@ -65,6 +65,9 @@ impl Book {
 
     /// Other rules from now on; what waits goes on waiting.
     pub fn retune(&mut self, rules: Rules) {
+        if rules.rate.interval() > self.rules.rate.interval() {
+            self.lanes.iter_mut().for_each(Lane::slow_down);
+        }
         self.rules = rules;
     }
 
@@ -72,6 +75,12 @@ impl Book {
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Records that are not over.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.entries.len()
     }
 
     /// Records that wait in lines.
@@ -253,15 +262,6 @@ impl Book {
                 self.place(seq);
             }
         }
-    }
-
-    /// These are written down as running: when each of them is to be sent, in their order.
-    pub fn leave_at(&mut self, seqs: impl Iterator<Item = i64>, now: Duration) -> Vec<Duration> {
-        let leave = |seq| {
-            let called = self.called.remove(&seq)?;
-            Some(self.lanes.get_mut(called.lane)?.leaves_at(called, &self.rules, now))
-        };
-        seqs.map(leave).map(|at| at.unwrap_or(now)).collect()
     }
 
     /// What the end of a try would make of a record; to be written down before [`Book::ended`].

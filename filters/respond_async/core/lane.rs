@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::line::Line;
 use super::pace::Pace;
-use super::release::{Called, Release};
+use super::release::{Called, Leave, Release};
 use super::rules::Rules;
 
 /// A chosen channel's turn may be so much in the future: weights and order of failover are kept between channels whose
@@ -143,18 +143,30 @@ impl Lane {
         Some(Called::new((lane, gate), way.pace.slot(), alone))
     }
 
-    /// One that was called is on the disk: when it leaves.
-    pub(super) fn leaves_at(&mut self, called: Called, rules: &Rules, now: Duration) -> Duration {
-        let Some(gate) = self.gates.get_mut(called.gate) else { return now };
+    /// One that was called is on the disk: when it leaves; `None`: it goes back into the line.
+    pub(super) fn leaves_at(&mut self, called: &mut Called, rules: &Rules, now: Duration) -> Option<Duration> {
+        let Some(gate) = self.gates.get_mut(called.gate) else { return Some(now) };
         let interval = gate.pace.interval(rules.rate, now);
         gate.release.at(called, interval, now)
+    }
+
+    /// The moment of one to leave has come.
+    pub(super) fn leave(&mut self, called: &mut Called, rules: &Rules, now: Duration) -> Leave {
+        let Some(gate) = self.gates.get_mut(called.gate) else { return Leave::Now };
+        let interval = gate.pace.interval(rules.rate, now);
+        gate.release.leave(called, interval, now)
     }
 
     /// One that was called does not leave.
     pub(super) fn stays(&mut self, called: Called) {
         if let Some(gate) = self.gates.get_mut(called.gate) {
-            gate.release.give_up();
+            gate.release.give_up(called);
         }
+    }
+
+    /// The rate is lower from now on.
+    pub(super) fn slow_down(&mut self) {
+        self.gates.iter_mut().for_each(|gate| gate.release.slow_down());
     }
 
     fn gate(&self, channel: &str) -> Option<usize> {

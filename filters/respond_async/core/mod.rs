@@ -6,6 +6,7 @@
 mod book;
 mod figures;
 mod lane;
+mod leaving;
 mod line;
 mod pace;
 mod record;
@@ -20,5 +21,6 @@ pub use figures::{Depth, Drain, Figures};
 pub use lane::May;
 pub(crate) use record::millis;
 pub use record::{Class, Entry, Id, State, Verdict};
+pub use release::Leave;
 pub use room::{Refused, Seat};
 pub use rules::{Retries, Rules, Shed};

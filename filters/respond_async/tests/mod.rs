@@ -1,6 +1,7 @@
 //! The filter and what it writes down, without a gateway.
 
 mod kills;
+mod orphans;
 mod power;
 mod shelf;
 mod words;

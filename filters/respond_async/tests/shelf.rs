@@ -210,3 +210,32 @@ async fn what_is_over_is_bounded_and_nothing_that_was_carried_out_is_forgotten_b
     let book = open_bounded(folder.path(), false, bounds());
     assert!(matches!(submit(&book, 3).await, Submitted::Refused(Refused::Full { .. })), "also behind a restart");
 }
+
+#[tokio::test]
+async fn of_too_many_bytes_the_answer_that_came_first_goes_and_not_that_of_the_first_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let book = open_bounded(folder.path(), false, Arc::new(Bounds::new(Most { records: 10, bytes: 300 })));
+    let mut ids = Vec::new();
+    for key in 1..=2 {
+        let Submitted::New(id) = submit(&book, key).await else { panic!("not new") };
+        ids.push(id);
+    }
+    let mut sent = Vec::new();
+    for step in 0..2 {
+        sent.extend(book.due(NOW + Duration::from_secs(step)).send);
+    }
+    book.running(&sent).await.unwrap();
+    // The second is answered first.
+    for (step, at) in [(2, 1), (3, 0)] {
+        let answer = Some(resolved(StatusCode::CREATED, "x".repeat(200)));
+        let now = NOW + Duration::from_secs(step);
+        book.ended(sent[at].seq, Verdict::Answered, (answer, String::new()), || now).await;
+    }
+    let dropped = async {
+        while book.answer(ids[1]).await.unwrap().unwrap().body.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), dropped).await.expect("the answer that came first goes");
+    assert!(book.answer(ids[0]).await.unwrap().unwrap().body.is_some(), "the later one stays");
+}

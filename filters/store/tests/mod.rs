@@ -1,6 +1,7 @@
 //! Every behaviour of records, in every kind of store.
 
 mod kills;
+mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -137,11 +138,13 @@ fn has_room_for_two(store: &dyn RecordStore) {
     assert_eq!(claimed(store, wish(3, 1, 33, 3)), Err(StoreError::Full), "what was unknown may have been done");
 }
 
-/// Answers go before records do, the oldest first.
+/// Answers go before records do, that which came first in front, whichever was claimed first.
 fn answers_make_room(store: &dyn RecordStore, settled: impl Fn()) {
     let long = "x".repeat(80);
-    for (number, token) in [(16, 11), (32, 21)] {
+    for (number, token) in [(32, 21), (16, 11)] {
         fence(&answered(store.claim(wish(number, 1, token, 0))));
+    }
+    for (number, token) in [(16, 11), (32, 21)] {
         answered(store.settle(settle(number, token, End::Done(stored(&long)))));
     }
     settled();

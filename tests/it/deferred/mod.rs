@@ -8,6 +8,8 @@ mod crash;
 mod payments;
 mod places;
 mod promises;
+mod reloads;
+mod removed;
 mod tries;
 
 use std::io::Write;

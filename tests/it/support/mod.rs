@@ -9,6 +9,7 @@ mod origin;
 mod ports;
 #[path = "../../../filters/store/tests/server.rs"]
 mod server;
+pub(crate) mod stalls;
 mod tls;
 
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@ mod channels;
 mod ends;
 mod fairness;
 mod holding;
+mod leaving;
 mod pacing;
 mod room;
 
