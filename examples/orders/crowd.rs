@@ -1,5 +1,6 @@
 //! Who buys, over HTTP through the gateway.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::{Args, Failure};
 /// The bundled shop's own.
 const SECRET: &str = "development-only-secret-of-the-bundled-shop";
 
-/// What is bought: enough of it for every run.
+/// What is bought.
 const SKU: &str = "orders";
 
 /// What everybody does.
@@ -77,12 +78,13 @@ impl Crowd {
         Ok(Buyer { client: self.client.clone(), gateway: self.gateway.clone(), token, key: number.to_string() })
     }
 
-    pub(crate) async fn stock(&self, processes: &Processes) -> Result<(), Failure> {
+    /// Puts keys of these numbers on the shelf.
+    pub(crate) async fn stock(&self, processes: &Processes, numbers: Range<u64>) -> Result<(), Failure> {
         let shelf = processes.url("card-key");
         let product = json!({ "sku": SKU, "name_zh": SKU, "name_en": SKU, "price": 4_900, "currency": "CNY" });
         let url = format!("{shelf}/admin/products");
         self.client.post(url).json(&product).send().await?.error_for_status()?.bytes().await?;
-        let keys: String = (0..300_000).map(|n| format!("K-{n:07}\n")).collect();
+        let keys: String = numbers.map(|n| format!("K-{n:07}\n")).collect();
         let url = format!("{shelf}/admin/skus/{SKU}/keys:import");
         let report = self.client.post(url).body(keys).send().await?.text().await?;
         if report.contains("aborted") { Err(report.into()) } else { Ok(()) }

@@ -38,6 +38,9 @@ const EDITS: [(&str, &str); 2] = [
     ("{name: system, key: global, rate: 10000/s}", "{name: system, key: global, rate: 100000/s}"),
 ];
 
+/// Keys on the shelf before anything is measured: more than are ordered until then.
+const STOCK: u64 = 100_000;
+
 /// Files, and the most operations that share a commit.
 const LAYOUTS: [(u8, u16); 6] = [(1, 1), (4, 1), (16, 1), (1, 512), (4, 512), (16, 512)];
 
@@ -97,7 +100,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         let folder = tempfile::tempdir()?;
         let processes = start(folder.path(), &binaries, &args, (files, batch))?;
         let crowd = Crowd::new(&processes, &args)?;
-        crowd.stock(&processes).await?;
+        crowd.stock(&processes, 0..STOCK).await?;
         let before = commits(&crowd.client, &processes).await?;
         let orders = crowd.rush(Errand::Order).await?;
         let between = commits(&crowd.client, &processes).await?;

@@ -13,7 +13,7 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::crowd::{Crowd, Errand};
 use crate::processes::{PROCESSES, Processes};
-use crate::{Args, Failure};
+use crate::{Args, Failure, STOCK};
 
 /// Of what it takes at most.
 const SHARE: f64 = 0.7;
@@ -45,9 +45,10 @@ struct Seen {
 /// When one of the promises was not kept.
 pub(crate) async fn soak(processes: &Processes, folder: &Path, args: &Args, duration: Duration) -> Result<(), Failure> {
     let crowd = Crowd::new(processes, args)?;
-    crowd.stock(processes).await?;
+    crowd.stock(processes, 0..STOCK).await?;
     let most = crowd.rush(Errand::Purchase).await?.rate();
     let rate = most * SHARE;
+    crowd.stock(processes, STOCK..STOCK + (rate * duration.as_secs_f64()) as u64).await?;
     let mut out = std::io::stdout();
     writeln!(out, "{most:.0} purchases a second at most; {rate:.0} a second for {} s", duration.as_secs())?;
     let memory = tokio::spawn(watch(folder.to_owned(), duration));
