@@ -12,11 +12,13 @@
 //!   writer carries on: a disk can recover.
 //! * **Latency.** A lone operation is committed at once. Only when the batch before held several operations does the
 //!   writer linger for late-comers, never longer than [`Options::max_delay`].
-//! * **Checkpoints** run between batches, after the waiters have been answered, never inside a commit.
+//! * **Checkpoints** run in a thread of their own, in silence or when the log has grown long. The writer itself moves no
+//!   more than the last mebibyte, between batches and after the waiters have been answered.
 //!
 //! An operation must not begin, commit or roll back a transaction itself, and must not rely on deferred foreign
 //! keys: those are checked at `COMMIT`, where a violation would fail the whole batch.
 
+mod checkpoint;
 mod error;
 mod open;
 mod reader;

@@ -34,6 +34,17 @@ pub(crate) fn writer(path: &Path, migrations: &[&str], synchronous: Synchronous)
     Ok(connection)
 }
 
+/// Opens the connection that moves the log to the file. The file must exist already.
+pub(crate) fn mover(path: &Path, synchronous: Synchronous) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Decides whether the file is synced before the log may begin anew.
+    connection.pragma_update(None, "synchronous", synchronous.as_pragma())?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    Ok(connection)
+}
+
 /// Opens a connection that can only read. The file must exist already.
 pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
     // Not SQLITE_OPEN_READ_ONLY: a read-only handle cannot recover the shared index of a WAL file left by a crash.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::checkpoint::Mover;
 use crate::reader::{self, ReadJob};
 use crate::writer::{self, WriteJob};
 use crate::{StoreError, WriteError, open};
@@ -104,7 +105,8 @@ impl Store {
         let counters = Arc::new(Counters::default());
         // Readers first: a writer that runs without them would outlive a failed `open`.
         let readers = reader::start(path, options.readers, queue)?;
-        writer::start(connection, receiver, &options, Arc::clone(&counters))?;
+        let mover = Mover::start(path, options.synchronous)?;
+        writer::start(connection, receiver, mover, &options, Arc::clone(&counters))?;
         Ok(Self { writer: sender, readers, counters })
     }
 

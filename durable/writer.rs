@@ -9,19 +9,27 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::checkpoint::{self, Mover};
 use crate::store::Counters;
 use crate::{Options, StoreError, WriteError};
 
-/// Silence after which the writer uses its spare time for a checkpoint.
+/// Silence after which the log is moved to the file.
 const IDLE: Duration = Duration::from_millis(200);
 
 /// Silence that ends the gathering of a batch. Callers answered by the last commit need some tens of microseconds to
 /// come back with their next operation; an fsync costs ten times as much.
 const GATHER_GAP: Duration = Duration::from_micros(100);
 
-/// Pages in the log not yet moved to the file beyond which a checkpoint is made even without silence: 16 MiB at
-/// SQLite's 4 KiB pages. Beyond it reads get slower, since each looks through the log's index.
-const CHECKPOINT_PAGES: i64 = 4_096;
+/// Pages in the log beyond which they are moved to the file even without silence: 16 MiB at SQLite's 4 KiB pages. Beyond
+/// it reads get slower, since each looks through the log's index.
+const LONG: i64 = 4_096;
+
+/// Pages that the writer moves itself, between two batches. Only when all are moved does the log begin anew, and while
+/// the writer goes on writing, another thread never catches up with it.
+const LAST_PAGES: i64 = 256;
+
+/// A log of so many pages is moved by the writer, whatever that takes: the other thread has fallen behind for good.
+const TOO_LONG: i64 = 4 * LONG;
 
 /// One operation on its way through the writer.
 pub(crate) trait WriteJob: Send {
@@ -79,12 +87,14 @@ where
 pub(crate) fn start(
     connection: Connection,
     queue: Receiver<Box<dyn WriteJob>>,
+    mover: Mover,
     options: &Options,
     counters: Arc<Counters>,
 ) -> Result<(), StoreError> {
     let mut writer = Writer {
         connection,
         queue,
+        mover,
         max_batch: options.max_batch.max(1),
         max_delay: options.max_delay,
         counters,
@@ -106,6 +116,8 @@ fn answer(job: Box<dyn WriteJob>, failure: Option<StoreError>) {
 struct Writer {
     connection: Connection,
     queue: Receiver<Box<dyn WriteJob>>,
+    /// Moves the log to the file meanwhile.
+    mover: Mover,
     max_batch: usize,
     max_delay: Duration,
     counters: Arc<Counters>,
@@ -129,8 +141,7 @@ impl Writer {
                 match self.queue.recv_timeout(IDLE) {
                     Ok(job) => job,
                     Err(RecvTimeoutError::Timeout) => {
-                        self.checkpoint();
-                        self.unchecked = false;
+                        self.unchecked = !self.mover.wake();
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -227,27 +238,22 @@ impl Writer {
         Ok(())
     }
 
-    /// Checkpoints when much of the log has not been moved to the file. Asking costs no disk access.
+    /// Has a long log moved to the file. Asking how long it is costs no disk access.
     fn checkpoint_when_long(&self) {
-        let backlog = self.log_pages("PRAGMA wal_checkpoint(NOOP)").unwrap_or(0);
-        if backlog > CHECKPOINT_PAGES {
+        let Ok(log) = checkpoint::run(&self.connection, "NOOP") else { return };
+        if log.pages <= LONG {
+            return;
+        }
+        if log.to_move <= LAST_PAGES || log.pages > TOO_LONG {
             self.checkpoint();
+        } else {
+            self.mover.wake();
         }
     }
 
-    /// PASSIVE: moves what no reader still needs and waits for nobody.
     fn checkpoint(&self) {
-        if let Err(error) = self.log_pages("PRAGMA wal_checkpoint(PASSIVE)") {
+        if let Err(error) = checkpoint::run(&self.connection, "PASSIVE") {
             tracing::warn!(%error, "checkpoint failed, the log keeps growing");
         }
-    }
-
-    /// Runs a checkpoint pragma; answers how many pages of the log are still to be moved.
-    fn log_pages(&self, pragma: &str) -> Result<i64, StoreError> {
-        let pages = self
-            .connection
-            .prepare_cached(pragma)?
-            .query_row([], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))?;
-        Ok(pages)
     }
 }

@@ -10,36 +10,27 @@
 //! Real processes, real files, a real disk; the buyers' share of the processor is in the figures. A user's limits do not
 //! matter (every order is somebody else's), those of the whole are raised: this is about the disk.
 
+mod crowd;
 #[path = "../../tests/it/support/ports.rs"]
 mod ports;
 #[path = "../storm/processes.rs"]
 mod processes;
+mod soak;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 use clap::Parser;
-use jsonwebtoken::{EncodingKey, Header, encode};
-use reqwest::{Client, Method};
-use serde_json::{Value, json};
+use reqwest::Client;
 use tidegate_filters::engine::TimeSpan;
-use tokio::task::JoinSet;
 
+use crowd::{Crowd, Done, Errand};
 use processes::{CHANNELS, PROCESSES, Processes, Setup};
 
 /// What can go wrong; each error brings its own sentence.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// The bundled shop's own.
-const SECRET: &str = "development-only-secret-of-the-bundled-shop";
-
-/// What is bought: enough of it for every run.
-const SKU: &str = "orders";
 
 /// Limits that are not what is measured.
 const EDITS: [(&str, &str); 2] = [
@@ -47,8 +38,11 @@ const EDITS: [(&str, &str); 2] = [
     ("{name: system, key: global, rate: 10000/s}", "{name: system, key: global, rate: 100000/s}"),
 ];
 
+/// Keys on the shelf before anything is measured: more than are ordered until then.
+const STOCK: u64 = 100_000;
+
 /// Files, and the most operations that share a commit.
-const LAYOUTS: [(u8, u16); 5] = [(1, 1), (1, 512), (4, 1), (4, 512), (16, 512)];
+const LAYOUTS: [(u8, u16); 6] = [(1, 1), (4, 1), (16, 1), (1, 512), (4, 512), (16, 512)];
 
 /// Measures orders and purchases a second.
 #[derive(Debug, Parser)]
@@ -60,6 +54,13 @@ struct Args {
     /// How long each figure is measured.
     #[arg(long, default_value = "10s")]
     duration: TimeSpan,
+    /// How many people there are.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    people: u64,
+    /// Instead of the table: so long at 70 % of what it takes, with one file. Ends with an error when an accepted order
+    /// fails, when one in a hundred waits longer than 200 ms to be accepted, or when a process keeps growing.
+    #[arg(long)]
+    soak: Option<TimeSpan>,
     /// Folder with `tidegate` and `tidegate-services`; default: beside this program.
     #[arg(long)]
     binaries: Option<PathBuf>,
@@ -84,45 +85,41 @@ async fn run(args: Args) -> Result<(), Failure> {
     let beside = std::env::current_exe()?.ancestors().nth(2).map(Path::to_owned);
     let binaries = args.binaries.clone().or(beside).ok_or("--binaries is needed")?;
     let mut out = std::io::stdout();
+    writeln!(out, "{}", machine()?)?;
+    if let Some(duration) = args.soak {
+        let folder = tempfile::tempdir()?;
+        let processes = start(folder.path(), &binaries, &args, (1, 512))?;
+        return soak::soak(&processes, folder.path(), &args, duration.0).await;
+    }
     writeln!(
         out,
-        "{:>5} {:>6}  {:>9} {:>7} {:>9}  {:>12} {:>9} {:>9}",
-        "files", "shared", "orders/s", "p99 ms", "fsyncs/o.", "purchases/s", "fsyncs/p.", "all/p."
+        "{:>5} {:>6}  {:>9} {:>7} {:>9} {:>7}  {:>12} {:>9} {:>7}",
+        "files", "shared", "orders/s", "p99 ms", "fsyncs/o.", "all/o.", "purchases/s", "fsyncs/p.", "all/p."
     )?;
     for (files, batch) in LAYOUTS {
         let folder = tempfile::tempdir()?;
-        let own = ["--shards", &files.to_string(), "--max-batch", &batch.to_string()].map(str::to_owned);
-        let mut arguments = BTreeMap::from([("order", own.to_vec())]);
-        for channel in CHANNELS {
-            arguments.insert(channel, vec!["--auto-confirm".to_owned()]);
-        }
-        let setup = Setup { binaries: &binaries, config: &args.config, edits: &EDITS, arguments };
-        let processes = Processes::start(folder.path(), setup)?;
+        let processes = start(folder.path(), &binaries, &args, (files, batch))?;
         let crowd = Crowd::new(&processes, &args)?;
-        crowd.stock(&processes).await?;
-        let before = commits(&crowd.client, &processes, &["order"]).await?;
+        crowd.stock(&processes, 0..STOCK).await?;
+        let before = commits(&crowd.client, &processes).await?;
         let orders = crowd.rush(Errand::Order).await?;
-        let ordered = commits(&crowd.client, &processes, &["order"]).await? - before;
-        let before = [
-            commits(&crowd.client, &processes, &["order"]).await?,
-            commits(&crowd.client, &processes, &SERVICES).await?,
-        ];
+        let between = commits(&crowd.client, &processes).await?;
         let bought = crowd.rush(Errand::Purchase).await?;
-        let after = [
-            commits(&crowd.client, &processes, &["order"]).await?,
-            commits(&crowd.client, &processes, &SERVICES).await?,
-        ];
-        let each = |fsyncs: u64, done: &Done| fsyncs as f64 / done.count.max(1) as f64;
+        let after = commits(&crowd.client, &processes).await?;
+        let each = |at: usize, from: [u64; 2], to: [u64; 2], done: &Done| {
+            (to[at] - from[at]) as f64 / done.count.max(1) as f64
+        };
         writeln!(
             out,
-            "{files:>5} {:>6}  {:>9.0} {:>7.0} {:>9.2}  {:>12.0} {:>9.2} {:>9.2}",
+            "{files:>5} {:>6}  {:>9.0} {:>7.0} {:>9.2} {:>7.2}  {:>12.0} {:>9.2} {:>7.2}",
             if batch > 1 { "yes" } else { "no" },
             orders.rate(),
             orders.p99_ms(),
-            each(ordered, &orders),
+            each(0, before, between, &orders),
+            each(1, before, between, &orders),
             bought.rate(),
-            each(after[0] - before[0], &bought),
-            each(after[1] - before[1], &bought),
+            each(0, between, after, &bought),
+            each(1, between, after, &bought),
         )?;
         for name in PROCESSES {
             processes.kill(name);
@@ -131,142 +128,42 @@ async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The services that write.
-const SERVICES: [&str; 5] = ["order", "card-key", "alipay", "wechat", "union"];
+/// Starts the set-up with so many files and so many operations in a commit; channels charge at once.
+fn start(folder: &Path, binaries: &Path, args: &Args, (files, batch): (u8, u16)) -> Result<Processes, Failure> {
+    let own = ["--shards", &files.to_string(), "--max-batch", &batch.to_string()].map(str::to_owned);
+    let mut arguments = BTreeMap::from([("order", own.to_vec())]);
+    for channel in CHANNELS {
+        arguments.insert(channel, vec!["--auto-confirm".to_owned()]);
+    }
+    Processes::start(folder, Setup { binaries, config: &args.config, edits: &EDITS, arguments })
+}
 
-/// Commits of these services so far, one fsync each.
-async fn commits(client: &Client, processes: &Processes, services: &[&str]) -> Result<u64, Failure> {
-    let mut sum = 0;
-    for name in services {
+/// What the figures were measured on, and what else it had to do at the beginning.
+fn machine() -> Result<String, Failure> {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let cores = std::thread::available_parallelism()?;
+    Ok(format!("{cores} cores, {}, load {}", model.unwrap_or("unknown"), load.split(' ').next().unwrap_or_default()))
+}
+
+/// Who writes. The gateway's figures are at its admin side.
+const WRITERS: [&str; 6] = ["order", "card-key", "alipay", "wechat", "union", "admin"];
+
+/// Commits so far, one fsync each: the order service's, and all together. The gateway's are those of its records of
+/// requests, of deferred ones, and of its journal of payments.
+async fn commits(client: &Client, processes: &Processes) -> Result<[u64; 2], Failure> {
+    let [mut own, mut all] = [0, 0];
+    for name in WRITERS {
         let text = client.get(format!("{}/metrics", processes.url(name))).send().await?.text().await?;
-        let line = text.lines().find(|line| line.contains("store_commits_total") && !line.starts_with('#'));
-        let value = line.and_then(|line| line.rsplit(' ').next()).ok_or_else(|| format!("{name} counts no commits"))?;
-        sum += value.parse::<f64>()? as u64;
-    }
-    Ok(sum)
-}
-
-/// What everybody does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Errand {
-    Order,
-    Purchase,
-}
-
-/// What was done within the time.
-struct Done {
-    count: u64,
-    took: Duration,
-    /// How long each took, the shortest first.
-    times: Vec<Duration>,
-}
-
-impl Done {
-    fn rate(&self) -> f64 {
-        self.count as f64 / self.took.as_secs_f64()
-    }
-
-    fn p99_ms(&self) -> f64 {
-        self.times.get(self.times.len() * 99 / 100).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
-    }
-}
-
-/// Buyers, each order another one.
-struct Crowd {
-    client: Client,
-    gateway: String,
-    clients: u32,
-    duration: Duration,
-    key: Arc<EncodingKey>,
-    number: Arc<AtomicU64>,
-}
-
-impl Crowd {
-    fn new(processes: &Processes, args: &Args) -> Result<Self, Failure> {
-        Ok(Self {
-            client: Client::builder().no_proxy().pool_max_idle_per_host(args.clients as usize).build()?,
-            gateway: processes.url("gateway"),
-            clients: args.clients,
-            duration: args.duration.0,
-            key: Arc::new(EncodingKey::from_secret(SECRET.as_bytes())),
-            number: Arc::default(),
-        })
-    }
-
-    async fn stock(&self, processes: &Processes) -> Result<(), Failure> {
-        let shelf = processes.url("card-key");
-        let product = json!({ "sku": SKU, "name_zh": SKU, "name_en": SKU, "price": 4_900, "currency": "CNY" });
-        let url = format!("{shelf}/admin/products");
-        self.client.post(url).json(&product).send().await?.error_for_status()?.bytes().await?;
-        let keys: String = (0..300_000).map(|n| format!("K-{n:07}\n")).collect();
-        let url = format!("{shelf}/admin/skus/{SKU}/keys:import");
-        let report = self.client.post(url).body(keys).send().await?.text().await?;
-        if report.contains("aborted") { Err(report.into()) } else { Ok(()) }
-    }
-
-    /// Everybody does it as often as possible.
-    async fn rush(&self, errand: Errand) -> Result<Done, Failure> {
-        let begun = Instant::now();
-        let mut clients = JoinSet::new();
-        for _ in 0..self.clients {
-            let (client, gateway, key) = (self.client.clone(), self.gateway.clone(), self.key.clone());
-            let (number, duration) = (self.number.clone(), self.duration);
-            clients.spawn(async move {
-                let mut times = Vec::new();
-                while begun.elapsed() < duration {
-                    let who = format!("buyer-{}", number.fetch_add(1, Relaxed));
-                    let claims = json!({ "sub": who, "exp": 4_102_444_800_u64 });
-                    let buyer =
-                        Buyer { client: &client, gateway: &gateway, token: encode(&Header::default(), &claims, &key)? };
-                    let started = Instant::now();
-                    buyer.run(errand).await?;
-                    times.push(started.elapsed());
-                }
-                Ok::<_, Failure>(times)
-            });
+        let lines = text.lines().filter(|line| line.contains("_commits_total") && !line.starts_with('#'));
+        let values: Vec<f64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        if values.is_empty() {
+            return Err(format!("{name} counts no commits").into());
         }
-        let mut times = Vec::new();
-        while let Some(ended) = clients.join_next().await {
-            times.extend(ended??);
-        }
-        let took = begun.elapsed();
-        times.sort_unstable();
-        Ok(Done { count: times.len() as u64, took, times })
+        let sum = values.iter().sum::<f64>() as u64;
+        all += sum;
+        own += if name == "order" { sum } else { 0 };
     }
-}
-
-/// One of them.
-struct Buyer<'a> {
-    client: &'a Client,
-    gateway: &'a str,
-    token: String,
-}
-
-impl Buyer<'_> {
-    async fn run(&self, errand: Errand) -> Result<(), Failure> {
-        let wanted = json!({ "sku": SKU, "qty": 1, "query_password": "a-password" });
-        let order = self.ask(Method::POST, "/api/orders", Some(wanted)).await?;
-        let number = order["order_no"].as_str().ok_or_else(|| format!("not ordered: {order}"))?;
-        if errand == Errand::Order {
-            return Ok(());
-        }
-        let path = format!("/api/orders/{number}");
-        let paid = self.ask(Method::POST, &format!("{path}/payments"), Some(json!({ "channel": "any" }))).await?;
-        if paid["status"] != "SUCCESS" {
-            return Err(format!("not paid: {paid}").into());
-        }
-        while self.ask(Method::GET, &path, None).await?["status"] != "DELIVERED" {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    }
-
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
-        let mut request = self.client.request(method, format!("{}{path}", self.gateway)).bearer_auth(&self.token);
-        request = request.header("idempotency-key", "once");
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        Ok(request.send().await?.error_for_status()?.json().await?)
-    }
+    Ok([own, all])
 }

@@ -106,6 +106,7 @@ impl Processes {
         command.env("RUST_LOG", "warn").env("NO_COLOR", "1").stdin(Stdio::null());
         command.stdout(out.try_clone()?).stderr(out);
         let child = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
+        std::fs::write(self.folder.join(format!("{name}.pid")), child.id().to_string())?;
         self.running().insert(name, child);
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.ports[name])).is_err() {

@@ -54,7 +54,7 @@ impl Counts {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a metric is a double by definition")]
-    pub(super) fn samples(&self, live: usize, records: usize, out: &mut Vec<Sample>) {
+    pub(super) fn samples(&self, live: usize, (records, commits): (usize, u64), out: &mut Vec<Sample>) {
         let label = || ("filter", self.filter.to_string());
         let mut push = |name, help, kind, labels, value: f64| out.push(Sample { name, help, kind, labels, value });
         let (counter, gauge) = (SampleKind::Counter, SampleKind::Gauge);
@@ -66,6 +66,8 @@ impl Counts {
         let help = "Requests with a key that are being carried out.";
         push("tidegate_idempotency_in_flight", help, gauge, vec![label()], live as f64);
         push("tidegate_idempotency_records", "Records in the store.", gauge, vec![label()], records as f64);
+        let help = "Commits of the store to its file, each with one wait for the disk.";
+        push("tidegate_idempotency_commits_total", help, counter, vec![label()], commits as f64);
         let (asked, nanos) = (self.asked.load(Relaxed) as f64, self.asked_ns.load(Relaxed) as f64);
         push("tidegate_idempotency_store_claims_total", "Claims asked of the store.", counter, vec![label()], asked);
         let help = "Time the store took for them.";

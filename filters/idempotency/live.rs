@@ -133,6 +133,6 @@ impl State for Live {
     }
 
     fn samples(&self, out: &mut Vec<Sample>) {
-        self.counts.samples(self.len(), self.store.len(), out);
+        self.counts.samples(self.len(), (self.store.len(), self.store.commits()), out);
     }
 }

@@ -175,6 +175,11 @@ pub trait RecordStore: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Commits to a file of its own so far, each with one wait for the disk; 0 where there is no such file.
+    fn commits(&self) -> u64 {
+        0
+    }
 }
 
 /// Where a store keeps things.

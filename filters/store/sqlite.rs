@@ -275,6 +275,10 @@ impl RecordStore for SqliteRecords {
     fn len(&self) -> usize {
         self.room.kept.records()
     }
+
+    fn commits(&self) -> u64 {
+        self.store.stats().commits
+    }
 }
 
 /// Forgets what is old, some at a time and so many times at most: claims that come meanwhile go in between, and where no commit

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::support::dialect::Dialect;
 
-    fn with_one_callback() -> Connection {
+    fn with_one_callback(dialect: Dialect) -> Connection {
         let connection = Connection::open_in_memory().expect("a connection");
         connection.execute_batch(schema::SCHEMA).expect("the tables");
         let wanted = rows::Wanted {
@@ -99,7 +99,7 @@ mod tests {
             notify_url: "http://127.0.0.1:1/".to_owned(),
             scene: None,
             expires_ms: None,
-            dialect: Dialect::Json,
+            dialect,
             extra: String::new(),
         };
         let numbers = rows::Numbers { trade_no: "t".to_owned(), notify_id: "n".to_owned() };
@@ -110,23 +110,31 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_callback_comes_again_as_scheduled_and_is_given_up_in_the_end() {
-        let connection = with_one_callback();
-        let mut now = 1_000;
-        for wait in schedule(Dialect::Json) {
-            assert_eq!(record(&connection, "n", Outcome::Failed, 0.5, now).expect("a row"), Some("pending"));
-            now += wait / 2;
-            assert_eq!(due(&connection, now - 1, 9).expect("rows"), (Vec::new(), Some(now)));
-            assert_eq!(due(&connection, now, 9).expect("rows").0.len(), 1);
+    fn a_failed_callback_comes_again_as_its_dialect_schedules_and_is_given_up_in_the_end() {
+        // Repeats and the minutes they are spread over: WeChat Pay says 24 hours and 4 minutes, Alipay less than 25 hours.
+        let known = [(Dialect::Wechat, 15, 24 * 60 + 4), (Dialect::Alipay, 7, 24 * 60 + 24), (Dialect::Epay, 5, 204)];
+        for (dialect, repeats, minutes) in known {
+            let waits = schedule(dialect);
+            assert_eq!((waits.len(), waits.iter().sum::<i64>() / 60_000), (repeats, minutes), "{dialect:?}");
         }
-        assert_eq!(record(&connection, "n", Outcome::Failed, 0.5, now).expect("a row"), Some("given_up"));
-        assert_eq!(due(&connection, i64::MAX, 9).expect("rows"), (Vec::new(), None));
-        assert_eq!(record(&connection, "n", Outcome::Acknowledged, 0.5, now).expect("a row"), None);
+        for dialect in [Dialect::Json, Dialect::Wechat, Dialect::Alipay, Dialect::Epay] {
+            let connection = with_one_callback(dialect);
+            let mut now = 1_000;
+            for wait in schedule(dialect) {
+                assert_eq!(record(&connection, "n", Outcome::Failed, 0.5, now).expect("a row"), Some("pending"));
+                now += wait / 2;
+                assert_eq!(due(&connection, now - 1, 9).expect("rows"), (Vec::new(), Some(now)));
+                assert_eq!(due(&connection, now, 9).expect("rows").0.len(), 1);
+            }
+            assert_eq!(record(&connection, "n", Outcome::Failed, 0.5, now).expect("a row"), Some("given_up"));
+            assert_eq!(due(&connection, i64::MAX, 9).expect("rows"), (Vec::new(), None));
+            assert_eq!(record(&connection, "n", Outcome::Acknowledged, 0.5, now).expect("a row"), None);
+        }
     }
 
     #[test]
     fn the_identity_is_the_same_at_every_attempt() {
-        let connection = with_one_callback();
+        let connection = with_one_callback(Dialect::Json);
         let first = due(&connection, 1_000, 9).expect("rows").0.remove(0);
         record(&connection, "n", Outcome::Failed, 1.0, 1_000).expect("a row");
         assert_eq!(first.payment.due, None, "it is decided");

@@ -5,13 +5,14 @@
 //! ```
 //!
 //! Real bills in both formats, real order files as a service has made them, differences of every kind seeded in both.
-//! Ends with an error when not exactly those are found; figures are printed and never judged. One order file: the
-//! numbers of the seeded day carry no shard.
+//! Ends with an error when not exactly those are found, when a million need more than ten seconds of the processor, or
+//! more memory than a tenth of them. All is done by one thread, so where a core is free that is the time it takes; the
+//! clock's own time is printed beside it. One order file: the numbers of the seeded day carry no shard.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use rusqlite::{Connection, params};
@@ -24,6 +25,12 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Payments of a day.
 const SIZES: [u32; 2] = [100_000, 1_000_000];
 
+/// Time of the processor that the larger day may take.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// What its memory may differ by from the smaller one's: what the allocator and SQLite's caches have kept.
+const MORE_MIB: u64 = 16;
+
 /// The order service's own arguments.
 #[derive(Parser)]
 struct Line {
@@ -33,15 +40,21 @@ struct Line {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    for payments in SIZES {
-        for channel in Channel::ALL {
-            compare(channel, payments).await?;
+    let mut wrong = Vec::new();
+    for channel in Channel::ALL {
+        let [(_, small), (took, large)] = [compare(channel, SIZES[0]).await?, compare(channel, SIZES[1]).await?];
+        if took > LONGEST {
+            wrong.push(format!("{channel}: more than {} s of the processor", LONGEST.as_secs()));
+        }
+        if large > small + MORE_MIB {
+            wrong.push(format!("{channel}: {large} MiB after {small} MiB is not flat"));
         }
     }
-    Ok(())
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ").into()) }
 }
 
-async fn compare(channel: Channel, payments: u32) -> Result<(), Failure> {
+/// How much time of the processor it took, and the most memory in MiB.
+async fn compare(channel: Channel, payments: u32) -> Result<(Duration, u64), Failure> {
     let folder = tempfile::tempdir()?;
     let seeded = Seeded { day: "2026-11-20".parse()?, payments };
     make_books(folder.path()).await?;
@@ -53,9 +66,9 @@ async fn compare(channel: Channel, payments: u32) -> Result<(), Failure> {
     let rules = Rules { fee_basis_points: Some(FEE_BASIS_POINTS), ..Rules::default() };
     // From here on the most that the process has held is counted anew.
     std::fs::write("/proc/self/clear_refs", "5")?;
-    let begun = Instant::now();
+    let (begun, worked) = (Instant::now(), processor_time()?);
     let done = runs.run(Job { channel, day: seeded.day, bill: path, rules }).await?;
-    let took = begun.elapsed();
+    let (took, worked) = (begun.elapsed(), processor_time()? - worked);
     let report: serde_json::Value = serde_json::from_str(&done.report)?;
     for category in Category::ALL {
         let (found, wanted) = (report["categories"][category.as_str()]["count"].as_u64(), seeded.expected());
@@ -63,13 +76,13 @@ async fn compare(channel: Channel, payments: u32) -> Result<(), Failure> {
             return Err(format!("{}: {found:?} found, seeded were {wanted:?}", category.as_str()).into());
         }
     }
-    let (seconds, peak) = (took.as_secs_f64(), peak_kib()? / 1_024);
+    let (seconds, work, peak) = (took.as_secs_f64(), worked.as_secs_f64(), peak_kib()? / 1_024);
     writeln!(
         std::io::stdout(),
-        "{channel}: {payments} payments, a bill of {megabytes} MB: {seconds:.1} s, at most {peak} MiB, {} differences, all of them seeded",
+        "{channel}: {payments} payments, a bill of {megabytes} MB: {seconds:.1} s, {work:.1} s of the processor, at most {peak} MiB, {} differences, all of them seeded",
         done.differences
     )?;
-    Ok(())
+    Ok((worked, peak))
 }
 
 /// The files of an order service that was started and stopped.
@@ -119,6 +132,15 @@ fn fill_books(folder: &Path, channel: Channel, rows: impl Iterator<Item = OurPay
     drop((order, payment, event));
     books.commit()?;
     Ok(())
+}
+
+/// What the process has had of the processor, in user and kernel mode.
+fn processor_time() -> Result<Duration, Failure> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The name in the second field may hold blanks; the clock ticks a hundred times a second on every Linux.
+    let fields = stat.rsplit_once(") ").ok_or("no name")?.1;
+    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// The most memory that the process has held since it was counted anew.

@@ -95,8 +95,13 @@ impl<V> Entry<V> {
             State::Unknown => KEPT_UNKNOWN,
             State::Failed(_) => Duration::from_millis(FRESH_MS.unsigned_abs()),
         };
-        kept.mul_f64(rand::rng().random_range(0.9..1.1))
+        about(kept)
     }
+}
+
+/// A tenth more or less than this.
+pub(super) fn about(kept: Duration) -> Duration {
+    kept.mul_f64(rand::rng().random_range(0.9..1.1))
 }
 
 /// What is to be put in place of `there` after an answer.

@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     alerts: Mutex<BTreeMap<&'static str, u64>>,
     journal_writes: AtomicU64,
     journal_micros: AtomicU64,
+    journal_commits: AtomicU64,
     manual: AtomicU64,
     live: AtomicU64,
 }
@@ -40,6 +41,11 @@ impl Metrics {
     pub(crate) fn journal(&self, took: Duration) {
         self.journal_writes.fetch_add(1, Relaxed);
         self.journal_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// So many commits of the journal's file.
+    pub(crate) fn commits(&self, commits: u64) {
+        self.journal_commits.store(commits, Relaxed);
     }
 
     /// How many payments wait for a person, and how many tries are undecided.
@@ -77,6 +83,9 @@ impl State for Metrics {
             let help = "Time that writing them down took.";
             put("tidegate_payment_journal_seconds_total", help, SampleKind::Counter, Vec::new(), seconds);
         }
+        let help = "Commits of the journal to its file, each with one wait for the disk.";
+        let commits = double(self.journal_commits.load(Relaxed));
+        put("tidegate_payment_journal_commits_total", help, SampleKind::Counter, Vec::new(), commits);
         let help = "Tries whose outcome is open.";
         put("tidegate_payments_live", help, SampleKind::Gauge, Vec::new(), double(self.live.load(Relaxed)));
         let help = "Payments that wait for a person.";

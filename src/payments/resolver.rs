@@ -57,6 +57,7 @@ pub(super) async fn run(engine: Weak<Engine>, gateway: Weak<Gateway>) {
             engine.wire.sweep();
         }
         let Some(journal) = engine.journal() else { continue };
+        engine.metrics.commits(journal.commits());
         if chores && let Err(refusal) = journal.take_over(unix_ms()).await {
             tracing::error!(target: "tidegate::payments", %refusal, "what others have left is not looked at");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
-use tidegate_durable::{Options, Store, StoreError, WriteError};
+use tidegate_durable::{Options, Store, StoreError, Synchronous, WriteError};
 
 const SCHEMA: &[&str] = &["CREATE TABLE entries (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE) STRICT;"];
 
@@ -280,4 +280,20 @@ fn a_file_that_cannot_have_a_log_is_refused() {
     // Without the log, readers and the writer would shut each other out; here they would even see different files.
     let opened = Store::open(Path::new(":memory:"), SCHEMA, Options::default());
     assert!(matches!(opened, Err(StoreError::NoLog(_))), "{opened:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_written_without_a_pause_is_moved_to_the_file_and_begins_anew() {
+    let folder = TempDir::new().expect("a folder");
+    // What is to be seen is how much is written, not that it is synced.
+    let store = open(&folder, Options { synchronous: Synchronous::Off, ..Options::default() });
+    let size = |name: &str| std::fs::metadata(folder.path().join(name)).expect("it is there").len();
+    // Five logs' worth: each of them is moved after 16 MiB.
+    for n in 0..1_300 {
+        add(&store, format!("{n}-{}", "x".repeat(64 * 1_024))).await.expect("written");
+    }
+    let (log, file) = (size("store.sqlite-wal"), size("store.sqlite"));
+    assert!(file > 40 << 20, "only {file} bytes have reached the file");
+    assert!(log < 100 << 20, "the log has grown to {log} bytes and never began anew");
+    assert_eq!(count(&store).await, 1_300);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::super::near::{FRESH_MS, Near, is_fresh};
+use super::super::near::{FRESH_MS, Near, about, is_fresh};
 use super::super::stock::Unreachable;
 
 /// Answers with what it is told to, and counts.
@@ -96,4 +96,14 @@ async fn what_was_asked_for_before_a_sale_costs_its_first_buyer_nothing() {
 fn a_value_of_the_time_to_come_may_be_of_any_age() {
     let hour = 3_600_000;
     assert!(is_fresh(1_000, 1_000) && is_fresh(1_000, 1_999) && !is_fresh(1_000, 2_000) && !is_fresh(hour, 1_000));
+}
+
+#[test]
+fn what_was_read_together_is_not_forgotten_together() {
+    let kept: Vec<Duration> = (0..1_000).map(|_| about(Duration::from_secs(1_800))).collect();
+    let (first, last) = (kept.iter().min().expect("many"), kept.iter().max().expect("many"));
+    let whole = Duration::from_secs(1_620)..Duration::from_secs(1_980);
+    assert!(whole.contains(first) && whole.contains(last), "a tenth either way: {first:?} to {last:?}");
+    // A thousand of them spread over two tenths of half an hour: the chance of less than 300 s is nil.
+    assert!(*last - *first > Duration::from_secs(300), "only from {first:?} to {last:?}");
 }

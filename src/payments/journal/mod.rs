@@ -147,6 +147,16 @@ impl Journal {
         Ok(Self { rows })
     }
 
+    /// Commits to its file since it was opened, each with one wait for the disk; 0 for a database.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        match &self.rows {
+            Rows::File(store) => store.stats().commits,
+            #[cfg(feature = "postgres")]
+            Rows::Database(_) => 0,
+        }
+    }
+
     /// Whether other gateways have the same journal. Of what that refuses nobody knows whether it was done.
     #[must_use]
     pub fn is_shared(&self) -> bool {

@@ -33,6 +33,9 @@ async fn fifty_notifications_of_one_payment_deliver_once() {
     let keys = caller.keys(&order_no, "secret-99").await;
     assert_eq!((keys.0, &keys.2["keys"]), (200, &json!(["CARD-000000"])));
     assert_eq!(code(&caller.keys(&order_no, "guessed").await), (403, "WRONG_PASSWORD"));
+    // The same one again when all is long over, signed anew as channels do.
+    assert_eq!(street.notify("n-1", &payment_no).await.0, 200);
+    assert_eq!(street.stock().await, [2, 0, 1]);
     // A notification with another id about the same charge is no second one.
     assert_eq!(street.notify("n-2", &payment_no).await.0, 200);
     assert!(!history(&caller.until(&order_no, "DELIVERED").await).contains(&"DUPLICATE_CHARGE"));
