@@ -46,10 +46,7 @@ pub(super) struct Gate {
 /// Who passed, for the response stage.
 #[derive(Clone, Copy)]
 pub(super) struct Inside {
-    /// 0 where only the name is known.
     pub(super) number: u64,
-    /// Who it is, as the room remembers people; 0 where the number is known.
-    pub(super) subject: u64,
     pub(super) secure: bool,
 }
 
@@ -83,8 +80,7 @@ impl Filter for Gate {
         }
         if let Some(why) = self.is_open_to(&settings, head, cx) {
             self.room.bypassed.count(why);
-            let subject = self.subject(&settings, cx);
-            Case { gate: self, settings: &settings, head, now, subject, trace }.recognise(cx);
+            Case { gate: self, settings: &settings, head, now, subject: 0, trace }.recognise(cx);
             return Decision::Continue;
         }
         let case = Case { gate: self, settings: &settings, head, now, subject: self.subject(&settings, cx), trace };
@@ -92,16 +88,12 @@ impl Filter for Gate {
     }
 
     fn keep(&self, cx: &RequestContext) -> Option<Vec<u8>> {
-        cx.recall::<Inside>().map(|Inside { number, subject, secure }| {
-            [&number.to_le_bytes()[..], &subject.to_le_bytes(), &[u8::from(*secure)]].concat()
-        })
+        cx.recall::<Inside>().map(|inside| [&inside.number.to_le_bytes()[..], &[u8::from(inside.secure)]].concat())
     }
 
     fn recollect(&self, kept: &[u8], cx: &mut RequestContext) {
-        let Some((number, rest)) = kept.split_first_chunk() else { return };
-        if let Some((subject, secure)) = rest.split_first_chunk() {
-            let (number, subject) = (u64::from_le_bytes(*number), u64::from_le_bytes(*subject));
-            cx.remember(Inside { number, subject, secure: secure == [1] });
+        if let Some((number, secure)) = kept.split_first_chunk() {
+            cx.remember(Inside { number: u64::from_le_bytes(*number), secure: secure == [1] });
         }
     }
 
@@ -269,7 +261,7 @@ impl Case<'_, '_> {
 
     pub(super) fn remember(&self, number: u64, cx: &mut RequestContext) {
         if !self.settings.commands.is_empty() {
-            cx.remember(Inside { number, subject: 0, secure: self.head.secure });
+            cx.remember(Inside { number, secure: self.head.secure });
         }
     }
 

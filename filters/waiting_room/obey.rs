@@ -40,31 +40,29 @@ impl Gate {
         }
         let commands = command::commands(&response.headers, settings.cloudflare);
         for command in commands.into_iter().filter(|command| settings.commands.contains(&command.kind())) {
-            match (&command, cx.recall::<Inside>()) {
-                (Command::Stock(left), who) => {
-                    self.room.set_stock(*left);
-                    // Who is refused since nothing is left keeps nothing from those who wait, if something comes back.
-                    let refused = response.status.is_client_error() && *left == Some(0);
-                    if let Some(number) = who.filter(|_| refused).and_then(|inside| self.number(*inside)) {
-                        self.room.settle_visit(number);
-                    }
+            if let Command::Stock(left) = command {
+                self.room.set_stock(left);
+                // Who is refused since nothing is left keeps nothing from those who wait, if something comes back.
+                if left != Some(0) || !response.status.is_client_error() {
+                    continue;
                 }
-                (_, Some(&inside)) => {
-                    if let Some(number) = self.number(inside) {
-                        self.obey(&command, &settings, (number, inside.secure), cx);
-                    }
-                }
-                (_, None) => (),
+            }
+            if let Some(number) = self.visit_of(&settings, cx) {
+                self.obey(&command, &settings, number, cx);
             }
         }
     }
 
-    /// The number of a visit; `None` where nobody of that name is here.
-    fn number(&self, inside: Inside) -> Option<u64> {
-        if inside.number > 0 { Some(inside.number) } else { self.room.number_by(inside.subject) }
+    /// The visit that an answer is about: that of the pass which came with the request, or of a person known by name.
+    /// The latter is looked for only where there is something to say.
+    fn visit_of(&self, settings: &Settings, cx: &RequestContext) -> Option<u64> {
+        cx.recall::<Inside>().map(|inside| inside.number).or_else(|| match self.subject(settings, cx) {
+            0 => None,
+            subject => self.room.number_by(subject),
+        })
     }
 
-    fn obey(&self, command: &Command, settings: &Settings, (number, secure): (u64, bool), cx: &mut RequestContext) {
+    fn obey(&self, command: &Command, settings: &Settings, number: u64, cx: &mut RequestContext) {
         let now = self.room.time(cx.now);
         // One that was placed before this visit began says nothing of it.
         let earlier = |order: &Order| {
@@ -75,7 +73,8 @@ impl Gate {
             Command::Hold(_, order) | Command::Complete(order) if earlier(order) => (),
             Command::Revoke | Command::Complete(_) => {
                 self.room.end(number);
-                let gone = cookie::set_cookie(settings, secure, "", 0);
+                let secure = cx.recall::<Inside>().map(|inside| inside.secure);
+                let gone = secure.and_then(|secure| cookie::set_cookie(settings, secure, "", 0));
                 cx.to_client.extend(gone.map(|value| HeaderEdit::Add(header::SET_COOKIE, value)));
             }
             Command::Extend(seconds) => drop(self.room.extend(now, number, Duration::from_secs(*seconds))),
@@ -88,7 +87,7 @@ impl Gate {
                 let value = token.seal(&settings.keys, now / 1_000).and_then(|text| HeaderValue::from_str(&text).ok());
                 cx.to_client.extend(value.map(|value| HeaderEdit::Set(REENTRY_HEADER, value)));
             }
-            Command::Stock(_) => (),
+            Command::Stock(_) => self.room.settle_visit(number),
         }
     }
 }
@@ -114,13 +113,8 @@ impl Case<'_, '_> {
         let passes = cookie::tokens(self.head, self.settings)
             .filter_map(|text| Token::open(text, room.tag(), &self.settings.keys, now).ok())
             .filter(|token| token.kind == Kind::Pass && token.epoch == room.outlook_now().epoch);
-        match passes.into_iter().find(|token| !room.is_ended(token.number)) {
-            Some(token) => self.remember(token.number, cx),
-            // Looked for only where the answer says something.
-            None if self.subject != 0 => {
-                cx.remember(Inside { number: 0, subject: self.subject, secure: self.head.secure });
-            }
-            None => (),
+        if let Some(token) = passes.into_iter().find(|token| !room.is_ended(token.number)) {
+            self.remember(token.number, cx);
         }
     }
 
