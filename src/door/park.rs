@@ -11,7 +11,7 @@ use super::alarm::Alarm;
 use super::conn::Conn;
 use crate::proxy::flow::Flow;
 
-/// Bytes of further requests that a waiting client may send; beyond, nobody listens until the answer is out.
+/// Bytes of further requests that a waiting client may send; beyond, nobody reads until the answer is out.
 const MOST_AHEAD: usize = 64 * 1024;
 
 /// Waits; `None`: the client has left.
@@ -46,5 +46,5 @@ async fn gone(conn: &Conn) {
             return;
         }
     }
-    std::future::pending().await
+    conn.hung_up().await;
 }

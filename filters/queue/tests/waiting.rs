@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Instant;
 
@@ -80,34 +80,66 @@ fn a_reload_with_a_pace_keeps_the_line() {
     });
 }
 
+/// When this thread stood still, from a task that does nothing but look at the clock.
+async fn stalls(begin: Instant, over: Arc<AtomicBool>) -> Vec<(Duration, Duration)> {
+    let (mut then, mut seen) = (begin.elapsed(), Vec::new());
+    while !over.load(SeqCst) {
+        tokio::time::sleep(ms(5)).await;
+        let now = begin.elapsed();
+        if now - then >= ms(20) {
+            seen.push((then, now));
+        }
+        then = now;
+    }
+    seen
+}
+
+/// When 899 leave who wait at 400 a second, and when their thread stood still meanwhile.
+async fn a_paced_line() -> (Vec<Duration>, Vec<(Duration, Duration)>) {
+    let (queue, begin, over) = (queue(paced("400/s")), Instant::now(), Arc::default());
+    let watch = tokio::spawn(stalls(begin, Arc::clone(&over)));
+    let mut all = Vec::new();
+    for _ in 0..900 {
+        if let Entered::Waits(turn) = queue.enter(Priority::Normal, NOBODY, at(0)) {
+            all.push(tokio::spawn(async move {
+                let (_, result) = turn.wait().await;
+                result.expect("called");
+                begin.elapsed()
+            }));
+        }
+    }
+    assert_eq!(all.len(), 899, "the first passes at once");
+    let mut times = Vec::new();
+    for task in all {
+        times.push(task.await.expect("no panic"));
+    }
+    over.store(true, SeqCst);
+    (times, watch.await.expect("no panic"))
+}
+
 #[test]
 fn a_pace_is_kept_within_five_percent_in_every_second() {
+    const ROUNDS: usize = 8;
     run(async {
-        let queue = queue(paced("400/s"));
-        let (count, begin) = (Arc::new(AtomicUsize::new(0)), Instant::now());
-        let mut all = Vec::new();
-        for _ in 0..900 {
-            if let Entered::Waits(turn) = queue.enter(Priority::Normal, NOBODY, at(0)) {
-                let count = count.clone();
-                all.push(tokio::spawn(async move {
-                    let (_, result) = turn.wait().await;
-                    result.expect("called");
-                    count.fetch_add(1, SeqCst);
-                    begin.elapsed()
-                }));
+        for _ in 0..ROUNDS {
+            let (times, stalls) = a_paced_line().await;
+            assert!(times.is_sorted(), "in the order of arrival");
+            let mut clean = 0;
+            for from in (2..24).map(|step| ms(50 * step)) {
+                let to = from + ms(1_000);
+                let within = times.partition_point(|time| *time < to) - times.partition_point(|time| *time < from);
+                // What this machine has held up is not made up for.
+                assert!(within <= 420, "{within} in the second from {from:?}");
+                if !stalls.iter().any(|(begin, end)| *begin < to && *end > from) {
+                    assert!(within >= 380, "{within} in the second from {from:?}, and no stall");
+                    clean += 1;
+                }
+            }
+            if clean >= 10 {
+                return;
             }
         }
-        assert_eq!(all.len(), 899, "the first passes at once");
-        let mut times = Vec::new();
-        for task in all {
-            times.push(task.await.expect("no panic"));
-        }
-        for second in 0..2 {
-            let from = ms(second * 1_000 + 100);
-            let within = times.iter().filter(|time| **time >= from && **time < from + ms(1_000)).count();
-            assert!((380..=420).contains(&within), "{within} in the second from {from:?}");
-        }
-        assert!(times.is_sorted(), "in the order of arrival");
+        panic!("this machine stood still in nearly every second");
     });
 }
 

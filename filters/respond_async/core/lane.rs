@@ -139,8 +139,8 @@ impl Lane {
     pub(super) fn called(&mut self, (lane, gate): (usize, usize)) -> Option<Called> {
         let alone = self.line.len() == 0;
         let way = self.gates.get_mut(gate)?;
-        way.release.call();
-        Some(Called::new((lane, gate), way.pace.slot(), alone))
+        let pace = way.release.call();
+        Some(Called::new((lane, gate), way.pace.slot(), alone, pace))
     }
 
     /// One that was called is on the disk: when it leaves; `None`: it goes back into the line.

@@ -23,8 +23,8 @@ const CLOSEST: f64 = 0.96;
 const TOLERANCE: Duration = Duration::from_millis(5);
 /// It may seem to be so early: two clocks are read one behind the other.
 const EARLY: Duration = Duration::from_micros(50);
-/// Who would leave later than so many times the longest delay or the pace's distance waits in the line instead. Nobody is
-/// called who would, unless the pace becomes slower.
+/// Who would leave later than so many times the longest delay or the pace's distance, because the pace became slower, waits
+/// in the line instead.
 const FARTHEST: u32 = 3;
 
 /// One that was called and has not left.
@@ -36,6 +36,8 @@ pub(super) struct Called {
     slot: Duration,
     /// Nobody stood behind it.
     alone: bool,
+    /// Which of the gate's paces it was called at, or given its moment with.
+    pace: u32,
     /// When it leaves; `None`: it is not on the disk yet.
     plan: Option<Plan>,
 }
@@ -46,8 +48,6 @@ struct Plan {
     at: Duration,
     /// By how much the gate's had moved back in all when it was computed.
     moved: Duration,
-    /// Which of the gate's paces it was computed with.
-    pace: u32,
 }
 
 /// What one does whose moment to leave has come.
@@ -62,8 +62,8 @@ pub enum Leave {
 }
 
 impl Called {
-    pub(super) fn new((lane, gate): (usize, usize), slot: Duration, alone: bool) -> Self {
-        Self { lane, gate, slot, alone, plan: None }
+    pub(super) fn new((lane, gate): (usize, usize), slot: Duration, alone: bool, pace: u32) -> Self {
+        Self { lane, gate, slot, alone, pace, plan: None }
     }
 }
 
@@ -85,9 +85,10 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// One is called.
-    pub(super) fn call(&mut self) {
+    /// One is called; at which of the paces.
+    pub(super) fn call(&mut self) -> u32 {
         self.writing += 1;
+        self.pace
     }
 
     /// One that was called does not leave.
@@ -120,13 +121,17 @@ impl Release {
         self.delay = self.delay.saturating_sub(faded).max(now.saturating_sub(called.slot)).min(LONGEST);
         self.delayed_at = now;
         let wished = if called.alone { now } else { called.slot + self.delay };
-        self.place(called, wished.max(now), interval, now)
+        if std::mem::replace(&mut called.pace, self.pace) == self.pace {
+            return Some(self.place(called, wished.max(now), interval));
+        }
+        self.place_near(called, interval, now)
     }
 
     /// The moment of one has come.
     pub(super) fn leave(&mut self, called: &mut Called, interval: Duration, now: Duration) -> Leave {
-        let Some(plan) = called.plan.filter(|plan| plan.pace == self.pace) else {
-            return self.place(called, now, interval, now).map_or(Leave::Back, Leave::At);
+        let Some(plan) = called.plan.filter(|_| called.pace == self.pace) else {
+            called.pace = self.pace;
+            return self.place_near(called, interval, now).map_or(Leave::Back, Leave::At);
         };
         let at = plan.at + self.moved.saturating_sub(plan.moved);
         if at > now + EARLY {
@@ -139,10 +144,21 @@ impl Release {
         Leave::Now
     }
 
-    fn place(&mut self, called: &mut Called, wished: Duration, interval: Duration, now: Duration) -> Option<Duration> {
-        let at = wished.max(self.last + interval.mul_f64(CLOSEST));
-        called.plan = Some(Plan { at, moved: self.moved, pace: self.pace });
+    fn next(&self, wished: Duration, interval: Duration) -> Duration {
+        wished.max(self.last + interval.mul_f64(CLOSEST))
+    }
+
+    fn place(&mut self, called: &mut Called, wished: Duration, interval: Duration) -> Duration {
+        self.last = self.next(wished, interval);
+        called.plan = Some(Plan { at: self.last, moved: self.moved });
+        self.last
+    }
+
+    /// At a pace that became slower; `None`: it would leave far too late.
+    fn place_near(&mut self, called: &mut Called, interval: Duration, now: Duration) -> Option<Duration> {
+        let at = self.next(now, interval);
+        called.plan = Some(Plan { at, moved: self.moved });
         let near = at <= now + FARTHEST * LONGEST.max(interval);
-        near.then(|| self.last = at).map(|()| at)
+        near.then(|| self.place(called, now, interval))
     }
 }

@@ -153,3 +153,17 @@ fn who_asks_too_often_is_told_when_to_ask_again_and_a_stranger_learns_nothing_by
     assert_eq!(ask(&place, "b").status, 404);
     assert!(gateway.metric("tidegate_deferred_total{filter=\"later\",event=\"asked_too_often\"}") > 20.0);
 }
+
+#[test]
+fn who_waits_for_news_is_seen_to_leave_behind_more_requests_than_are_read() {
+    let origin = shop(Duration::ZERO);
+    let gateway = Gateway::start(&with(origin.address, ", when: always, rate: 1/1m"));
+    let places: Vec<String> = (0..2).map(|key| place(&post(&gateway, &keyed(&key.to_string()), "{}"))).collect();
+    let mut raw = Raw::connect(gateway.public());
+    let next = "GET /next HTTP/1.1\r\nHost: shop.test\r\n\r\n".repeat(4_000);
+    raw.send(format!("GET {} HTTP/1.1\r\nHost: shop.test\r\nPrefer: wait=25\r\n\r\n{next}", places[1]));
+    eventually("it waits", PATIENCE, || gateway.metric("tidegate_connections{listener=\"public\"}") > 0.5);
+    raw.socket().shutdown(std::net::Shutdown::Both).expect("shut down");
+    let left = || gateway.access_log(1).iter().any(|line| line["status"] == 499);
+    eventually("it has left", Duration::from_secs(10), left);
+}
