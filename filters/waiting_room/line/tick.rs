@@ -70,7 +70,8 @@ impl Line {
     }
 
     fn begin_turn(&mut self, number: u64, second: bool) {
-        if self.marks.is_spent(number) {
+        // Where chance decides, it may fall on somebody whose turn is open since before a kill.
+        if self.marks.is_spent(number) || self.turns.contains_key(&number) {
             return;
         }
         let until = self.now + self.rules.claim_window;
@@ -262,7 +263,7 @@ impl Line {
         let cap = self.rules.admission_cap.map(|cap| cap.saturating_sub(self.admitted + open));
         // Nobody knows what a kill left in doubt to be there. It counts where a bound must hold; this one only spares
         // people a way for nothing, and must not keep the last pieces from those who wait.
-        let looking = self.leases.looking() + open - self.doubtful;
+        let looking = self.leases.looking() + open.saturating_sub(self.doubtful);
         let stock = self.stock.zip(self.rules.per_piece);
         let stock = stock.map(|(left, each)| left.saturating_mul(each).saturating_sub(looking));
         cap.into_iter().chain(stock).min()
