@@ -37,8 +37,20 @@ impl Driver {
         self.device(language, 360, true).await
     }
 
+    /// The browser inside WeChat, as it names itself.
+    pub(crate) async fn wechat(&self) -> Client {
+        let agent = "Mozilla/5.0 (Linux; Android 13; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 \
+                     Chrome/116.0.0.0 Mobile Safari/537.36 XWEB/1160065 MMWEBSDK/20231202 MicroMessenger/8.0.47.2560 \
+                     WeChat/arm64 Weixin NetType/4G Language/zh_CN ABI/arm64";
+        self.connect("zh-CN", 360, true, Some(agent)).await
+    }
+
     /// A browser so many points wide, with or without scripts.
     pub(crate) async fn device(&self, language: &str, width: u32, scripts: bool) -> Client {
+        self.connect(language, width, scripts, None).await
+    }
+
+    async fn connect(&self, language: &str, width: u32, scripts: bool, agent: Option<&str>) -> Client {
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -52,7 +64,10 @@ impl Driver {
         ];
         let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
         arguments.push(format!("--lang={language}"));
-        let phone = json!({ "deviceMetrics": { "width": width, "height": 780, "pixelRatio": 2.0 } });
+        let mut phone = json!({ "deviceMetrics": { "width": width, "height": 780, "pixelRatio": 2.0 } });
+        if let Some(agent) = agent {
+            phone["userAgent"] = agent.into();
+        }
         let allowed = if scripts { 1 } else { 2 };
         let languages = json!({
             "intl.accept_languages": language,

@@ -64,6 +64,30 @@ async fn without_scripts_a_place_is_taken_shown_and_left_for_the_shop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_the_browser_of_wechat_a_shared_link_leads_through_the_line_to_the_shop() {
+    let (origin, folder) = (Origin::ok(), tempfile::tempdir().unwrap());
+    let settings = "total_active_users: 1, new_users_per_minute: 600";
+    let gateway = Gateway::start(&file_with(origin.address, settings, folder.path()));
+    let mut holder = Guest::default();
+    holder.walks_in(gateway.public());
+    let driver = Driver::start();
+    let page = driver.wechat().await;
+    // What WeChat adds to a link that is shared in a chat.
+    let shared = "/drop?sku=1&from=singlemessage&isappinstalled=0";
+    page.goto(&format!("http://{}{shared}#wechat_redirect", gateway.public())).await.expect("the room");
+    until(&page, "#ticket", |number| number == "2").await;
+    assert!(text(&page, "#headline").await.contains("排队"), "in Chinese");
+    // It throws pages away to save memory, and loads them anew when somebody comes back.
+    page.refresh().await.expect("the room");
+    until(&page, "#ticket", |number| number == "2").await;
+    holder.asks(gateway.public(), "POST", "/.tidegate/wr/drop/leave");
+    until(&page, "body", |body| body == "ok").await;
+    let seen = origin.seen();
+    assert!(seen.iter().any(|seen| seen.target == shared), "the address is as it was");
+    page.close().await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_the_narrowest_screen_nothing_is_cut_in_any_language_or_state() {
     let (origin, folder) = (Origin::ok(), tempfile::tempdir().unwrap());
     let (gateway, _holder) = full(&origin, folder.path());
