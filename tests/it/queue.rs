@@ -206,6 +206,8 @@ fn a_request_with_a_body_that_is_given_up_leaves_its_place_to_the_next() {
     let (origin, open) = held();
     let gateway = Gateway::start(&with(origin.address, "{max_concurrent: 1, max_wait: 60s}"));
     for comes in Comes::ALL {
+        // Who was answered gives the place back a moment later.
+        eventually("the place is free", PATIENCE, || line(&gateway)["in_service"] == 0);
         origin.forget();
         open.store(false, SeqCst);
         let mut first = asked(&gateway);

@@ -6,8 +6,8 @@
 //! the pace's, which is within the 5 % that a channel's limit has to bear. Who has nobody behind leaves at once.
 //!
 //! At its moment each asks once more. A process that stood still meanwhile is late for many of them at once: all that are on
-//! their way out move back by as much, so that they keep their distance. A pace that became slower holds for them, too: they
-//! leave at the new distance, and go back into their line where that would be long.
+//! their way out move back by as much, so that they keep their distance, though two of them may change places. A pace that
+//! became slower holds for them, too: they leave at the new distance, and go back into their line where that would be long.
 
 use std::time::Duration;
 
