@@ -4,8 +4,8 @@
 //! the keys there are, and with a slow disk. A fixed size is too large for one shop and too small for another; this one
 //! follows what the last chunk took, waiting behind buyers included.
 //!
-//! Buyers come first: while somebody buys, chunks are small and each is followed by a pause as long as it took, so that a
-//! purchase meets a chunk in one case of two, and then a short one. A shop without buyers is filled as fast as it goes.
+//! Buyers come first: while somebody buys, chunks are small and each is followed by a pause twice as long as it took, so
+//! that a purchase meets a chunk in one case of three, and then a short one. A shop without buyers is filled as fast as it goes.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const QUIET: Duration = Duration::from_millis(20);
 const BUSY: Duration = Duration::from_millis(6);
 
 /// Rest for each unit of work while somebody buys.
-const PAUSES: u32 = 1;
+const PAUSES: u32 = 2;
 
 /// Longest pause: a disk that hangs for ten seconds does not stop an import for twenty.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -91,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn while_somebody_buys_chunks_are_short_and_half_of_the_time_is_his() {
+    fn while_somebody_buys_chunks_are_short_and_two_thirds_of_the_time_are_his() {
         let mut pace = Pace::default();
         pace.learn(15 * MS, 7);
         let before = pace.size();
-        assert_eq!(pace.learn(15 * MS, 9), 15 * MS);
+        assert_eq!(pace.learn(15 * MS, 9), 30 * MS);
         assert!(pace.size() < before);
-        assert_eq!(pace.learn(15 * MS, 9), 15 * MS, "he may come back");
+        assert_eq!(pace.learn(15 * MS, 9), 30 * MS, "he may come back");
         assert_eq!(pace.learn(Duration::from_secs(9), 9), LONGEST_PAUSE);
         for _ in 0..PATIENCE {
             pace.learn(MS, 9);

@@ -44,6 +44,9 @@ const REST: Duration = Duration::from_secs(4);
 /// Lines that the service may hold back until more of them come: its longest batch.
 const HELD_BACK: u64 = 2_000;
 
+/// Purchases of which the slowest in a hundred can be told.
+const FEWEST: usize = 1_000;
+
 /// How much longer the slowest purchase in a hundred may take because of an import.
 const MOST_SLOWER: f64 = 2.0;
 
@@ -75,6 +78,9 @@ async fn main() -> Result<(), Failure> {
     let buyers = shop.buyers(&moment);
     let (report, took) = shop.import_in_parts("filled", lines, &moment).await?;
     let [resting, importing] = buyers.end(&moment).await?;
+    if importing.len() < FEWEST {
+        return Err(format!("only {} purchases during the import say nothing: import more", importing.len()).into());
+    }
     let slower = show("purchases during the import", &importing) / show("purchases in its rests", &resting);
     let rate = f64::from(lines) / took.as_secs_f64();
     say(&format!(
