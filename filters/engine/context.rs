@@ -146,6 +146,7 @@ impl RequestContext {
     #[must_use]
     pub fn without_memory(&self) -> Self {
         Self {
+            request_id: self.request_id,
             priority: self.priority,
             channel: self.channel,
             to_client: self.to_client.clone(),

@@ -56,7 +56,9 @@ impl Gate {
     /// The visit that an answer is about: that of the pass which came with the request, or of a person known by name.
     /// The latter is looked for only where there is something to say.
     fn visit_of(&self, settings: &Settings, cx: &RequestContext) -> Option<u64> {
-        cx.recall::<Inside>().map(|inside| inside.number).or_else(|| match self.subject(settings, cx) {
+        let by_pass = cx.recall::<Inside>().map(|inside| inside.number);
+        // A pass may be of a visit that is over, and the person inside again.
+        by_pass.filter(|number| self.room.visit_began(*number).is_some()).or_else(|| match self.subject(settings, cx) {
             0 => None,
             subject => self.room.number_by(subject),
         })

@@ -299,7 +299,7 @@ async fn carry_out(post: &Post, deferred: &Arc<Deferred>, entry: &Entry, letter:
     let arrival = Arrival { at, listener, protocol: "deferred", peer: nobody, secure: false };
     let mut flow = Box::new(Flow::new(&gateway, snapshot.clone(), arrival, nobody));
     if let Some(id) = letter.headers.get("x-request-id").and_then(|id| RequestId::parse(id.as_bytes())) {
-        flow.id = id;
+        flow.cx.request_id = id.digits();
     }
     flow.pinned = pinned.and_then(|(_, id)| id);
     flow.turn = Some(Turn::new(deferred.clone(), entry.seq));

@@ -10,30 +10,35 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer that is asked for one deadline after another.
-pub(crate) struct Alarm(Pin<Box<Sleep>>);
+pub(crate) struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// Whether somebody waits for it: one that nobody has polled wakes nobody.
+    armed: bool,
+}
 
 impl Alarm {
     /// An alarm that first stands at `deadline`.
     pub(crate) fn new(deadline: Instant) -> Self {
-        Self(Box::pin(sleep_until(deadline)))
+        Self { sleep: Box::pin(sleep_until(deadline)), armed: false }
     }
 
     /// Whether the task that polled it last is woken no later than at `deadline` anyhow.
     pub(crate) fn stands(&self, deadline: Instant) -> bool {
-        self.0.deadline() <= deadline && !self.0.is_elapsed()
+        self.armed && self.sleep.deadline() <= deadline && !self.sleep.is_elapsed()
     }
 
     /// Ready once `deadline` is over.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        if self.0.deadline() > deadline {
-            self.0.as_mut().reset(deadline);
+        if self.sleep.deadline() > deadline {
+            self.sleep.as_mut().reset(deadline);
         }
-        while self.0.as_mut().poll(cx).is_ready() {
+        while self.sleep.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
                 return Poll::Ready(());
             }
-            self.0.as_mut().reset(deadline);
+            self.sleep.as_mut().reset(deadline);
         }
+        self.armed = true;
         Poll::Pending
     }
 
@@ -64,6 +69,18 @@ mod tests {
         let near = Instant::now() + Duration::from_millis(20);
         alarm.until(near).await;
         assert!(Instant::now() >= near && near.elapsed() < Duration::from_secs(10), "{:?}", near.elapsed());
+    }
+
+    #[tokio::test]
+    async fn it_wakes_whom_it_was_told_to_and_nobody_before() {
+        let near = Instant::now() + Duration::from_millis(20);
+        let (later, earlier) = (near + Duration::from_secs(1), near - Duration::from_millis(10));
+        let mut alarm = Alarm::new(near);
+        assert!(!alarm.stands(later), "nobody has asked it");
+        assert!(tokio::time::timeout(Duration::ZERO, alarm.until(later)).await.is_err());
+        assert!(alarm.stands(later) && !alarm.stands(earlier));
+        tokio::time::sleep_until(near + Duration::from_millis(20)).await;
+        assert!(!alarm.stands(later), "it has gone off");
     }
 
     #[tokio::test]

@@ -160,7 +160,8 @@ pub(crate) async fn give(
     let status = reply.status.as_u16();
     let edits = std::mem::take(&mut flow.cx.to_client);
     let outcome = flow.known.map(Known::as_str);
-    let to = Addressee { request_id: &flow.id, person: flow.person, edits: &edits, outcome };
+    let id = flow.id();
+    let to = Addressee { request_id: &id, person: flow.person, edits: &edits, outcome };
     let answer = Answer::of(reply, &to, framed).ok_or(io::ErrorKind::Unsupported)?;
     let patience = flow.snapshot.config.server.limits.body_timeout;
     let mut write = pin!(conn.write(&answer.0));

@@ -297,7 +297,7 @@ async fn hand_over(
     shutdown: &ShutdownWatch,
 ) -> Next {
     flow.conn = Some(conn.clone());
-    let id = flow.id;
+    let id = flow.id();
     let limits = &flow.snapshot.config.server.limits;
     let patience = limits.body_timeout;
     let idle = limits.idle_timeout.as_secs().max(1);

@@ -93,7 +93,7 @@ struct Waits {
     alarm: Alarm,
     shutdown: ShutdownWatch,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Whether `stopping` and the alarm were polled, so that they wake this connection.
+    /// Whether `stopping` was polled, so that it wakes this connection.
     listens: bool,
 }
 
@@ -117,14 +117,16 @@ impl Waits {
         }
         // Polled once, the wish to stop and the alarm wake this task when they come; they are asked again only when
         // something woke it. All of a connection is one task, so whoever polled them last was this one.
-        let known = std::mem::replace(&mut self.listens, idle);
-        let (mut ask, mut look) = (idle && !known, !known || !self.alarm.stands(deadline));
+        let (mut ask, mut look) = (idle && !self.listens, !self.alarm.stands(deadline));
         poll_fn(|cx| {
             if let Poll::Ready(read) = conn.poll_read_more(cx) {
                 return Poll::Ready(Some(read));
             }
-            if std::mem::replace(&mut ask, idle) && self.stopping.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
+            if std::mem::replace(&mut ask, idle) {
+                self.listens = true;
+                if self.stopping.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
             }
             if !std::mem::replace(&mut look, true) {
                 return Poll::Pending;

@@ -18,7 +18,7 @@ const MOST_AHEAD: usize = 64 * 1024;
 pub(super) async fn wait(conn: &Conn, flow: &mut Flow, wait: Wait, alarm: &mut Alarm) -> Option<Box<Reply>> {
     let Wait { reason, max, late, until, .. } = wait;
     let from = flow.tick();
-    tracing::debug!(target: "tidegate::door", request_id = flow.id.as_str(), reason, "parked");
+    tracing::debug!(target: "tidegate::door", request_id = flow.id().as_str(), reason, "parked");
     let deadline = Instant::now() + max;
     let reply = tokio::select! {
         biased;

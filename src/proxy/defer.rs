@@ -69,7 +69,7 @@ pub(super) async fn accept(session: &mut Session, flow: &mut Flow, deferral: Box
     }
     let answer = told.unwrap_or_else(|error| {
         deferral.store_failed();
-        tracing::error!(target: "tidegate::deferred", request_id = flow.id.as_str(), %error, "nothing can be promised");
+        tracing::error!(target: "tidegate::deferred", request_id = flow.id().as_str(), %error, "nothing can be promised");
         reply::store_unavailable()
     });
     flow.answers(&answer, "deferred");

@@ -39,7 +39,7 @@ impl Fault {
             ErrorSource::Upstream => Fault::Broken,
             ErrorSource::Internal | ErrorSource::Unset if flow.reply.is_some() => Fault::Refused,
             ErrorSource::Internal | ErrorSource::Unset => {
-                tracing::error!(target: "tidegate::proxy", request_id = flow.id.as_str(), %error, "internal error");
+                tracing::error!(target: "tidegate::proxy", request_id = flow.id().as_str(), %error, "internal error");
                 Fault::Internal
             }
         }

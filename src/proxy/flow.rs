@@ -42,7 +42,6 @@ pub struct Flow {
     /// What its filters carry.
     pub(crate) cx: RequestContext,
     pub(crate) arrival: Arrival,
-    pub(crate) id: RequestId,
     /// A decision of the door's that the proxy has to carry out.
     pub(crate) pending: Mutex<Option<Decision>>,
     /// Method and target as sent, once the request left the door.
@@ -104,7 +103,6 @@ impl Flow {
             route: None,
             cx,
             arrival,
-            id,
             pending: Mutex::new(None),
             method: Method::GET,
             target: String::new(),
@@ -145,6 +143,11 @@ impl Flow {
         }
     }
 
+    /// Its name.
+    pub(crate) fn id(&self) -> RequestId {
+        RequestId::of(self.cx.request_id)
+    }
+
     /// Reads the clock for the next stage.
     pub(crate) fn tick(&mut self) -> Nanos {
         self.cx.now = self.gateway.shared.clock.now();
@@ -176,7 +179,7 @@ impl Flow {
         lent.cx = std::mem::replace(&mut self.cx, bare);
         lent.route.clone_from(&self.route);
         lent.pinned = self.pinned;
-        (lent.id, lent.attempts, lent.candidates, lent.known) = (self.id, self.attempts, self.candidates, self.known);
+        (lent.attempts, lent.candidates, lent.known) = (self.attempts, self.candidates, self.known);
         lent.finished = true;
         Box::new(lent)
     }
@@ -226,7 +229,7 @@ impl Flow {
         let user = self.snapshot.identities.user_id().and_then(|id| self.cx.identity(id)?.text.as_deref());
         self.gateway.shared.telemetry.access().line(&AccessRecord {
             time_unix: self.cx.wall,
-            request_id: self.id.as_bytes(),
+            request_id: &self.cx.request_id,
             route: match &self.route {
                 Some(route) => Place::Known(&route.log_words),
                 None => Place::NoRoute(listeners.get(self.arrival.listener).map_or("", |listener| &listener.name)),

@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use tidegate_filters::engine::RequestHead;
 
 use super::flow::Flow;
-use super::id::RequestId;
 use super::stage::PIN;
 use crate::identity::Identities;
 use crate::telemetry::escape::address;
@@ -73,7 +72,7 @@ pub(crate) fn passes(identities: &Identities, peer: IpAddr, name: &[u8]) -> bool
 
 /// Hands every header the gateway adds to `put`.
 pub(crate) fn added(flow: &Flow, head: &RequestHead<'_>, authority: &[u8], mut put: impl FnMut(&HeaderName, &[u8])) {
-    put(&X_REQUEST_ID, flow.id.as_bytes());
+    put(&X_REQUEST_ID, flow.id().as_bytes());
     let mut chain = Vec::with_capacity(64);
     for hop in head.headers_named(X_FORWARDED_FOR.as_str()).filter(|hop| !hop.is_empty()) {
         chain.extend_from_slice(hop);
@@ -90,7 +89,7 @@ pub(crate) fn added(flow: &Flow, head: &RequestHead<'_>, authority: &[u8], mut p
         put(&X_FORWARDED_HOST, authority);
     }
     if head.header(TRACEPARENT.as_str()).is_none() {
-        put(&TRACEPARENT, &RequestId::traceparent(&flow.id));
+        put(&TRACEPARENT, &flow.id().traceparent());
     }
     put(&X_TIDEGATE_PRIORITY, flow.cx.priority.as_str().as_bytes());
     let identities = &flow.snapshot.identities;

@@ -50,6 +50,12 @@ impl RequestId {
         std::str::from_utf8(&self.0).expect("invariant: hex digits")
     }
 
+    /// The id of these digits, which are one's.
+    #[must_use]
+    pub(crate) fn of(digits: [u8; 32]) -> Self {
+        Self(digits)
+    }
+
     /// As digits.
     #[must_use]
     pub(crate) fn digits(&self) -> [u8; 32] {

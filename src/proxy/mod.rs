@@ -83,7 +83,7 @@ pub(crate) fn span(protocol: &'static str) -> tracing::Span {
 /// Says in the span which request it is.
 pub(crate) fn note(span: &tracing::Span, flow: &Flow) {
     if !span.is_disabled() {
-        span.record("request_id", flow.id.as_str());
+        span.record("request_id", flow.id().as_str());
         span.record("route", flow.route.as_ref().map_or("", |route| &route.name));
     }
 }
@@ -295,7 +295,7 @@ impl ProxyHttp for Adapter {
         let Some(flow) = ctx.as_mut() else {
             return FailToProxy { error_code: 500, can_reuse_downstream: false };
         };
-        tracing::debug!(target: "tidegate::proxy", request_id = flow.id.as_str(), %error, "request failed");
+        tracing::debug!(target: "tidegate::proxy", request_id = flow.id().as_str(), %error, "request failed");
         let mut error_code = 0;
         // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.
         let whole = flow.conn.as_ref().is_some_and(crate::door::conn::Conn::at_request_boundary);

@@ -57,7 +57,7 @@ fn again(session: &Session, flow: &mut Flow) -> Decision {
 async fn wait_for(session: &mut Session, flow: &mut Flow, wait: Wait) -> Result<Option<Reply>> {
     let Wait { reason, max, late, until, shadow } = wait;
     let from = flow.tick();
-    tracing::debug!(target: "tidegate::proxy", request_id = flow.id.as_str(), reason, "parked");
+    tracing::debug!(target: "tidegate::proxy", request_id = flow.id().as_str(), reason, "parked");
     let parked = {
         let conn = flow.conn.clone();
         let gone = client_gone(session, conn.as_ref());

@@ -144,7 +144,7 @@ async fn wait(
         }
         ended => {
             if let Ok(Err(error)) = ended {
-                tracing::error!(target: "tidegate::payments", request_id = flow.id.as_str(), %error, "a payment broke off");
+                tracing::error!(target: "tidegate::payments", request_id = flow.id().as_str(), %error, "a payment broke off");
             }
             (flow.cx.channel, flow.attempts) = progress.get();
             flow.known = Some(Known::Unknown);

@@ -42,7 +42,7 @@ pub(crate) fn begin(
     if flow.snapshot.identities.trusts(arrival.peer)
         && let Some(id) = head.header(X_REQUEST_ID).and_then(RequestId::parse)
     {
-        (flow.id, flow.cx.request_id) = (id, id.digits());
+        flow.cx.request_id = id.digits();
     }
     flow.safe = matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
     let decision = run(&mut flow, head, length);

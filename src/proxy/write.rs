@@ -28,7 +28,8 @@ pub(super) async fn reply(session: &mut Session, flow: &mut Flow, reply: Reply, 
     let mut response = Box::new(ResponseHeader::build(reply.status, Some(USUAL_HEADERS))?);
     let edits = std::mem::take(&mut flow.cx.to_client);
     let outcome = flow.known.map(Known::as_str);
-    let to = Addressee { request_id: &flow.id, person: flow.person, edits: &edits, outcome };
+    let id = flow.id();
+    let to = Addressee { request_id: &id, person: flow.person, edits: &edits, outcome };
     let body = render(reply, &to, &mut *response);
     let http = session.as_downstream_mut();
     let old = http.req_header().version == Version::HTTP_10;

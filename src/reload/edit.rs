@@ -89,7 +89,10 @@ impl Reloader {
             false => Err(ReloadError::NotWritten("somebody has changed it meanwhile".to_owned())),
         });
         match put {
-            Ok(_) => {
+            Ok(synced) => {
+                if let Err(error) = synced {
+                    tracing::warn!(%error, "the file is as it was, and its folder not on the disk yet");
+                }
                 self.memory.lock().refused = false;
                 why
             }

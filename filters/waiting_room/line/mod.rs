@@ -301,7 +301,8 @@ impl Line {
             return Entry::Rejected(Reason::SoldOut);
         }
         let collecting = matches!(self.rules.phase(self.now), Phase::Prequeue(_));
-        if self.is_open() && self.has_credit() && self.tail < self.reserved && self.free() > self.freeing + self.freed {
+        let room = self.free() > 0 && self.free_places() > 0;
+        if room && self.is_open() && self.has_credit() && self.tail < self.reserved {
             return Entry::Pass(self.walk_in(visitor));
         }
         if self.limits.method == Method::Reject && !collecting {

@@ -116,6 +116,11 @@ impl Line {
             turn.show_up = turn.until;
             self.turn_ends.add(turn.until, *number);
             self.dirty.doubtful.push((*number, turn.since, turn.until));
+            // Theirs already, so chance does not fall on them again.
+            if *number > self.frontier {
+                self.marks.cover(*number, self.now);
+                self.marks.pick(*number);
+            }
         }
         self.unknown = Doubts::carried(&last.doubt, self.now, (u64::from(last.credit), until));
         self.proof.begins_behind(self.frontier);

@@ -83,6 +83,7 @@ impl Line {
         self.marks.unsee(number);
         if self.limits.method == Method::Random {
             self.marks.pick(number);
+            self.dirty.picked.push(number);
         }
     }
 
@@ -263,7 +264,7 @@ impl Line {
         let cap = self.rules.admission_cap.map(|cap| cap.saturating_sub(self.admitted + open));
         // Nobody knows what a kill left in doubt to be there. It counts where a bound must hold; this one only spares
         // people a way for nothing, and must not keep the last pieces from those who wait.
-        let looking = self.leases.looking() + open.saturating_sub(self.doubtful);
+        let looking = (self.leases.looking() + open).saturating_sub(self.doubtful);
         let stock = self.stock.zip(self.rules.per_piece);
         let stock = stock.map(|(left, each)| left.saturating_mul(each).saturating_sub(looking));
         cap.into_iter().chain(stock).min()

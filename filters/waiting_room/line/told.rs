@@ -33,7 +33,7 @@ impl Line {
 
     /// Under which number somebody is inside or in line.
     pub(in crate::waiting_room) fn number_of(&self, subject: u64) -> Option<u64> {
-        self.subjects.get(&subject).copied()
+        self.subjects.get(&subject).map(|number| self.resolve(*number))
     }
 
     /// Numbers and admissions given so far.

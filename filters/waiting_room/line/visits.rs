@@ -38,15 +38,24 @@ impl Line {
     /// Somebody comes back from paying with a token that was made at `issued` and ends at `expires`. A place that was held
     /// right before a kill may be another's by now: then there has to be a free one.
     pub fn come_back(&mut self, now: u64, number: u64, issued: u64, expires: u64) -> Option<Admission> {
-        if let Claim::Pass(admission) = self.claim(now, number, 0) {
-            return Some(admission);
-        }
+        self.advance(now);
+        let here = self.resolve(number);
         let lost = issued <= self.began && expires > self.now && !self.marks.is_ended(number);
-        if !lost || self.free_places() == 0 {
+        // To ask for a turn that is over is to get in line again: somebody who was inside does not.
+        if !lost || self.leases.get(here).is_some() || self.turns.contains_key(&here) {
+            return match self.claim(now, number, 0) {
+                Claim::Pass(admission) => Some(admission),
+                _ => None,
+            };
+        }
+        // A walk-in of whom the journal knows the place alone has it still.
+        let walked_in = self.gaps.iter().any(|(start, end)| (*start..*end).contains(&number));
+        if !(walked_in && self.unknown.found()) && self.free_places() == 0 {
             return None;
         }
-        // The journal does not know of it yet, so nothing is promised.
-        self.keep_inside(number, 0, (issued, expires, self.now));
+        // The journal does not know of it yet, so nothing is promised. The visit began before the order that the token is for.
+        self.keep_inside(number, 0, (issued.saturating_sub(self.limits.session), expires, self.now));
+        self.settle(number);
         self.leases.get(number).map(|lease| admission(number, lease))
     }
 
@@ -66,6 +75,7 @@ impl Line {
 
     /// Ends a visit before its time; its pass is good no more. False when there is none.
     pub fn end(&mut self, number: u64) -> bool {
+        self.take_doubtful(number);
         let Some(lease) = self.leases.remove(number) else { return false };
         self.freed += 1;
         self.marks.end(number);
@@ -88,13 +98,17 @@ impl Line {
     /// The same, for somebody who has ordered and goes to pay: what they take is not in the stock any more.
     pub fn hold(&mut self, now: u64, number: u64, span: u64) -> Option<Admission> {
         self.advance(now);
-        if self.turns.get(&number).is_some_and(|turn| turn.doubtful) {
-            // Who has ordered took the turn before the kill.
-            self.take_turn(number, 0);
-        }
+        self.take_doubtful(number);
         let held = self.extend(now, number, span)?;
         self.settle(number);
         Some(held)
+    }
+
+    /// Somebody is known to be inside: if a kill has left their turn in doubt, they took it.
+    fn take_doubtful(&mut self, number: u64) {
+        if self.turns.get(&number).is_some_and(|turn| turn.doubtful) {
+            self.take_turn(number, 0);
+        }
     }
 
     /// Notes that a visitor looks for nothing any more.

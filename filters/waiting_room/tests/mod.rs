@@ -4,6 +4,7 @@ mod commands;
 mod crowd;
 mod desk;
 mod documents;
+mod doubts;
 mod events;
 mod fairness;
 mod gates;

@@ -223,7 +223,7 @@ impl Download {
             if fine { Ok(()) } else { Err("another protocol than was asked for") }
         });
         sound.map_err(|reason| {
-            tracing::debug!(target: "tidegate::proxy", request_id = flow.id.as_str(), reason, "no proper answer");
+            tracing::debug!(target: "tidegate::proxy", request_id = flow.id().as_str(), reason, "no proper answer");
             Halt::Upstream
         })?;
         if !head.is_interim() {

@@ -213,7 +213,7 @@ async fn fail(conn: &Conn, mut flow: Box<Flow>, fault: Fault, keep: bool, old: b
         return Next::Gone;
     };
     if matches!(reply.body, ReplyBody::Stream { .. }) {
-        tracing::error!(target: "tidegate::proxy", request_id = flow.id.as_str(), "an attempt cannot be answered by a stream");
+        tracing::error!(target: "tidegate::proxy", request_id = flow.id().as_str(), "an attempt cannot be answered by a stream");
         reply = internal_error();
     }
     // An upstream's failure is no reason to make its clients connect anew, thousands of them at once.

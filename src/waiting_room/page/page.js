@@ -95,8 +95,9 @@ window.tidegate = true;
   const glance = async () => {
     if (peeks()) try {
       const seen = await (await fetch(now.frontierUrl, { cache: "no-cache" })).json();
-      if (seen.epoch !== now.epoch) return location.reload();
-      if (peeks()) { became(seen.state); moved(seen); }
+      // A cache may still have what was true before a reset; and not all load the page anew at once.
+      if (seen.epoch > now.epoch) return setTimeout(() => location.reload(), 2000 * Math.random());
+      if (seen.epoch === now.epoch && peeks()) { became(seen.state); moved(seen); }
     } catch { /* The next look says what is wrong. */ }
     setTimeout(glance, now.frontierAfterMs || 1000);
   };

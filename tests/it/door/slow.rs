@@ -47,6 +47,31 @@ fn a_head_a_byte_at_a_time_ends_at_its_deadline() {
 }
 
 #[test]
+fn what_is_begun_behind_a_refused_request_ends_at_its_deadline_too() {
+    let origin = Origin::ok();
+    let once = "filters:\n  once: {rate_limit: {policies: [{name: client, key: client, rate: 1/h}]}}";
+    let gateway = Gateway::start(&one_route(origin.address, SHORT, "    filters: [once]", once));
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut first = Raw::connect(gateway.public());
+    first.send(get);
+    assert_eq!(first.answer().expect("an answer").status, 200);
+    // In one piece and at once, so that the door may never have had to wait before.
+    for rest in ["", "GET /half HTTP/1.1\r\nHo"] {
+        let mut all: Vec<Raw> = (0..20).map(|_| Raw::connect(gateway.public())).collect();
+        all.iter_mut().for_each(|raw| assert!(raw.send(format!("{get}{rest}"))));
+        let begun = Instant::now();
+        for raw in &mut all {
+            assert_eq!(raw.answer().expect("an answer").status, 429);
+            if !rest.is_empty() {
+                assert_eq!(raw.answer().map(|answer| answer.status), Some(408));
+            }
+            assert!(raw.closed_within(Duration::from_secs(5)).is_some(), "kept for ever");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
 fn silence_ends_connections_without_a_word() {
     let origin = Origin::ok();
     let gateway = gateway(&origin);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -28,7 +28,7 @@ async fn a_hundred_keys_are_delivered_once_although_every_process_is_killed() {
 
 /// Sold when the gateway is killed: again and again, the nearer the end the more often.
 const KILL_AT: [usize; 5] = [50, 75, 90, 95, 98];
-/// So long the last pieces may take after the last kill; a visit that nobody ends lasts five minutes.
+/// So long after the last kill a piece may take behind the one before; a visit that nobody ends lasts five minutes.
 const SECONDS_AND_NOT_MINUTES: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,8 +42,17 @@ async fn a_gateway_that_is_killed_near_the_end_keeps_no_piece_from_those_who_wai
         buying.spawn(async move { buyer.buy("flash-100", CHANNELS[number % 3]).await });
     }
     let (mut endings, mut sold, mut kills) = (Vec::new(), 0, KILL_AT.iter().peekable());
-    let mut killed = Instant::now();
-    while let Some(ending) = buying.join_next().await {
+    loop {
+        // From the last kill on the rest must be sold soon; before, the machine may be as slow as it is.
+        let next = buying.join_next();
+        let next = match kills.peek() {
+            Some(_) => next.await,
+            None if sold < 100 => {
+                tokio::time::timeout(SECONDS_AND_NOT_MINUTES, next).await.expect("a piece is kept back")
+            }
+            None => next.await,
+        };
+        let Some(ending) = next else { break };
         let ending = ending.expect("a buyer's ending");
         sold += usize::from(ending != Ending::SoldOut);
         endings.push(ending);
@@ -54,10 +63,6 @@ async fn a_gateway_that_is_killed_near_the_end_keeps_no_piece_from_those_who_wai
                 shop.restart("gateway");
             };
             tokio::task::spawn_blocking(kill).await.expect("it is back");
-            killed = Instant::now();
-        }
-        if sold < 100 {
-            assert!(killed.elapsed() < SECONDS_AND_NOT_MINUTES, "{sold} sold {:?} after a kill", killed.elapsed());
         }
     }
     assert!(kills.next().is_none(), "only {sold} were sold");
