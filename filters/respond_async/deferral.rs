@@ -10,6 +10,7 @@ use super::counts::Event;
 use super::letter::Letter;
 use super::prefer::Prefer;
 use super::rows::{Appended, New, Twin};
+use super::shelves::Shelves;
 use super::state::Deferred;
 use crate::engine::RequestContext;
 use crate::store::StoreError;
@@ -52,6 +53,8 @@ pub struct Deferral {
     /// How long the disk is waited for.
     pub patience: Duration,
     pub(super) ask: Ask,
+    /// Files whose records count as repeated, too.
+    pub(super) shelves: Shelves,
     /// How long it may wait before it expires.
     pub(super) ttl: Duration,
     /// Only a repeat of a deferred request is answered here; a new one goes on.
@@ -65,7 +68,7 @@ pub struct Deferral {
 pub enum Submitted {
     /// It is written down.
     New(Id),
-    /// It was before; be it that another filter did it, which wrote into the same file.
+    /// It was before; be it that another filter did it, in whichever file.
     Known(Id),
     /// Its key was used for another request.
     Mismatch,
@@ -83,8 +86,7 @@ impl Deferral {
     pub async fn submit(&self, letter: Letter, upstream: &str, now: Duration) -> Result<Submitted, StoreError> {
         let shelf = self.deferred.shelf.clone().ok_or_else(|| StoreError::Failed("there is no file".to_owned()))?;
         if let Some(twin) = self.ask.twin
-            && self.deferred.may_know(&twin)
-            && let Some(known) = shelf.twin(twin).await?
+            && let Some(known) = self.shelves.twin(&shelf, twin).await?
         {
             return Ok(self.known(&known));
         }

@@ -38,6 +38,7 @@ pub mod reply;
 mod rows;
 mod settings;
 mod shelf;
+mod shelves;
 mod state;
 mod steps;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub use prefer::Prefer;
 pub use rows::Known;
 pub use settings::{Overload, RespondAsync, ShedFile, When};
 pub use shelf::Shelf;
+pub(crate) use shelves::Shelves;
 pub use state::{Deferred, Terms, View, resolved};
 pub use turn::Turn;
 
@@ -69,6 +71,8 @@ use deferral::Ask;
 /// The runtime half of `respond_async`.
 struct Later {
     deferred: Arc<Deferred>,
+    /// Where a key may be known; none for a shadow.
+    shelves: Shelves,
     settings: RespondAsync,
     rules: Rules,
     terms: Arc<Terms>,
@@ -164,14 +168,14 @@ impl Filter for Later {
         }
         let ask = self.ask(head, given.as_deref(), cx);
         // Most requests that are not deferred have a key that no deferred one had; those are not looked up.
-        if !defers && !ask.twin.as_ref().is_some_and(|twin| self.deferred.may_know(twin)) {
+        let known = ask.twin.as_ref().is_some_and(|twin| self.shelves.may_know(twin));
+        if !defers && !known {
             return self.pass(cx);
         }
         if self.shadow {
             self.deferred.counts.count(Event::Accepted);
             return Decision::Continue;
         }
-        let known = ask.twin.as_ref().is_some_and(|twin| self.deferred.may_know(twin));
         if defers
             && !known
             && let Err(refused) = self.deferred.room(ask.class, ask.party, cx.now)
@@ -188,6 +192,7 @@ impl Filter for Later {
             wait: prefer.wait.map(|wait| wait.min(self.settings.max_wait.0)),
             patience: self.settings.store_timeout.0,
             ask,
+            shelves: self.shelves.clone(),
             ttl: self.settings.ttl.0,
             only_known: !defers,
             counts_passing: self.settings.when == When::Overload,

@@ -4,7 +4,8 @@
 //! stays in the registry while it does ([`crate::engine::State::must_stay`]); behind a restart it is found in the file, with
 //! the settings it had last, so that its channels are not sent more than they were said to bear.
 //!
-//! Fails at a file that cannot be read: that is logged, and tried again with the next configuration.
+//! Fails at a file that cannot be read: that is logged, and tried again with the next configuration. So a book joins the
+//! registry only once it is read.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,17 +40,15 @@ pub fn orphans(states: &StateRegistry, used: &HashSet<StateKey>) -> Vec<Arc<Defe
             let scope: Arc<str> = settings.scope.as_deref().unwrap_or("client").into();
             let rules = settings.rules(settings.fair_by.as_deref().unwrap_or(&scope));
             let name: Arc<str> = name.into();
-            let open = || {
-                let book = Deferred::open(name.clone(), Some(shelf.clone()), rules.clone(), states.stores().epoch());
-                // Whoever asks is known by the configuration's identities, not by this one's.
-                let terms = settings.terms(IdentityId::CLIENT, &scope);
-                book.retune(rules.clone(), Arc::new(terms), &written.as_str().into());
-                book
-            };
-            let (book, _) = states.acquire(&key(&name, shelf.name()), open);
+            let book = Deferred::open(name.clone(), Some(shelf.clone()), rules.clone(), states.stores().epoch());
             if let Some(error) = book.broken() {
                 tracing::error!(target: "tidegate::deferred", filter = &*name, %error, "its promises cannot be read");
+                continue;
             }
+            // Whoever asks is known by the configuration's identities, not by this one's.
+            let terms = settings.terms(IdentityId::CLIENT, &scope);
+            book.retune(rules, Arc::new(terms), &written.as_str().into());
+            let _ = states.acquire(&key(&name, shelf.name()), || book);
         }
     }
     let all = states.all::<Deferred>().into_iter();

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::core::{Retries, Rules, Shed};
+use super::shelves::Shelves;
 use super::state::{Deferred, Terms};
 use super::{Later, party};
 use crate::engine::{
@@ -337,6 +338,7 @@ impl FilterSpec for RespondAsync {
         let shadow = cx.mode == Mode::Shadow;
         let stores = cx.states.stores();
         let failed = |error| BuildError(format!("{error}"));
+        let shelves = if shadow { Shelves::default() } else { stores.open_shelves().clone() };
         let shelf = if shadow { None } else { stores.deferred(store).map_err(failed)? };
         let (epoch, name) = (stores.epoch(), cx.name.clone());
         let deferred = cx.state(KIND, None, (store, shadow), || Deferred::open(name, shelf, rules.clone(), epoch));
@@ -346,6 +348,6 @@ impl FilterSpec for RespondAsync {
         let terms = Arc::new(self.terms(scope, scope_name));
         let named = RespondAsync { scope: Some(scope_name.to_owned()), ..self.clone() };
         let written = serde_json::to_string(&named).unwrap_or_default().into();
-        Ok(Arc::new(Later { deferred, settings: self.clone(), rules, terms, written, fair_by, shadow }))
+        Ok(Arc::new(Later { deferred, shelves, settings: self.clone(), rules, terms, written, fair_by, shadow }))
     }
 }

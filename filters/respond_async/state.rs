@@ -73,7 +73,7 @@ pub struct Deferred {
     pub(super) book: Mutex<Book>,
     pub(super) counts: Counts,
     pub(super) watchers: Watchers,
-    pub(super) wake: Notify,
+    pub(super) wake: Arc<Notify>,
     passing: AtomicUsize,
     terms: Mutex<Option<Arc<Terms>>>,
     broken: Option<StoreError>,
@@ -122,7 +122,7 @@ impl Deferred {
             book: Mutex::new(book),
             counts: Counts::default(),
             watchers: Watchers::default(),
-            wake: Notify::new(),
+            wake: Arc::default(),
             passing: AtomicUsize::new(0),
             terms: Mutex::new(None),
             broken,
@@ -178,10 +178,6 @@ impl Deferred {
         }
         *self.terms.lock() = Some(terms);
         self.wake.notify_one();
-    }
-
-    pub(super) fn may_know(&self, twin: &[u8; 32]) -> bool {
-        self.shelf.as_ref().is_some_and(|shelf| shelf.may_know(twin))
     }
 
     /// A record is on the disk and joins its line.
@@ -253,8 +249,7 @@ impl Deferred {
         if live.is_some() {
             return Ok(live);
         }
-        let found = self.shelf()?.find(&self.name, id).await?;
-        Ok(found.map(|known| View {
+        Ok(self.known(id).await?.map(|known| View {
             answered: known.status.map(|status| (status, known.kept)),
             entry: known.entry,
             place: None,
@@ -306,15 +301,21 @@ impl Deferred {
     /// # Errors
     /// When the file cannot be read.
     pub async fn list(&self, state: Option<Stand>, limit: usize) -> Result<Vec<Known>, StoreError> {
-        self.shelf()?.list(&self.name, state, limit).await
+        match &self.shelf {
+            Some(shelf) => shelf.list(&self.name, state, limit).await,
+            None => Ok(Vec::new()),
+        }
     }
 
-    /// One record with what is known of it.
+    /// One record with what is known of it; a stand-in knows none.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub async fn known(&self, id: Id) -> Result<Option<Known>, StoreError> {
-        self.shelf()?.find(&self.name, id).await
+        match &self.shelf {
+            Some(shelf) => shelf.find(&self.name, id).await,
+            None => Ok(None),
+        }
     }
 }
 

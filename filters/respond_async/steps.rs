@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::core::{Due, Entry, Id, Leave, State, Verdict, millis};
 use super::counts::Event;
 use super::letter::Letter;
@@ -17,9 +19,11 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 const USUAL_KEEP: Duration = Duration::from_secs(86_400);
 
 impl Deferred {
-    /// Resolves when there may be something to do before the time that [`Deferred::due`] has told.
-    pub async fn woken(&self) {
-        self.wake.notified().await;
+    /// Told when there may be something to do before the time that [`Deferred::due`] has told. Who waits for it need not
+    /// hold the book.
+    #[must_use]
+    pub fn wake(&self) -> Arc<Notify> {
+        self.wake.clone()
     }
 
     /// Which channels the upstreams have, as far as `channels` knows them.

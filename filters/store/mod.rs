@@ -34,7 +34,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tidegate_durable::Synchronous;
 
-use crate::respond_async::Shelf;
+use crate::respond_async::{Shelf, Shelves};
 
 pub use bounds::Most;
 pub(crate) use bounds::{Bounds, Kept};
@@ -224,6 +224,8 @@ pub struct Stores {
     named: Mutex<BTreeMap<String, StoreKind>>,
     bounds: Mutex<BTreeMap<String, Arc<Bounds>>>,
     shelves: Mutex<BTreeMap<String, Arc<Shelf>>>,
+    /// The same, for who must not wait while one is opened.
+    open_shelves: Shelves,
 }
 
 impl Stores {
@@ -311,7 +313,13 @@ impl Stores {
         }
         let shelf = Arc::new(Shelf::open(folder, name, Synchronous::Full, self.bounds_of(name, Most::ON_DISK))?);
         shelves.insert(name.to_owned(), shelf.clone());
+        self.open_shelves.set(shelves.values().cloned());
         Ok(Some(shelf))
+    }
+
+    /// The files of deferred requests that are open at any moment.
+    pub(crate) fn open_shelves(&self) -> &Shelves {
+        &self.open_shelves
     }
 
     /// All files of deferred requests there are, also of stores that the configuration does not name: what was promised
@@ -335,6 +343,7 @@ impl Stores {
                 }
             }
         }
+        self.open_shelves.set(shelves.values().cloned());
         shelves.values().cloned().collect()
     }
 }

@@ -144,12 +144,16 @@ pub(super) async fn one(State(state): State<AdminState>, Path(id): Path<String>)
 async fn find(state: &AdminState, id: &str) -> Result<(Arc<Deferred>, Known), Problem> {
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "not-found", "No deferred request has this name");
     let id: Id = id.parse().map_err(|()| unknown())?;
+    let mut none = unknown();
     for book in books(state) {
-        if let Some(known) = book.known(id).await.map_err(unreadable)? {
-            return Ok((book, known));
+        match book.known(id).await {
+            Ok(Some(known)) => return Ok((book, known)),
+            Ok(None) => (),
+            // Another file may have it.
+            Err(error) => none = unreadable(error),
         }
     }
-    Err(unknown())
+    Err(none)
 }
 
 #[derive(Default, Deserialize)]

@@ -11,6 +11,8 @@ mod keep;
 mod pay;
 mod send;
 pub(crate) mod status;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use worker::Worker;

@@ -173,9 +173,11 @@ async fn drain(post: Arc<Post>, deferred: Weak<Deferred>) {
             tokio::spawn(batch(post.clone(), book.clone(), due.send, Running::new(&post)));
         }
         let sleep = due.wake.map_or(LONGEST_SLEEP, |wake| wake.saturating_sub(unix(&gateway))).min(LONGEST_SLEEP);
-        drop(gateway);
+        let wake = book.wake();
+        // Who sleeps holds nothing: a book that owes nothing is dropped when nobody has it.
+        drop((gateway, book));
         tokio::select! {
-            () = book.woken() => (),
+            () = wake.notified() => (),
             () = tokio::time::sleep(sleep) => (),
         }
     }

@@ -104,3 +104,24 @@ async fn a_key_is_known_whatever_the_filter_is_called_that_it_came_through() {
     assert_eq!(again(2).await, Submitted::Mismatch);
     assert_eq!((before.owed(), after.owed()), (1, 0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promises_that_cannot_be_read_now_are_read_with_the_next_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = {
+        let shelf = shelf(folder.path());
+        let book = open(&shelf, "later", &settings("7/s"));
+        let submitted = deferral(&book, 1, 1).submit(letter("{}"), "orders", NOW).await.unwrap();
+        assert!(matches!(submitted, Submitted::New(_)));
+        folder.path().join("disk.deferred.sqlite")
+    };
+    let states = reopened(folder.path());
+    let disk = rusqlite::Connection::open(file).unwrap();
+    disk.execute_batch("CREATE TRIGGER bad BEFORE INSERT ON book BEGIN SELECT RAISE(ABORT, 'a bad sector'); END")
+        .unwrap();
+    assert!(orphans(&states, &HashSet::new()).iter().all(|book| book.owed() == 0), "it cannot be read");
+    disk.execute_batch("DROP TRIGGER bad").unwrap();
+    let found = orphans(&states, &HashSet::new());
+    assert_eq!(found.iter().map(|book| book.owed()).collect::<Vec<_>>(), [1]);
+    assert_eq!(found[0].broken(), None);
+}

@@ -61,3 +61,40 @@ fn a_filter_with_another_name_recognises_the_keys_of_the_old_one() {
     }
     assert_eq!(origin.seen().len(), 3);
 }
+
+#[test]
+fn a_shadow_beside_them_hides_no_promise() {
+    let origin = shop(Duration::ZERO);
+    let yaml = with(origin.address, ", when: always, rate: 1/10s");
+    let gateway = Gateway::start(&yaml);
+    let places: Vec<String> = (0..2).map(|key| place(&post(&gateway, &keyed(&key.to_string()), "{}"))).collect();
+    let shadow = "  aside: {mode: shadow, respond_async: {store: disk}}\n  afterwards:";
+    gateway.reload(&renamed(&yaml).replace("  afterwards:", shadow));
+    assert_eq!(place(&post(&gateway, &keyed("1"), "{}")), places[1]);
+    let listed = gateway.admin("GET", "/-/async/requests");
+    assert_eq!((listed.status, listed.json()["requests"].as_array().map(Vec::len)), (200, Some(2)), "{listed:?}");
+    let id = places[1].rsplit('/').next().expect("a name");
+    assert_eq!(gateway.admin("GET", &format!("/-/async/requests/{id}")).status, 200);
+    assert_eq!(gateway.admin("GET", &format!("/-/async/requests/{}", "0".repeat(id.len()))).status, 404);
+}
+
+#[test]
+fn a_filter_with_another_store_recognises_the_keys_in_the_old_one() {
+    let origin = shop(Duration::ZERO);
+    let yaml = with(origin.address, ", when: always, rate: 1/10s");
+    let moved = yaml.replace("{disk: {", "{other: {").replace("store: disk", "store: other");
+    let mut gateway = Gateway::start(&yaml);
+    let places: Vec<String> = (0..3).map(|key| place(&post(&gateway, &keyed(&key.to_string()), "{}"))).collect();
+    assert_eq!(result(&gateway, &places[0]).status, 201);
+    gateway.reload(&moved);
+    assert_eq!(place(&post(&gateway, &keyed("2"), "{}")), places[2], "one key, one request");
+    assert_eq!(post(&gateway, &keyed("2"), "{\"other\":1}").status, 422);
+    assert_eq!(post(&gateway, &keyed("0"), "{}").header("idempotent-replayed"), Some("true"));
+    // Nor does it overtake itself where there is no need to wait.
+    gateway.reload(&moved.replace("when: always", "when: overload"));
+    assert_eq!(place(&post(&gateway, &keyed("2"), "{}")), places[2]);
+    assert_eq!(origin.seen().len(), 1);
+    // The old file is found again behind a restart.
+    gateway.kill_and_start();
+    assert_eq!(place(&post(&gateway, &keyed("2"), "{}")), places[2]);
+}
