@@ -33,7 +33,7 @@ pub struct Common {
     /// So long a look may wait for news (`Prefer: wait`), in seconds.
     pub long_poll_seconds: Option<u64>,
     /// Who looks at the public document this often (milliseconds) hears within a second that nothing is left. More where so
-    /// many look that it would be too much; see [`Room::peek_after`].
+    /// many look that it would be too much; then less often.
     pub frontier_after_ms: u64,
     /// Whether nobody is let in at the moment; places are kept.
     pub paused: bool,
