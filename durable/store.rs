@@ -135,11 +135,21 @@ impl Store {
         E: fmt::Display + Send + 'static,
         F: FnOnce(&Connection) -> Result<(), E> + Send + 'static,
     {
+        self.post_then(op, |_| ());
+    }
+
+    /// Like [`Store::post`]; `then` learns what came of it: behind `COMMIT`, so what it counts is what the file has. It runs
+    /// on the writer's thread and must not block. Where the queue is full it never runs.
+    pub fn post_then<T, E, F>(&self, op: F, then: impl FnOnce(Result<T, WriteError<E>>) + Send + 'static)
+    where
+        T: Send + 'static,
+        E: fmt::Display + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
         let told = move |connection: &Connection| {
             op(connection).inspect_err(|error| tracing::error!(%error, "a posted operation failed"))
         };
-        let (job, _) = writer::pack(told);
-        if let Err(error) = self.writer.try_send(job) {
+        if let Err(error) = self.writer.try_send(writer::pack_then(told, then)) {
             tracing::error!(error = %refused(&error), "an operation could not be posted");
         }
     }

@@ -39,17 +39,18 @@ pub(crate) trait WriteJob: Send {
     fn finish(self: Box<Self>, failure: Option<StoreError>);
 }
 
-struct Packed<F, T, E> {
+struct Packed<F, T, E, R> {
     op: Option<F>,
     result: Result<T, WriteError<E>>,
-    reply: oneshot::Sender<Result<T, WriteError<E>>>,
+    reply: R,
 }
 
-impl<F, T, E> WriteJob for Packed<F, T, E>
+impl<F, T, E, R> WriteJob for Packed<F, T, E, R>
 where
     T: Send,
     E: Send,
     F: FnOnce(&Connection) -> Result<T, E> + Send,
+    R: FnOnce(Result<T, WriteError<E>>) + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
         let Some(op) = self.op.take() else {
@@ -65,8 +66,7 @@ where
 
     fn finish(self: Box<Self>, failure: Option<StoreError>) {
         let result = failure.map_or(self.result, |error| Err(WriteError::Store(error)));
-        // A caller that stopped waiting does not undo the operation.
-        let _ = self.reply.send(result);
+        (self.reply)(result);
     }
 }
 
@@ -79,8 +79,20 @@ where
     F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
 {
     let (reply, answer) = oneshot::channel();
+    // A caller that stopped waiting does not undo the operation.
+    (pack_then(op, move |result| _ = reply.send(result)), answer)
+}
+
+/// Packs an operation together with what is done when it is committed, or will not be.
+pub(crate) fn pack_then<T, E, F, R>(op: F, then: R) -> Box<dyn WriteJob>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    R: FnOnce(Result<T, WriteError<E>>) + Send + 'static,
+{
     let result = Err(WriteError::Store(StoreError::Unavailable));
-    (Box::new(Packed { op: Some(op), result, reply }), answer)
+    Box::new(Packed { op: Some(op), result, reply: then })
 }
 
 /// Starts the writer thread on a connection that has been prepared for it.

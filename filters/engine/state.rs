@@ -92,6 +92,8 @@ struct Entry {
 #[derive(Default)]
 pub struct StateRegistry {
     entries: Mutex<HashMap<StateKey, Entry>>,
+    /// One state is made at a time, and nobody who looks for another one waits for it.
+    making: Mutex<()>,
     stores: Stores,
 }
 
@@ -105,7 +107,7 @@ impl StateRegistry {
     /// An empty registry with these stores.
     #[must_use]
     pub fn with_stores(stores: Stores) -> Self {
-        Self { entries: Mutex::default(), stores }
+        Self { stores, ..Self::default() }
     }
 
     /// The stores; of a registry made without any, stand-ins in memory.
@@ -114,15 +116,25 @@ impl StateRegistry {
         &self.stores
     }
 
-    /// The living state of that key, or a new one.
+    /// The living state of that key, or a new one. `create` may block on files, and acquires no other state.
     pub fn acquire<S: State>(&self, key: &StateKey, create: impl FnOnce() -> S) -> (Arc<S>, bool) {
-        let mut entries = self.entries.lock();
-        let found = entries.contains_key(key);
-        let entry =
-            entries.entry(key.clone()).or_insert_with(|| Entry { state: Arc::new(create()), unused_since: None });
-        entry.unused_since = None;
-        let any: Arc<dyn Any + Send + Sync> = entry.state.clone();
+        let _one = self.making.lock();
+        let living = self.living(key);
+        let found = living.is_some();
+        let any: Arc<dyn Any + Send + Sync> = living.unwrap_or_else(|| {
+            let state: Arc<dyn State> = Arc::new(create());
+            self.entries.lock().insert(key.clone(), Entry { state: state.clone(), unused_since: None });
+            state
+        });
         (any.downcast().expect("invariant: one kind has one state type"), found)
+    }
+
+    /// The state of that key, which is in use from now on.
+    fn living(&self, key: &StateKey) -> Option<Arc<dyn State>> {
+        let mut entries = self.entries.lock();
+        let entry = entries.get_mut(key)?;
+        entry.unused_since = None;
+        Some(entry.state.clone())
     }
 
     /// The living state of that key; `None` when there is none or it is of another type.

@@ -16,8 +16,9 @@
 //!
 //! **Units.** Requests; waits in nanoseconds, told in seconds rounded up.
 //!
-//! **Fails.** Nothing here can: it is this process's memory. A client that leaves is out of the line at once, and a place
-//! that was just given to it goes to the next.
+//! **Fails.** Nothing here can: it is this process's memory. A client that leaves is out of the line as soon as the
+//! system knows it, and a place that was just given to it goes to the next. Where its body is larger than the socket takes
+//! unread, its end lies behind bytes that are still on its side: then it is out at its deadline.
 //! A process that stands still is late for everybody: who has been let into a pace is called all the same, and the pace
 //! is kept instead of made up for. Only somebody more important, or of an identity whose turn it is, who comes later can
 //! make a wait too long that was not when it began.

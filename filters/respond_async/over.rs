@@ -53,9 +53,16 @@ pub(super) fn purge(connection: &Connection, filter: &str, now: u64) -> rusqlite
         bytes += size.unwrap_or(0).unsigned_abs();
         connection.prepare_cached("DELETE FROM request WHERE seq = ?1")?.execute([seq])?;
     }
-    let more = rows.len() == PURGED_AT_ONCE;
-    let records = rows.len();
-    Ok(Purged { more, records, bytes, twins: rows.into_iter().filter_map(|(_, twin)| twin).collect() })
+    let (more, records) = (rows.len() == PURGED_AT_ONCE, rows.len());
+    // Two filters may have had one key before keys were known across them.
+    let mut others = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM request WHERE twin = ?1)")?;
+    let mut twins = Vec::with_capacity(records);
+    for twin in rows.into_iter().filter_map(|(_, twin)| twin) {
+        if !others.query_row([&twin], |row| row.get::<_, bool>(0))? {
+            twins.push(twin);
+        }
+    }
+    Ok(Purged { more, records, bytes, twins })
 }
 
 /// How many records are over, and the bytes of their answers.
@@ -120,7 +127,11 @@ pub(super) fn books(connection: &Connection, open: impl Fn(&str) -> bool) -> rus
         if owes {
             owing.push((name, settings));
         } else if !open(&name) {
-            connection.execute("DELETE FROM book WHERE name = ?1", [&name])?;
+            // It may have got a row meanwhile.
+            let sql = "DELETE FROM book WHERE name = ?1
+                AND NOT EXISTS (SELECT 1 FROM request WHERE filter = ?1 AND state < 6)
+                AND NOT EXISTS (SELECT 1 FROM request WHERE filter = ?1 AND state >= 6)";
+            connection.execute(sql, [&name])?;
         }
     }
     Ok(owing)

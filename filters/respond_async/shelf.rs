@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -51,6 +52,8 @@ pub struct Shelf {
     twins: Arc<Mutex<Twins>>,
     /// Records that are over, and the bytes of their answers.
     over: Arc<Kept>,
+    /// Bytes of answers that were let go in a commit that is not done yet.
+    freeing: Arc<AtomicU64>,
     bounds: Arc<Bounds>,
     _lock: File,
 }
@@ -104,6 +107,7 @@ impl Shelf {
             path,
             twins: Arc::new(Mutex::new(twins)),
             over,
+            freeing: Arc::default(),
             bounds,
             _lock: lock,
         })
@@ -234,14 +238,28 @@ impl Shelf {
     }
 
     fn make_room(&self) {
-        let (over, bounds) = (self.over.clone(), self.bounds.clone());
-        if over.bytes() > bounds.bytes() {
-            self.store.post(move |connection| {
-                let freed = over::drop_answers(connection, over.bytes().saturating_sub(bounds.bytes()))?;
-                over.less(0, freed);
-                Ok::<(), rusqlite::Error>(())
-            });
+        if self.over.bytes() <= self.bounds.bytes() {
+            return;
         }
+        let (over, bounds, freeing) = (self.over.clone(), self.bounds.clone(), self.freeing.clone());
+        let mine = Arc::new(AtomicU64::new(0));
+        let (dropped, freeing_then) = (mine.clone(), freeing.clone());
+        let drop_answers = move |connection: &Connection| {
+            let excess = over.bytes().saturating_sub(freeing.load(Relaxed)).saturating_sub(bounds.bytes());
+            let freed = over::drop_answers(connection, excess)?;
+            freeing.fetch_add(freed, Relaxed);
+            dropped.store(freed, Relaxed);
+            Ok::<(), rusqlite::Error>(())
+        };
+        let over = self.over.clone();
+        self.store.post_then(drop_answers, move |dropped| {
+            let freed = mine.load(Relaxed);
+            // What was not committed is there still.
+            if dropped.is_ok() {
+                over.less(0, freed);
+            }
+            freeing_then.fetch_sub(freed, Relaxed);
+        });
     }
 
     /// The bodies of these records, as far as they are there and whole.
@@ -286,15 +304,16 @@ impl Shelf {
     pub(super) fn purge(&self, filter: &str, now: u64, freed: impl FnOnce(Purged) + Send + 'static) {
         let filter = filter.to_owned();
         let (over, twins) = (self.over.clone(), self.twins.clone());
-        self.store.post(move |connection| {
-            let purged = over::purge(connection, &filter, now)?;
+        let purge = move |connection: &Connection| over::purge(connection, &filter, now);
+        // What was not committed is not forgotten.
+        self.store.post_then(purge, move |purged| {
+            let Ok(purged) = purged else { return };
             over.less(purged.records, purged.bytes);
             {
                 let mut twins = twins.lock();
                 purged.twins.iter().for_each(|key| _ = twins.remove(&short(key)));
             }
             freed(purged);
-            Ok::<(), rusqlite::Error>(())
         });
     }
 }

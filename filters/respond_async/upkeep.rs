@@ -45,7 +45,7 @@ impl State for Deferred {
             let again = self.purge_again.clone();
             let over = self.over.clone();
             let freed = move |purged: Purged| {
-                over.fetch_sub(purged.records, Relaxed);
+                let _ = over.fetch_update(Relaxed, Relaxed, |over| Some(over.saturating_sub(purged.records)));
                 again.store(purged.more, Relaxed);
             };
             shelf.purge(&self.name, millis(self.unix(now)), freed);

@@ -117,6 +117,15 @@ async fn a_paced_line() -> (Vec<Duration>, Vec<(Duration, Duration)>) {
     (times, watch.await.expect("no panic"))
 }
 
+/// How long a thread stood still in a second at most for that second to count.
+const MOSTLY_AWAKE: Duration = Duration::from_millis(500);
+
+/// For how long it stood still between two moments, and how often.
+fn stood_still(stalls: &[(Duration, Duration)], from: Duration, to: Duration) -> (Duration, usize) {
+    let parts = stalls.iter().map(|(begin, end)| (*end).min(to).saturating_sub((*begin).max(from)));
+    parts.filter(|part| !part.is_zero()).fold((Duration::ZERO, 0), |(sum, count), part| (sum + part, count + 1))
+}
+
 #[test]
 fn a_pace_is_kept_within_five_percent_in_every_second() {
     const ROUNDS: usize = 8;
@@ -124,22 +133,23 @@ fn a_pace_is_kept_within_five_percent_in_every_second() {
         for _ in 0..ROUNDS {
             let (times, stalls) = a_paced_line().await;
             assert!(times.is_sorted(), "in the order of arrival");
-            let mut clean = 0;
+            let mut judged = 0;
             for from in (2..24).map(|step| ms(50 * step)) {
                 let to = from + ms(1_000);
                 let within = times.partition_point(|time| *time < to) - times.partition_point(|time| *time < from);
                 // What this machine has held up is not made up for.
                 assert!(within <= 420, "{within} in the second from {from:?}");
-                if !stalls.iter().any(|(begin, end)| *begin < to && *end > from) {
-                    assert!(within >= 380, "{within} in the second from {from:?}, and no stall");
-                    clean += 1;
-                }
+                let (still, often) = stood_still(&stalls, from, to);
+                // So many are lost to that, and one at either end of each.
+                let lost = usize::try_from(still.as_millis()).expect("a second") * 2 / 5 + 2 * often;
+                assert!(within + lost >= 380, "{within} in the second from {from:?}, still for {still:?}");
+                judged += usize::from(still <= MOSTLY_AWAKE);
             }
-            if clean >= 10 {
+            if judged >= 10 {
                 return;
             }
         }
-        panic!("this machine stood still in nearly every second");
+        panic!("this machine stood still for most of nearly every second");
     });
 }
 
@@ -168,22 +178,24 @@ async fn told_and_waited() -> Vec<(Duration, Duration)> {
 
 #[test]
 fn waits_come_within_five_milliseconds_of_what_was_computed() {
-    const ROUNDS: usize = 10;
+    const ROUNDS: usize = 40;
     run(async {
-        let mut rounds = Vec::new();
+        let mut least_late = [Duration::MAX; 10];
         for _ in 0..ROUNDS {
             let times = told_and_waited().await;
             for (ahead, (waited, _)) in (1..).zip(&times) {
                 assert!(*waited >= ms(20 * ahead), "{waited:?} for number {ahead}: nobody goes before their time");
             }
             // What a plain timer is late by is this machine's doing. Between the two it may stand still as well, but not in
-            // every round.
-            if times.iter().all(|(waited, timer)| *waited <= *timer + ms(5)) {
+            // every round at the same place.
+            for (least, (waited, timer)) in least_late.iter_mut().zip(&times) {
+                *least = (*least).min(waited.saturating_sub(*timer));
+            }
+            if least_late.iter().all(|late| *late <= ms(5)) {
                 return;
             }
-            rounds.push(times);
         }
-        panic!("later than computed in every round: {rounds:?}");
+        panic!("later than computed in every round: {least_late:?}");
     });
 }
 

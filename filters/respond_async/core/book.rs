@@ -319,9 +319,8 @@ impl Book {
     pub fn tried(&mut self, seq: i64, channel: &str, busy: bool, took: Duration, now: Duration) {
         if let Some((held, lane, rules)) = self.turn(seq)
             && (busy || took >= rules.slow_call)
-            && let Some(pace) = lane.pace_of(held, channel)
         {
-            pace.slow_down(now);
+            lane.has_too_much(held, channel, now);
         }
     }
 

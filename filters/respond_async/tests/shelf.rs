@@ -19,7 +19,7 @@ pub(super) fn on_disk() -> Arc<Bounds> {
 
 pub(super) const NOW: Duration = Duration::from_secs(1_000_000);
 
-fn open(folder: &std::path::Path, idempotent: bool) -> Arc<Deferred> {
+pub(super) fn open(folder: &std::path::Path, idempotent: bool) -> Arc<Deferred> {
     open_bounded(folder, idempotent, on_disk())
 }
 

@@ -73,16 +73,19 @@ impl Watch {
         let number = ears.next.fetch_add(1, Relaxed);
         let ended = Arc::new(Notify::new());
         ears.waiting.lock().insert(number, ended.clone());
-        let watch = Self { ears, descriptor, number, ended };
-        let registered = watch.ears.registry.register(&mut SourceFd(&descriptor), Token(number), Interest::READABLE);
-        registered.is_ok().then_some(watch)
+        if ears.registry.register(&mut SourceFd(&descriptor), Token(number), Interest::READABLE).is_err() {
+            // The descriptor may be another watch's, which goes on.
+            ears.waiting.lock().remove(&number);
+            return None;
+        }
+        Some(Self { ears, descriptor, number, ended })
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.ears.waiting.lock().remove(&self.number);
-        // It fails where it could not be registered.
+        // It fails where the socket is closed already, and then there is nothing to undo.
         let _ = self.ears.registry.deregister(&mut SourceFd(&self.descriptor));
     }
 }
