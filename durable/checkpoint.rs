@@ -2,7 +2,8 @@
 //!
 //! Sixteen mebibytes of pages that lie all over the file take a slow disk a tenth of a second and more. A writer that
 //! moves them itself keeps everybody waiting for so long, so a thread of its own does it, while the writer goes on. The
-//! rest, which came meanwhile, is the writer's: see there.
+//! rest, which came meanwhile, is the writer's: see there. So is the wait for the disk at the end: SQLite syncs the file when
+//! the last page is in it, and by then the system has written most of what was copied before.
 //!
 //! Always PASSIVE: moves what no reader still needs and waits for nobody.
 
