@@ -319,8 +319,9 @@ impl Book {
     pub fn tried(&mut self, seq: i64, channel: &str, busy: bool, took: Duration, now: Duration) {
         if let Some((held, lane, rules)) = self.turn(seq)
             && (busy || took >= rules.slow_call)
+            && let Some(pace) = lane.pace_of(held, channel)
         {
-            lane.has_too_much(held, channel, now);
+            pace.slow_down(now);
         }
     }
 

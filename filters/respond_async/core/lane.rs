@@ -203,16 +203,6 @@ impl Lane {
         Some(at)
     }
 
-    /// That channel has too much to do: its pace becomes slower, also for those on their way out to it.
-    pub(super) fn has_too_much(&mut self, held: usize, channel: &str, now: Duration) {
-        let at = self.gate(channel).unwrap_or(held);
-        if let Some(gate) = self.gates.get_mut(at)
-            && gate.pace.slow_down(now)
-        {
-            gate.release.slow_down();
-        }
-    }
-
     /// The gate of that channel; the one that is held where this lane does not know it.
     pub(super) fn pace_of(&mut self, held: usize, channel: &str) -> Option<&mut Pace> {
         let at = self.gate(channel).unwrap_or(held);

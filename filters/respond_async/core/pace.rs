@@ -84,14 +84,12 @@ impl Pace {
         self.slot = self.slot.saturating_sub(self.interval(rate, now));
     }
 
-    /// The channel has too much to do; whether the pace is slower now: not so soon behind the cut before.
-    pub(super) fn slow_down(&mut self, now: Duration) -> bool {
-        let cuts = now >= self.cut_at + CUT_EVERY;
-        if cuts {
+    /// The channel has too much to do.
+    pub(super) fn slow_down(&mut self, now: Duration) {
+        if now >= self.cut_at + CUT_EVERY {
             self.base = (self.factor(now) * CUT).max(FLOOR);
             self.cut_at = now;
         }
-        cuts
     }
 
     /// It may not be asked until then.

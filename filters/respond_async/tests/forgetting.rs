@@ -61,5 +61,6 @@ async fn a_key_of_two_records_is_known_until_both_are_forgotten() {
     let update = "UPDATE request SET twin = ?1 WHERE id = ?2";
     assert_eq!(disk.execute(update, rusqlite::params![[1_u8; 32], second.0.to_be_bytes()]).unwrap(), 1);
     forget(&book, 203).await;
+    assert!(book.shelf.as_ref().unwrap().may_know(&[1; 32]), "a repeat would be let through");
     assert_eq!(submit(&book, 1).await, Submitted::Known(second));
 }

@@ -83,21 +83,6 @@ fn who_was_called_before_the_pace_became_far_slower_goes_back_into_the_line() {
     assert!((5..=7).contains(&left), "{left} in a minute");
 }
 
-#[test]
-fn who_is_on_the_way_to_a_channel_that_has_too_much_to_do_keeps_to_its_slower_pace() {
-    let mut run = Run::new("100/s", 1_000, ms(240));
-    let now = START + ms(1_000);
-    run.until(START, now);
-    assert!(run.running() > 20, "{} are on their way", run.running());
-    let (seq, _) = run.sent[0];
-    run.book.tried(seq, "", true, Duration::ZERO, now);
-    let sent = run.sent.len();
-    run.until(now, now + ms(200));
-    let left = run.sent.len() - sent;
-    // At 70 a second it is 14, at 100 it were 20.
-    assert!((10..=16).contains(&left), "{left} left in 200 ms");
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
